@@ -1,0 +1,39 @@
+package replica
+
+import (
+	"math/rand/v2"
+	"time"
+)
+
+// Backoff says how long a link waits before the next attempt: not at all
+// before the first one after a link that worked, then from Min doubling up to
+// Max, each with jitter so that a master that comes back is not met by all its
+// replicas at once.
+type Backoff struct {
+	Min, Max time.Duration // zero: 100 ms and 10 s
+}
+
+// delay is the wait before the next attempt after failures in a row; the
+// first failure (1) is followed at once.
+func (b Backoff) delay(failures int) time.Duration {
+	lo, hi := b.min(), b.Max
+	if hi <= 0 {
+		hi = 10 * time.Second
+	}
+	if failures <= 1 {
+		return 0
+	}
+	d := lo
+	for i := 2; i < failures && d < hi; i++ {
+		d *= 2
+	}
+	d = min(d, hi)
+	return d/2 + rand.N(d/2+1) // between half and all of it
+}
+
+func (b Backoff) min() time.Duration {
+	if b.Min <= 0 {
+		return 100 * time.Millisecond
+	}
+	return b.Min
+}

@@ -1,0 +1,182 @@
+package replica
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"replicad/replica/resp"
+)
+
+func TestALinkErrorNamesMasterStateCauseAndRemedy(t *testing.T) {
+	for _, c := range []struct {
+		e    LinkError
+		want string
+	}{
+		{LinkError{Master: "m (h:1)", State: Connecting, Cause: syscall.ECONNREFUSED, Remedy: "start it"}, "m (h:1) in state CONNECTING: connection refused: start it"},
+		{LinkError{Master: "m (h:1)", State: Sync, Phase: Psync, Cause: ErrClosed}, "m (h:1) in state SYNC/PSYNC: the master closed the connection"},
+		{LinkError{Master: "m (h:1)", State: Sync, Phase: Auth, Cause: &ReplyError{"AUTH", "WRONGPASS x"}}, "m (h:1) in state SYNC/AUTH: AUTH was answered -WRONGPASS x"},
+	} {
+		if got := c.e.Error(); got != c.want {
+			t.Errorf("got  %s\nwant %s", got, c.want)
+		}
+		if !errors.Is(&c.e, c.e.Cause) {
+			t.Errorf("%v does not wrap its cause", &c.e)
+		}
+	}
+	if err := error(&LinkError{Cause: &ReplyError{"PING", "x"}}); !errors.Is(err, ErrReply) || errors.Is(err, ErrClosed) {
+		t.Error("an error reply is to be found with errors.Is(err, ErrReply), and as nothing else")
+	}
+}
+
+func TestEveryRemedyIsGivenForItsCauseAndState(t *testing.T) {
+	wrap := func(err error) error { return fmt.Errorf("in some way: %w", err) }
+	for _, c := range []struct {
+		state State
+		phase Phase
+		cause error
+		want  string // "": none
+	}{
+		{ReceivePong, NoPhase, &ReplyError{"PING", "LOADING x"}, "still reading"},
+		{Sync, Psync, &ReplyError{"PSYNC", "SOMETHING new"}, "look at the master's log"},
+		{Sync, Psync, &ReplyError{"PSYNC", "MISCONF x"}, "disk refuses to save"},
+		{Sync, Auth, &ReplyError{"AUTH", "ERR AUTH <password> called without any password configured for the default user."}, "remove REPLICAD_MASTERAUTH"},
+		{Sync, Psync, &ReplyError{"PSYNC", "ERR Replica can't interact with the keyspace"}, "name its master"},
+		{None, NoPhase, wrap(ErrResolve), "the resolver of this host"},
+		{Sync, Transfer, wrap(ErrNoRoom), "free some room"},
+		{Sync, Transfer, fmt.Errorf("%w: %w", ErrStore, ErrNoRoom), "free some room"},
+		{Sync, Transfer, fmt.Errorf("%w: %w", ErrStore, syscall.EIO), "check the disk"},
+		{Sync, Stream, fmt.Errorf("%w: %w", ErrStore, ErrChecksum), "test the memory"},
+		{Sync, Psync, wrap(ErrNoSync), "point --replicaof at"},
+		{Sync, Stream, wrap(&resp.ProtocolError{}), "cut at the last good command"},
+		{ReceivePong, NoPhase, unexpected("PING", []byte("HTTP/1.1 400 Bad Request")), "HTTP"},
+		{ReceivePong, NoPhase, unexpected("PING", []byte("SSH-2.0-x")), "SSH"},
+		{ReceivePong, NoPhase, unexpected("PING", []byte("\x15\x03\x01\x00\x02\x02")), "TLS"},
+		{ReceivePong, NoPhase, unexpected("PING", []byte("hello")), "Redis or Valkey server?"},
+		{Connecting, NoPhase, wrap(syscall.ECONNREFUSED), "is redis-server running there"},
+		{Connecting, NoPhase, wrap(syscall.EHOSTUNREACH), "no route"},
+		{Connecting, NoPhase, wrap(syscall.ENETUNREACH), "no route"},
+		{None, NoPhase, wrap(syscall.ENOENT), "no such unix socket"},
+		{None, NoPhase, wrap(syscall.EACCES), "unixsocketperm"},
+		{None, NoPhase, wrap(fs.ErrPermission), ""},
+		{None, NoPhase, wrap(syscall.EADDRNOTAVAIL), "--bind-source-addr"},
+		{Connecting, NoPhase, wrap(ErrDeadline), "firewall"},
+		{Connecting, NoPhase, wrap(syscall.ETIMEDOUT), "firewall"},
+		{Connecting, NoPhase, ErrClosed, ""},
+		{ReceivePong, NoPhase, ErrClosed, "TLS"},
+		{ReceivePong, NoPhase, wrap(syscall.ECONNRESET), "TLS"},
+		{Sync, Capa, ErrClosed, "look at the master's log"},
+		{Sync, Transfer, wrap(ErrClosed), "client-output-buffer-limit"},
+		{Sync, Transfer, wrap(syscall.ECONNRESET), "client-output-buffer-limit"},
+		{Sync, Stream, ErrClosed, ""},
+		{ReceivePong, NoPhase, wrap(ErrDeadline), "does not answer like a Redis master"},
+		{Sync, Psync, wrap(ErrDeadline), "answer PSYNC"},
+		{Sync, Transfer, wrap(ErrDeadline), "--repl-timeout"},
+		{Sync, Stream, wrap(ErrDeadline), "repl-ping-replica-period"},
+		{Sync, Stream, wrap(syscall.EPIPE), ""},
+	} {
+		got := remedy(c.state, c.phase, c.cause)
+		if c.want == "" && got != "" || !strings.Contains(got, c.want) {
+			t.Errorf("%s, %v: got %q, want %q", Place(c.state, c.phase), c.cause, got, c.want)
+		}
+	}
+	for _, r := range replyRemedies {
+		if got := remedy(Sync, Psync, wrap(&ReplyError{"X", r.prefix + " ..."})); got != r.remedy {
+			t.Errorf("%s: %q, want %q: an entry before it hides it", r.prefix, got, r.remedy)
+		}
+	}
+}
+
+func TestALongAnswerIsCutShortInTheError(t *testing.T) {
+	err := unexpected("PING", []byte(strings.Repeat("x", 5000)))
+	if n := len(err.Error()); n > 200 || !strings.HasSuffix(err.Error(), `"...`) {
+		t.Errorf("%d bytes: %v", n, err)
+	}
+	if !errors.Is(err, ErrUnexpected) {
+		t.Error("it is not ErrUnexpected")
+	}
+}
+
+func TestTheFirstRetryIsAtOnceAndTheOthersDoubleWithJitterUpToTheLimit(t *testing.T) {
+	for _, b := range []Backoff{{}, {Min: 20 * time.Millisecond, Max: 300 * time.Millisecond}, {Min: time.Second, Max: time.Millisecond}} {
+		lo, hi := b.Min, b.Max
+		if b == (Backoff{}) {
+			lo, hi = 100*time.Millisecond, 10*time.Second
+		}
+		for range 100 {
+			for _, n := range []int{0, 1} {
+				if d := b.delay(n); d != 0 {
+					t.Fatalf("after failure %d it waits %v", n, d)
+				}
+			}
+			for n := 2; n < 80; n++ {
+				want := min(hi, time.Duration(min(float64(lo)*math.Pow(2, float64(n-2)), float64(hi))))
+				if d := b.delay(n); d < want/2-1 || d > want {
+					t.Fatalf("after failure %d it waits %v, want %v to %v", n, d, want/2, want)
+				}
+			}
+		}
+	}
+	if d := (Backoff{}).delay(math.MaxInt); d > 10*time.Second || d < 5*time.Second {
+		t.Errorf("after many failures it waits %v", d)
+	}
+	seen := map[time.Duration]bool{}
+	for range 20 {
+		seen[Backoff{}.delay(5)] = true
+	}
+	if len(seen) < 2 {
+		t.Error("there is no jitter")
+	}
+}
+
+func TestStatesAndPhasesHaveTheNamesOfTheSources(t *testing.T) {
+	for s, want := range map[State]string{None: "NONE", Connecting: "CONNECTING", ReceivePong: "RECEIVE_PONG", Sync: "SYNC", 99: "UNKNOWN"} {
+		if s.String() != want {
+			t.Errorf("%d is %s, want %s", s, s, want)
+		}
+	}
+	for i, want := range []string{"", "AUTH", "PORT", "IP", "CAPA", "VERSION", "PSYNC", "TRANSFER", "STREAM", "UNKNOWN"} {
+		if p := Phase(i); p.String() != want {
+			t.Errorf("%d is %s, want %s", i, p, want)
+		}
+	}
+}
+
+func TestTransitionsLeadFromEveryStateToNone(t *testing.T) {
+	next := map[State][]State{}
+	for _, tr := range Transitions() {
+		if tr.Event == "" || tr.Action == "" {
+			t.Errorf("%s -> %s says not when, or what then", tr.From, tr.To)
+		}
+		next[tr.From] = append(next[tr.From], tr.To)
+	}
+	for _, s := range []State{Connecting, ReceivePong, Sync} {
+		back := false
+		for _, to := range next[s] {
+			back = back || to == None
+		}
+		if !back {
+			t.Errorf("nothing leads from %s to NONE", s)
+		}
+	}
+	if len(next[None]) != 1 || next[None][0] != Connecting {
+		t.Errorf("from NONE it goes to %v", next[None])
+	}
+}
+
+func TestParseSourceTakesAnIPAddress(t *testing.T) {
+	if s, err := ParseSource(""); err != nil || s.Addr.IsValid() {
+		t.Errorf("none: %v, %v", s, err)
+	}
+	if s, err := ParseSource("127.0.0.2"); err != nil || s.Addr.String() != "127.0.0.2" {
+		t.Errorf("got %v, %v", s, err)
+	}
+	if _, err := ParseSource("localhost"); err == nil || !strings.Contains(err.Error(), "bind-source-addr") {
+		t.Errorf("got %v", err)
+	}
+}

@@ -1,0 +1,151 @@
+package replica
+
+import (
+	"time"
+
+	"replicad/eventloop"
+)
+
+// EventKind says what an [Event] tells, and thereby which of its fields hold.
+type EventKind uint8
+
+// The kinds of events. The fields named hold beside Time, Master, State and
+// Phase, which always do.
+const (
+	// StateEntered: From, FromPhase, Took, Endpoint.
+	StateEntered EventKind = iota + 1
+	// PhaseEntered: From (always SYNC), FromPhase, Took.
+	PhaseEntered
+	// Resolved: a name's addresses are known. Text lists them.
+	Resolved
+	// ConnectCalled: connect(2) returned. Endpoint, FD; Err is nil,
+	// EINPROGRESS, or why it failed at once.
+	ConnectCalled
+	// FileEvent: epoll reported Mask; Registered is what was registered.
+	// Told for the handshake alone, never for the stream.
+	FileEvent
+	// SocketError: SO_ERROR was asked. Endpoint, Err (nil for 0).
+	SocketError
+	// Registered: the registered mask was changed to Registered.
+	Registered
+	// Sent: Data went to the master, secrets masked.
+	Sent
+	// Received: Data came from the master. Not told for a payload that
+	// never passed through memory.
+	Received
+	// ReplyNoted: an optional REPLCONF was refused and passed over. Text is
+	// the reply.
+	ReplyNoted
+	// FullSyncBegun: the master answered FULLRESYNC. ReplID, Offset; Text
+	// says why where a partial resync had been asked for.
+	FullSyncBegun
+	// TransferBegun: the payload starts. Total is its size in bytes, -1 if
+	// unknown.
+	TransferBegun
+	// TransferProgress: Bytes of Total are here.
+	TransferProgress
+	// TransferReceived: all Bytes are here; they are being made durable.
+	TransferReceived
+	// FullSyncDone: the base is durable. ReplID, Offset, Bytes, Took.
+	FullSyncDone
+	// Resumed: the master answered CONTINUE. ReplID, Offset (the last byte
+	// held); Text is the former replication id where it changed.
+	Resumed
+	// Acknowledged: Offset and Durable were sent as ACK and FACK.
+	Acknowledged
+	// Advanced: the store moved. Offset is stored, Durable fsynced. Told at
+	// most once a loop iteration.
+	Advanced
+	// Paused: the store has no room, the read event is dropped.
+	Paused
+	// Unpaused: there is room again.
+	Unpaused
+	// Stalled: the store can't write. Err. Told when it begins and once a
+	// minute while it lasts.
+	Stalled
+	// Healed: it can again. Took.
+	Healed
+	// StoreReset: the store opened its history anew; Err when it could not.
+	// Offset is where it ends now.
+	StoreReset
+	// SegmentSealed: a segment is complete and the next one has begun.
+	// Generation, Segment, Offset (where it ends), Bytes (its file).
+	SegmentSealed
+	// BaseVerified: the base was read again, and is what the master sent.
+	// Generation, Bytes, Took.
+	BaseVerified
+	// SegmentVerified: a sealed segment was read again, and is what was
+	// written; Err where it is not. Generation, Segment, Bytes, Took.
+	SegmentVerified
+	// RebaseBegun: a second link takes a full sync. Text says why.
+	RebaseBegun
+	// RebaseDone: its generation has taken over. Generation, Offset, Took.
+	RebaseDone
+	// RebaseFailed: the generation before goes on as it was. Err; Delay is
+	// the time until the next one may begin.
+	RebaseFailed
+	// Pruned: a generation was removed. Generation, Bytes; Text says why and
+	// which times can't be restored any more. Only Err where that failed.
+	Pruned
+	// Overfull: the archive is larger than it may be, and holds nothing that
+	// may go. Bytes, Total (what it may be).
+	Overfull
+	// Failed: the attempt or the link ended. Err is a *LinkError; Delay is
+	// the time until the next attempt.
+	Failed
+	// Stopped: the link was told to stop, and has.
+	Stopped
+)
+
+// Event is one thing that happened to a link. It is passed by value and may be
+// kept, but for Data, which is valid only during Observe.
+type Event struct {
+	Time   time.Time
+	Master string // the master's name
+	Kind   EventKind
+	State  State // in force after the event
+	Phase  Phase
+
+	From       State
+	FromPhase  Phase
+	Took       time.Duration
+	Delay      time.Duration
+	Endpoint   string
+	FD         int
+	Mask       eventloop.Mask
+	Registered eventloop.Mask
+	Data       []byte
+	Bytes      int64
+	Total      int64
+	Offset     int64
+	Durable    int64
+	ReplID     string
+	Text       string
+	Err        error
+	Generation int
+	Segment    int
+	// Rebase: the event is that of the second link of a rebase.
+	Rebase bool
+}
+
+// Observer is told what happens to a link, on the loop's thread: it must not
+// wait.
+type Observer interface {
+	Observe(Event)
+}
+
+// Observers tells each event to all of them, in order.
+type Observers []Observer
+
+// Observe implements [Observer].
+func (o Observers) Observe(e Event) {
+	for _, x := range o {
+		x.Observe(e)
+	}
+}
+
+// ObserverFunc is a function as an [Observer].
+type ObserverFunc func(Event)
+
+// Observe implements [Observer].
+func (f ObserverFunc) Observe(e Event) { f(e) }

@@ -1,0 +1,19 @@
+package replica
+
+import "replicad/eventloop"
+
+// What the tests of package replica_test see of a link's inside. On the loop's
+// thread, as everything of a link.
+
+// LateEvent delivers a file event of the handshake.
+func (l *Link) LateEvent(fd int, mask eventloop.Mask) { l.syncWithMaster(fd, mask) }
+
+// Queue puts bytes before whatever is to be written next, as an ACK that the
+// kernel took only in part.
+func (l *Link) Queue(p string) { l.out = append(l.out, p...) }
+
+// Ticking tells whether the ACK of each second is due.
+func (l *Link) Ticking() bool { return l.cron.Armed() }
+
+// FD is the descriptor of the connection, -1 without one.
+func (l *Link) FD() int { return l.fd }

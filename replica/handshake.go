@@ -1,0 +1,371 @@
+package replica
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"replicad/anet"
+	"replicad/eventloop"
+	"replicad/replica/resp"
+)
+
+// replIDLen is CONFIG_RUN_ID_SIZE, the length of a replication id and of the
+// mark that ends an $EOF payload.
+const replIDLen = 40
+
+// tlsAlert begins what a TLS server answers to what is no ClientHello: a record
+// of type alert (RFC 8446, 5.1). No reply begins so, and no newline may follow.
+const tlsAlert = 0x15
+
+// readReplies takes what is there, cuts it into lines and hands each to the
+// phase that awaits it. Bytes behind the last line of the handshake are the
+// beginning of the payload or of the stream.
+func (l *Link) readReplies() {
+	n, err := anet.Read(l.fd, l.in)
+	switch {
+	case errors.Is(err, anet.ErrWouldBlock):
+		return
+	case errors.Is(err, io.EOF):
+		l.fail(ErrClosed)
+		return
+	case err != nil:
+		l.fail(err)
+		return
+	}
+	p := l.in[:n]
+	l.lastByte = time.Now()
+	l.emit(Event{Kind: Received, Data: l.shown(p), Bytes: int64(n)})
+	if l.phase == Psync || l.phase == Transfer {
+		l.armWait() // newlines keep alive
+	}
+	if l.state == ReceivePong && p[0] == tlsAlert {
+		l.fail(unexpected("PING", p))
+		return
+	}
+	attempt := l.attempt
+	for len(p) > 0 {
+		line, k, err := l.lines.Read(p)
+		p = p[k:]
+		if err != nil {
+			l.fail(fmt.Errorf("%w: %w", ErrUnexpected, err))
+			return
+		}
+		if line == nil {
+			return
+		}
+		done := l.handleReply(line, p)
+		if done || l.attempt != attempt {
+			return
+		}
+	}
+}
+
+// shown is what observers see of bytes received. A server on which AUTH is
+// renamed quotes its arguments in the error ("unknown command 'AUTH', with args
+// beginning with: ...", since Redis 5), so of an error reply to AUTH nothing is
+// shown but its first word.
+func (l *Link) shown(p []byte) []byte {
+	if l.phase != Auth {
+		return p
+	}
+	p = bytes.Clone(p)
+	for i, c := range p {
+		switch {
+		case l.authReply == replyBegins && c == '-':
+			l.authReply = errorWord
+		case l.authReply == replyBegins:
+			l.authReply = plainReply
+		case l.authReply == errorWord && c == ' ':
+			l.authReply = errorText
+		case l.authReply == errorText && c != '\r' && c != '\n':
+			p[i] = '*'
+		}
+	}
+	return p
+}
+
+// What of the reply to AUTH has come.
+type authReply uint8
+
+const (
+	replyBegins authReply = iota
+	plainReply
+	errorWord
+	errorText
+)
+
+// authError is an error reply to AUTH without what it may quote.
+func (l *Link) authError(text string) string {
+	text, _, _ = strings.Cut(text, ", with args beginning with:") // may be cut short by the server
+	return strings.ReplaceAll(text, l.cfg.Master.Password, "***")
+}
+
+// handleReply takes one line of the handshake; rest is what was read behind
+// it. It returns true when the handshake is over and rest is taken.
+func (l *Link) handleReply(line, rest []byte) bool {
+	switch {
+	case l.state == ReceivePong:
+		l.handlePong(line)
+	case l.phase == Psync:
+		return l.handlePsync(line, rest)
+	case l.phase == Transfer:
+		return l.handlePreamble(line, rest)
+	default:
+		l.handleStep(line)
+	}
+	return false
+}
+
+// handlePong takes the answer to PING. "We accept only two replies as valid, a
+// positive +PONG reply or an authentication error." (syncWithMaster, which
+// takes anything that begins with + for the first; no master says anything else)
+func (l *Link) handlePong(line []byte) {
+	s := string(line)
+	switch {
+	case s == "+PONG",
+		strings.HasPrefix(s, "-NOAUTH"),
+		strings.HasPrefix(s, "-NOPERM"),
+		strings.HasPrefix(s, "-ERR operation not permitted"):
+		l.sendHandshake()
+	case strings.HasPrefix(s, "-"):
+		l.fail(&ReplyError{Command: "PING", Text: s[1:]})
+	default:
+		l.fail(unexpected("PING", line))
+	}
+}
+
+// sendHandshake writes AUTH to VERSION at once and enters the phase of the
+// first.
+func (l *Link) sendHandshake() {
+	m := l.cfg.Master
+	var out, shown []byte
+	l.authReply = replyBegins
+	l.steps = l.steps[:0]
+	add := func(p Phase, name string, args ...string) {
+		out = resp.AppendCommand(out, args...)
+		if p == Auth {
+			args[len(args)-1] = strings.Repeat("*", len(args[len(args)-1]))
+		}
+		shown = resp.AppendCommand(shown, args...)
+		l.steps = append(l.steps, step{p, name})
+	}
+	switch {
+	case m.Password != "" && m.User != "":
+		add(Auth, "AUTH", "AUTH", m.User, m.Password)
+	case m.Password != "":
+		add(Auth, "AUTH", "AUTH", m.Password)
+	}
+	add(Port, "REPLCONF listening-port", "REPLCONF", "listening-port", strconv.Itoa(l.cfg.AnnouncePort))
+	if l.cfg.AnnounceIP != "" {
+		add(IP, "REPLCONF ip-address", "REPLCONF", "ip-address", l.cfg.AnnounceIP)
+	}
+	add(Capa, "REPLCONF capa", "REPLCONF", "capa", "eof", "capa", "psync2")
+	add(Version, "REPLCONF version", "REPLCONF", "version", announcedVersion)
+	l.enterStep()
+	l.write(out, shown)
+}
+
+func (l *Link) enterStep() {
+	l.enter(Sync, l.steps[0].phase)
+	l.deadline.Reset(l.cfg.ReplSyncioTimeout)
+}
+
+// write sends a command of the handshake by a bounded synchronous write; shown
+// is what observers see of it.
+func (l *Link) write(p, shown []byte) bool {
+	l.emit(Event{Kind: Sent, Data: shown, Bytes: int64(len(p))})
+	if _, err := anet.SyncWrite(l.fd, p, pingTimeout); err != nil {
+		l.fail(err)
+		return false
+	}
+	l.answerSoon()
+	return true
+}
+
+// handleStep takes the reply to one of AUTH to VERSION. Only AUTH is critical:
+// what an old master refuses of the others is noted and passed over.
+func (l *Link) handleStep(line []byte) {
+	s := l.steps[0]
+	switch {
+	case len(line) > 0 && line[0] == '+':
+	case len(line) > 0 && line[0] == '-':
+		if s.phase == Auth {
+			l.fail(&ReplyError{Command: s.command, Text: l.authError(string(line[1:]))})
+			return
+		}
+		l.emit(Event{Kind: ReplyNoted, Text: s.command + " was answered " + string(line)})
+	default:
+		if s.phase == Auth {
+			line = []byte(l.authError(string(line)))
+		}
+		l.fail(unexpected(s.command, line))
+		return
+	}
+	l.steps = l.steps[1:]
+	if len(l.steps) > 0 {
+		l.enterStep()
+		return
+	}
+	l.sendPsync()
+}
+
+// sendPsync asks for a partial resync where there is something to continue,
+// else for a full one. (slaveTryPartialResynchronization)
+func (l *Link) sendPsync() {
+	l.enter(Sync, Psync)
+	id, off := "?", int64(-1)
+	l.askedFor = l.known
+	if l.known {
+		l.asked = Position{ReplID: l.pos.ReplID, Offset: l.taken()}
+		id, off = l.asked.ReplID, l.asked.Offset+1
+	}
+	cmd := resp.AppendCommand(nil, "PSYNC", id, strconv.FormatInt(off, 10))
+	l.beginWait()
+	l.write(cmd, cmd)
+}
+
+// beginWait starts the clock of a master that prepares a sync.
+func (l *Link) beginWait() {
+	l.waited = time.Now()
+	l.lastByte = l.waited
+	l.armWait()
+}
+
+// armWait sets the deadline while the reply to PSYNC or the payload is
+// awaited: every byte, a keep-alive newline too, gives the master
+// repl-timeout more, but not beyond the limit for preparing a sync.
+func (l *Link) armWait() {
+	l.deadline.Reset(min(l.cfg.ReplTimeout, time.Until(l.waited.Add(l.cfg.ReplBGSaveTimeout))))
+}
+
+// handlePsync takes the reply to PSYNC, or to SYNC.
+func (l *Link) handlePsync(line, rest []byte) bool {
+	s := string(line)
+	verb, args, _ := strings.Cut(s, " ")
+	switch {
+	case s == "": // a keep-alive
+	case l.useSync && s[0] == '$':
+		l.full = FullSync{}
+		l.emit(Event{Kind: FullSyncBegun, Text: "the master does not know PSYNC"})
+		l.enter(Sync, Transfer)
+		return l.handlePreamble(line, rest)
+	case l.useSync && s[0] == '-':
+		re := &ReplyError{Command: "SYNC", Text: s[1:]}
+		if strings.HasPrefix(re.Text, "ERR unknown command") {
+			l.fail(fmt.Errorf("%w: it knows neither PSYNC nor SYNC: %w", ErrNoSync, re))
+		} else {
+			l.fail(re)
+		}
+	case verb == "+FULLRESYNC" && !l.useSync:
+		l.handleFullResync(line, args)
+	case verb == "+CONTINUE" && l.askedFor && !l.useSync:
+		return l.handleContinue(line, strings.TrimSpace(args), rest)
+	case strings.HasPrefix(s, "-ERR unknown command") && !l.useSync:
+		l.sendSync(s)
+	case s[0] == '-':
+		l.fail(&ReplyError{Command: "PSYNC", Text: s[1:]})
+	case l.useSync:
+		l.fail(unexpected("SYNC", line))
+	default:
+		l.fail(unexpected("PSYNC", line))
+	}
+	return false
+}
+
+// sendSync falls back for a master older than 2.8.
+func (l *Link) sendSync(why string) {
+	l.emit(Event{Kind: ReplyNoted, Text: "PSYNC was answered " + why + ": falling back to SYNC"})
+	l.useSync = true
+	l.beginWait()
+	cmd := resp.AppendCommand(nil, "SYNC")
+	l.write(cmd, cmd)
+}
+
+func (l *Link) handleFullResync(line []byte, args string) {
+	id, offset, ok := strings.Cut(args, " ")
+	n, err := strconv.ParseInt(strings.TrimSpace(offset), 10, 64)
+	if !ok || !isReplID(id) || err != nil || n < 0 || n > math.MaxInt64/2 {
+		l.fail(unexpected("PSYNC", line))
+		return
+	}
+	l.full = FullSync{ReplID: id, Offset: n}
+	why := ""
+	switch {
+	case l.askedFor && id == l.asked.ReplID:
+		why = fmt.Sprintf("the master's backlog does not reach back to offset %d: raise repl-backlog-size above write rate x longest cut", l.asked.Offset+1)
+	case l.askedFor:
+		why = fmt.Sprintf("the master has another history (asked for %s from offset %d)", l.asked.ReplID, l.asked.Offset+1)
+	}
+	l.emit(Event{Kind: FullSyncBegun, ReplID: id, Offset: n, Text: why})
+	l.enter(Sync, Transfer)
+	l.armWait()
+}
+
+// isReplID says whether s has the form of getRandomHexChars: the archive writes
+// it into text files.
+func isReplID(s string) bool {
+	return len(s) == replIDLen && strings.Trim(s, "0123456789abcdefABCDEF") == ""
+}
+
+// handleContinue goes on with the stored history, maybe under a new id.
+func (l *Link) handleContinue(line []byte, id string, rest []byte) bool {
+	if id != "" && !isReplID(id) {
+		l.fail(unexpected("PSYNC", line))
+		return false
+	}
+	former := ""
+	if id != "" && id != l.pos.ReplID {
+		former = l.pos.ReplID
+		l.pos.ReplID = id
+		l.store.Continue(id)
+	}
+	l.noOffsets = false
+	l.leftover = rest
+	l.emit(Event{Kind: Resumed, ReplID: l.pos.ReplID, Offset: l.taken(), Text: former})
+	l.beginStream(true)
+	return true
+}
+
+// handlePreamble takes the line before the payload: $<len> or $EOF:<mark>.
+func (l *Link) handlePreamble(line, rest []byte) bool {
+	s := string(line)
+	switch {
+	case s == "": // the master saves, and keeps the link alive
+		return false
+	case s[0] == '-':
+		l.fail(&ReplyError{Command: "PSYNC", Text: s[1:]})
+		return false
+	case len(s) == len("$EOF:")+replIDLen && strings.HasPrefix(s, "$EOF:"):
+		l.full.Size = -1
+		l.lend(s[len("$EOF:"):], rest)
+		return true
+	case s[0] == '$':
+		n, err := strconv.ParseInt(s[1:], 10, 64)
+		if err == nil && n >= 0 && n <= math.MaxInt64/2 {
+			l.full.Size = n
+			l.lend("", rest)
+			return true
+		}
+	}
+	l.fail(unexpected("PSYNC, in place of the payload", line))
+	return false
+}
+
+// lend takes the socket off the loop and gives it to a transfer.
+func (l *Link) lend(mark string, prefix []byte) {
+	l.deadline.Stop()
+	if err := l.loop.DeleteFileEvent(l.fd, eventloop.Readable|eventloop.Writable); err != nil {
+		l.fail(err)
+		return
+	}
+	l.emit(Event{Kind: TransferBegun, Total: l.full.Size, ReplID: l.full.ReplID, Offset: l.full.Offset})
+	l.transfer = newTransfer(l.fd, l.full, mark, prefix, l.cfg.ReplTimeout)
+	l.progress.Reset(progressEvery)
+	go l.transfer.run(l.store, l.loop.Post, l.transferReceived, l.transferEnded)
+}

@@ -1,0 +1,658 @@
+package replica
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"replicad/anet"
+	"replicad/anet/tunnel"
+	"replicad/eventloop"
+	"replicad/replica/resp"
+)
+
+// Defaults of [Config]; the first two are redis.conf's.
+const (
+	DefaultReplTimeout       = 60 * time.Second
+	DefaultReplSyncioTimeout = 5 * time.Second
+	DefaultReplBGSaveTimeout = time.Hour
+	pingTimeout              = 100 * time.Millisecond // syncWithMaster: syncWrite(fd,"PING\r\n",6,100)
+	replyBuffer              = 16 << 10
+	maxRead                  = 256 << 10
+	tick                     = time.Second // replicationCron
+	progressEvery            = 250 * time.Millisecond
+	stallEvery               = time.Minute
+	steadyAfter              = 10 * time.Second // a stream that lasted this long was a good link
+	defaultResolveTimeout    = 30 * time.Second
+	answerWithin             = 200 * time.Microsecond // see answerSoon
+)
+
+// announcedVersion is what REPLCONF version says. Valkey masters choose by it
+// what a replica can take; replicad stores any payload as it comes, and says
+// so with the version that unreleased builds use, which stands above all.
+const announcedVersion = "255.255.255"
+
+// Config is what a link needs to know. Zero durations mean the defaults.
+type Config struct {
+	Master Master
+	// Source is the address to connect from (bind-source-addr).
+	Source anet.Source
+	// ReplTimeout: the link is given up after so long without a byte.
+	ReplTimeout time.Duration
+	// ReplSyncioTimeout bounds the connect and each step of the handshake.
+	ReplSyncioTimeout time.Duration
+	// ReplBGSaveTimeout bounds the time that a master may take to prepare a
+	// full sync while it sends nothing but keep-alive newlines.
+	ReplBGSaveTimeout time.Duration
+	// ResolveTimeout bounds name resolution. It must be longer than the
+	// resolver's own time-out for one name server (5 s, resolv.conf(5)), or
+	// a second one is never asked.
+	ResolveTimeout time.Duration
+	// AnnounceIP and AnnouncePort are sent as REPLCONF ip-address (not sent
+	// when empty) and listening-port (0: none).
+	AnnounceIP   string
+	AnnouncePort int
+	// AckDurable makes ACK itself wait for the fsync (appendfsync always).
+	AckDurable bool
+	// Aside begins the link as a second one to a master that another link
+	// follows, until Promote: see [Link.Promote].
+	Aside bool
+	// TLS says how a Master with TLS is spoken to (tls-ca-cert-file ...).
+	TLS      tunnel.Files
+	Backoff  Backoff
+	Limits   resp.Limits
+	Observer Observer
+	// Resolve replaces anet.Resolve, for tests. It may block until ctx is
+	// done.
+	Resolve func(ctx context.Context, host string, port int) ([]anet.Endpoint, error)
+}
+
+// Link is one replica's link to one master. Its methods belong to the thread
+// of its loop.
+type Link struct {
+	cfg   Config
+	loop  *eventloop.Loop
+	store Store
+
+	state   State
+	phase   Phase
+	entered time.Time // when state or phase was entered
+	stopped bool
+	onStop  func()
+
+	attempt   uint64 // counts attempts and their ends
+	resolving bool   // the goroutine of connect has not come back
+	failures  int    // in a row
+	cancel    context.CancelFunc
+	connector *anet.Connector
+	endpoint  anet.Endpoint
+	fd        int            // -1 without a connection
+	tunnel    *tunnel.Tunnel // what fd leads into where the master speaks TLS; nil otherwise
+	lastByte  time.Time
+
+	retry    *eventloop.Timer // the next attempt
+	deadline *eventloop.Timer // of the current state or phase
+	cron     *eventloop.Timer // each second while streaming or committing
+	progress *eventloop.Timer // while a transfer runs
+
+	// Handshake.
+	in        []byte
+	lines     resp.LineReader
+	steps     []step // whose replies are awaited, in order
+	authReply authReply
+	asked     Position
+	askedFor  bool // PSYNC asked for a partial resync
+	useSync   bool // PSYNC is unknown to this master: SYNC is under way
+	full      FullSync
+	waited    time.Time // when PSYNC was sent
+
+	// Transfer; see transfer.go. Not nil from BeginBase until its goroutine
+	// has ended, also when the attempt has failed meanwhile.
+	transfer *transfer
+
+	// Stream.
+	pos       Position // replication id; Offset and DB where the scanner began
+	known     bool     // pos can be asked for by PSYNC
+	scanner   *resp.Scanner
+	leftover  []byte // stream bytes that were read together with a reply
+	paused    bool
+	noOffsets bool // a master without PSYNC: no ACK, no resume
+	out       []byte
+	ackAt     int64 // the oldest GETACK without an answer waits for this offset; -1 for none
+	ackLast   int64 // the offset of the newest one
+	fackAt    int64 // and for this one to be durable; -1 for none
+	begun     int64 // taken() when STREAM was entered
+	resumed   bool  // STREAM was entered by a partial resync
+
+	// Store.
+	changed   atomic.Bool // a Post of storeChanged is under way
+	stored    Progress
+	told      Progress // by Advanced
+	stallTold time.Time
+	stalled   time.Time // zero when it is not
+	resetting bool
+	needReset bool
+}
+
+// step is one command of the handshake whose reply is awaited.
+type step struct {
+	phase   Phase
+	command string // for messages: "REPLCONF capa"
+}
+
+// NewLink makes a link in state NONE; Start sets it going. The store is told
+// whom to notify.
+func NewLink(loop *eventloop.Loop, store Store, cfg Config) *Link {
+	if cfg.ReplTimeout <= 0 {
+		cfg.ReplTimeout = DefaultReplTimeout
+	}
+	if cfg.ReplSyncioTimeout <= 0 {
+		cfg.ReplSyncioTimeout = DefaultReplSyncioTimeout
+	}
+	if cfg.ReplBGSaveTimeout <= 0 {
+		cfg.ReplBGSaveTimeout = DefaultReplBGSaveTimeout
+	}
+	if cfg.ResolveTimeout <= 0 {
+		cfg.ResolveTimeout = defaultResolveTimeout
+	}
+	if cfg.Observer == nil {
+		cfg.Observer = Observers(nil)
+	}
+	if cfg.Resolve == nil {
+		cfg.Resolve = anet.Resolve
+	}
+	l := &Link{cfg: cfg, loop: loop, store: store, fd: -1, ackAt: -1, fackAt: -1, in: make([]byte, replyBuffer), entered: time.Now()}
+	l.retry = loop.NewTimer(l.connect)
+	l.deadline = loop.NewTimer(l.deadlinePassed)
+	l.cron = loop.NewTimer(l.everySecond)
+	l.progress = loop.NewTimer(l.transferProgress)
+	changed := l.storeChanged
+	store.Notify(func() {
+		if !l.changed.Swap(true) {
+			loop.Post(changed)
+		}
+	})
+	return l
+}
+
+// State tells where the link stands.
+func (l *Link) State() (State, Phase) { return l.state, l.phase }
+
+// Position tells how far the link has come: the last byte that was given to the
+// store. While it does not stream, false may mean that there is no history yet.
+func (l *Link) Position() (Position, bool) {
+	p := l.pos
+	if l.scanner != nil {
+		p.Offset, p.DB = l.taken(), l.scanner.Boundary().DB
+	}
+	return p, l.known
+}
+
+// Promote ends the time aside of a link that was made with Config.Aside. Such
+// a link acknowledges no more than its base, or WAIT and min-replicas-to-write
+// would count one archive as two replicas, and the new one before it is the
+// archive's; its events say Rebase.
+func (l *Link) Promote() {
+	l.cfg.Aside = false
+	if l.phase == Stream {
+		l.sendAck()
+	}
+}
+
+// StandAside makes this the link whose events say Rebase: another one takes
+// its place.
+func (l *Link) StandAside() { l.cfg.Aside = true }
+
+// Start begins the first attempt.
+func (l *Link) Start() {
+	l.stored = l.store.Progress()
+	l.told = l.stored
+	l.needReset = l.needReset || l.stored.Failed != nil
+	l.loadPosition()
+	l.connect()
+}
+
+// Stop leads to NONE for good; done is called on the loop's thread once no
+// goroutine of the link's uses its socket or the store any more. Calling it
+// again replaces done.
+func (l *Link) Stop(done func()) {
+	l.onStop = done
+	if !l.stopped {
+		l.stopped = true
+		l.retry.Stop()
+		l.disconnect()
+		l.enter(None, NoPhase)
+	}
+	l.finishStop()
+}
+
+func (l *Link) finishStop() {
+	if !l.stopped || l.transfer != nil || l.resetting || l.resolving {
+		return
+	}
+	l.emit(Event{Kind: Stopped})
+	if f := l.onStop; f != nil {
+		l.onStop = nil
+		f()
+	}
+}
+
+// Cut closes the connection as a network would; the link goes on by itself.
+// Demonstrations and tests use it.
+func (l *Link) Cut() {
+	if l.state != None {
+		l.fail(fmt.Errorf("%w (cut on purpose)", ErrClosed))
+	}
+}
+
+func (l *Link) loadPosition() {
+	l.pos, l.known = l.store.Position()
+	l.scanner = nil
+	if l.known {
+		l.scanner = resp.NewScanner(l.pos.DB, l.cfg.Limits)
+	}
+}
+
+// taken is the offset of the last byte that was committed to the store.
+func (l *Link) taken() int64 {
+	if l.scanner == nil {
+		return l.pos.Offset
+	}
+	return l.pos.Offset + l.scanner.Scanned()
+}
+
+// emit fills in what every event has and tells it.
+func (l *Link) emit(e Event) {
+	e.Time = time.Now()
+	e.Master = l.cfg.Master.Name
+	e.State, e.Phase = l.state, l.phase
+	e.Rebase = l.cfg.Aside
+	l.cfg.Observer.Observe(e)
+}
+
+// enter changes state and phase, and tells it.
+func (l *Link) enter(s State, p Phase) {
+	if s == l.state && p == l.phase {
+		return
+	}
+	now := time.Now()
+	e := Event{Kind: StateEntered, From: l.state, FromPhase: l.phase, Took: now.Sub(l.entered)}
+	if s == l.state {
+		e.Kind = PhaseEntered
+	}
+	if s == Connecting || s == ReceivePong {
+		e.Endpoint = l.endpoint.String()
+	}
+	l.state, l.phase, l.entered = s, p, now
+	l.emit(e)
+}
+
+// connect begins an attempt: a goroutine resolves the name, asks the store
+// whether a full sync that found no room before would find it now, and comes
+// back to resolved. (connectWithMaster)
+func (l *Link) connect() {
+	if l.stopped || l.state != None || l.transfer != nil || l.resetting || l.resolving {
+		return // the end of what is under way calls again
+	}
+	if l.needReset {
+		l.resetStore()
+		return
+	}
+	l.attempt++
+	ctx, cancel := context.WithTimeout(context.Background(), l.cfg.ResolveTimeout)
+	l.cancel = cancel
+	l.resolving = true
+	resolve, store := l.resolve, l.store
+	go func() {
+		defer cancel()
+		eps, err := resolve(ctx)
+		if err != nil {
+			err = fmt.Errorf("%w: %w", ErrResolve, err)
+		} else {
+			err = store.Room() // asks the file system: not on the loop's thread
+		}
+		l.loop.Post(func() { l.resolved(eps, err) })
+	}()
+}
+
+// resolve gives the master's addresses. It runs on a goroutine.
+func (l *Link) resolve(ctx context.Context) ([]anet.Endpoint, error) {
+	m := l.cfg.Master
+	if m.Path == "" {
+		return l.cfg.Resolve(ctx, m.Host, m.Port)
+	}
+	ep, err := anet.Unix(m.Path)
+	return []anet.Endpoint{ep}, err
+}
+
+// resolved goes on with the addresses, or with why there are none.
+func (l *Link) resolved(eps []anet.Endpoint, err error) {
+	l.resolving = false
+	switch {
+	case l.stopped:
+		l.finishStop()
+		return
+	case l.needReset: // the store failed meanwhile
+		l.connect()
+		return
+	case err != nil:
+		l.fail(err)
+		return
+	}
+	text := ""
+	for i, ep := range eps {
+		if i > 0 {
+			text += " "
+		}
+		text += ep.String()
+	}
+	l.emit(Event{Kind: Resolved, Text: text})
+	l.connector = anet.NewConnector(eps, l.cfg.Source)
+	l.tryNext()
+}
+
+// tryNext starts a connect to the next address of the name.
+func (l *Link) tryNext() {
+	a, err := l.connector.Next()
+	for _, f := range a.Failures {
+		l.emit(Event{Kind: ConnectCalled, FD: -1, Err: f})
+	}
+	if err != nil {
+		l.fail(err)
+		return
+	}
+	l.fd, l.endpoint = a.FD, a.Endpoint
+	e := Event{Kind: ConnectCalled, FD: a.FD, Endpoint: a.Endpoint.String()}
+	if !a.Connected {
+		e.Err = syscall.EINPROGRESS
+	}
+	l.emit(e)
+	// Also a connect that succeeded at once, as on a unix socket, goes
+	// through CONNECTING: its write event fires in the next iteration.
+	if err := l.loop.CreateFileEvent(l.fd, eventloop.Readable|eventloop.Writable, l.syncWithMaster); err != nil {
+		l.fail(err)
+		return
+	}
+	l.enter(Connecting, NoPhase)
+	l.emit(Event{Kind: Registered, FD: l.fd, Registered: l.loop.FileEvents(l.fd)})
+	l.deadline.Reset(l.cfg.ReplSyncioTimeout)
+	l.answerSoon()
+}
+
+// syncWithMaster is the file event of the handshake, named after the function
+// of replication.c that it follows.
+func (l *Link) syncWithMaster(fd int, mask eventloop.Mask) {
+	if l.state == None {
+		// "If this event fired after the user turned the instance into a
+		// master with SLAVEOF NO ONE we must just return ASAP."
+		l.loop.DeleteFileEvent(fd, eventloop.Readable|eventloop.Writable)
+		anet.Close(fd)
+		return
+	}
+	l.emit(Event{Kind: FileEvent, FD: fd, Mask: mask, Registered: l.loop.FileEvents(fd)})
+	switch l.state {
+	case Connecting:
+		l.whenConnected()
+	case ReceivePong, Sync:
+		if mask&eventloop.Readable != 0 {
+			l.readReplies()
+		}
+	}
+}
+
+// whenConnected asks SO_ERROR how the connect ended, drops the write event
+// and sends PING.
+func (l *Link) whenConnected() {
+	err := anet.SocketError(l.fd)
+	if err == nil && anet.SelfConnected(l.fd) {
+		err = syscall.ECONNREFUSED // nobody listens: the port connected to itself
+	}
+	l.emit(Event{Kind: SocketError, FD: l.fd, Endpoint: l.endpoint.String(), Err: err})
+	if err != nil {
+		l.connector.Failed(anet.ConnectError(l.endpoint, err))
+		l.closeFD()
+		l.tryNext()
+		return
+	}
+	// "Delete the writable event so that the readable event remains
+	// registered and we can wait for the PONG reply."
+	l.loop.DeleteFileEvent(l.fd, eventloop.Writable)
+	if l.cfg.Master.TLS {
+		if err := l.openTunnel(); err != nil {
+			l.fail(err)
+			return
+		}
+	}
+	l.enter(ReceivePong, NoPhase)
+	l.emit(Event{Kind: Registered, FD: l.fd, Registered: l.loop.FileEvents(l.fd)})
+	l.lines.Reset()
+	l.deadline.Reset(l.cfg.ReplSyncioTimeout)
+	// "Send the PING, don't check for errors at all, we have the timeout
+	// that will take care about this." An answer may be waiting all the same
+	// (max number of clients reached), and says more than EPIPE does.
+	ping := resp.AppendCommand(nil, "PING")
+	l.emit(Event{Kind: Sent, Data: ping, Bytes: int64(len(ping))})
+	_, _ = anet.SyncWrite(l.fd, ping, pingTimeout)
+	l.answerSoon()
+	if l.tunnel == nil {
+		l.tune() // while the master answers: it can't matter before
+	}
+}
+
+// tune sets the options of the connection's socket. A refusal never matters.
+func (l *Link) tune() {
+	_ = anet.SetNoDelay(l.fd, true)
+	_ = anet.KeepAlive(l.fd, l.cfg.ReplTimeout)
+}
+
+// openTunnel puts TLS between the link and its connection. The state machine
+// sees another descriptor and nothing else; the handshake takes its time from
+// that of RECEIVE_PONG.
+func (l *Link) openTunnel() error {
+	l.tune() // as long as the descriptor is the connection's
+	l.loop.DeleteFileEvent(l.fd, eventloop.Readable|eventloop.Writable)
+	files, host := l.cfg.TLS, l.cfg.Master.Host
+	fd, t, err := tunnel.Open(l.fd, func() (*tls.Config, error) { return files.Config(host) })
+	l.fd, l.tunnel = fd, t
+	if err != nil {
+		return err
+	}
+	return l.loop.CreateFileEvent(l.fd, eventloop.Readable, l.syncWithMaster)
+}
+
+// underTLS makes of what a descriptor said what the tunnel behind it knows.
+func (l *Link) underTLS(cause error) error {
+	if l.tunnel == nil {
+		return cause
+	}
+	name := anet.ErrorName(cause)
+	if errors.Is(cause, ErrClosed) || name == "ECONNRESET" || name == "EPIPE" {
+		if err := l.tunnel.Err(); err != nil {
+			return err
+		}
+		return ErrClosed
+	}
+	if errors.Is(cause, ErrDeadline) && !l.tunnel.Established() {
+		return fmt.Errorf("%w: %w", cause, errNoHello)
+	}
+	return cause
+}
+
+// answerSoon is called when the master has been asked something in the
+// handshake. On a fast network its answer is here sooner than the loop's thread
+// would fall asleep and be woken; so the loop stays awake for a moment.
+func (l *Link) answerSoon() { l.loop.BusyPoll(answerWithin) }
+
+// fail ends the attempt or the link with a cause, and sees to the next one.
+func (l *Link) fail(cause error) {
+	cause = l.underTLS(cause)
+	le := &LinkError{Master: l.cfg.Master.String(), State: l.state, Phase: l.phase, Cause: cause}
+	le.Remedy = remedy(l.state, l.phase, cause)
+	if l.phase == Stream && l.streamWasGood() && !errors.Is(cause, ErrStore) {
+		l.failures = 0
+	}
+	if errors.Is(cause, resp.ErrProtocol) {
+		l.needReset = true
+	}
+	l.disconnect()
+	l.failures++
+	d := l.cfg.Backoff.delay(l.failures)
+	l.enter(None, NoPhase)
+	l.emit(Event{Kind: Failed, Err: le, Delay: d})
+	if !l.stopped {
+		l.retry.Reset(d)
+	}
+}
+
+// streamWasGood says whether the next attempt may follow at once. A full sync
+// is dear to the master: one that is cut soon after must not be repeated in a
+// tight loop, nor must a master be met that closes each link after a few bytes.
+func (l *Link) streamWasGood() bool {
+	lasted := time.Since(l.entered)
+	if lasted >= steadyAfter {
+		return true
+	}
+	return l.resumed && l.taken() > l.begun && lasted >= l.cfg.Backoff.min()
+}
+
+// disconnect closes the connection, or has it closed by the transfer that
+// holds it.
+func (l *Link) disconnect() {
+	l.attempt++
+	if l.cancel != nil {
+		l.cancel()
+		l.cancel = nil
+	}
+	l.deadline.Stop()
+	l.cron.Stop()
+	l.progress.Stop()
+	if t := l.transfer; t != nil && l.fd >= 0 {
+		t.cancel() // the goroutine wakes, ends, and comes back to transferEnded
+		l.fd = -1
+	}
+	l.closeFD()
+	l.tunnel = nil
+	l.lines.Reset()
+	l.steps = l.steps[:0]
+	l.leftover = nil
+	l.paused = false
+	l.out = l.out[:0]
+	l.ackAt, l.ackLast, l.fackAt = -1, -1, -1
+	l.useSync = false
+}
+
+func (l *Link) closeFD() {
+	if l.fd < 0 {
+		return
+	}
+	l.loop.DeleteFileEvent(l.fd, eventloop.Readable|eventloop.Writable)
+	anet.Close(l.fd)
+	l.fd = -1
+}
+
+// deadlinePassed is the time event of the current state or phase.
+func (l *Link) deadlinePassed() {
+	switch {
+	case l.state == Connecting:
+		l.connector.Failed(anet.ConnectError(l.endpoint, fmt.Errorf("%w after %v", ErrDeadline, l.cfg.ReplSyncioTimeout)))
+		l.closeFD()
+		l.tryNext()
+	case l.state == Sync && (l.phase == Psync || l.phase == Transfer):
+		l.fail(fmt.Errorf("%w: %v without a byte, %v since PSYNC", ErrDeadline, time.Since(l.lastByte).Round(time.Millisecond), time.Since(l.waited).Round(time.Millisecond)))
+	default:
+		l.fail(fmt.Errorf("%w: no answer within %v", ErrDeadline, l.cfg.ReplSyncioTimeout))
+	}
+}
+
+// storeChanged runs on the loop's thread after the store called notify.
+func (l *Link) storeChanged() {
+	l.changed.Store(false)
+	p := l.store.Progress()
+	l.stored = p // GETACK may have asked for it before
+	moved := p.Stored != l.told.Stored || p.Durable != l.told.Durable
+	l.tellStall(p.Stalled)
+	if p.Failed != nil && !l.resetting {
+		if !l.needReset {
+			l.needReset = true
+			if l.state != None {
+				l.fail(fmt.Errorf("%w: %w", ErrStore, p.Failed))
+			} else if l.transfer == nil {
+				l.retry.Reset(0)
+			}
+		}
+		return
+	}
+	if moved {
+		l.told = p
+		l.emit(Event{Kind: Advanced, Offset: p.Stored, Durable: p.Durable})
+	}
+	if l.phase != Stream {
+		return
+	}
+	l.answerGetAck()
+	if l.paused {
+		l.unpause()
+	}
+}
+
+// tellStall tells when the store stops writing, once a minute while it does
+// not, and when it goes on.
+func (l *Link) tellStall(err error) {
+	now := time.Now()
+	switch {
+	case err != nil && l.stalled.IsZero():
+		l.stalled, l.stallTold = now, now
+		l.emit(Event{Kind: Stalled, Err: err})
+	case err != nil && now.Sub(l.stallTold) >= stallEvery:
+		l.stallTold = now
+		l.emit(Event{Kind: Stalled, Err: err, Took: now.Sub(l.stalled)})
+	case err == nil && !l.stalled.IsZero():
+		l.emit(Event{Kind: Healed, Took: now.Sub(l.stalled)})
+		l.stalled = time.Time{}
+	}
+}
+
+// resetStore has the store open its history anew, on a goroutine, and then
+// tries to connect.
+func (l *Link) resetStore() {
+	l.resetting = true
+	go func() {
+		err := l.store.Reset()
+		l.loop.Post(func() {
+			l.resetting = false
+			l.stored = l.store.Progress()
+			l.emit(Event{Kind: StoreReset, Offset: l.stored.Stored, Err: err})
+			if l.stopped {
+				l.finishStop()
+				return
+			}
+			if err == nil {
+				err = l.stored.Failed // it failed again, which storeChanged passed over
+			}
+			if err != nil {
+				l.fail(fmt.Errorf("%w: %w", ErrStore, err))
+				return
+			}
+			l.needReset = false
+			l.loadPosition()
+			l.connect()
+		})
+	}()
+}
+
+// ParseSource reads bind-source-addr.
+func ParseSource(s string) (anet.Source, error) {
+	if s == "" {
+		return anet.Source{}, nil
+	}
+	a, err := netip.ParseAddr(s)
+	if err != nil {
+		return anet.Source{}, fmt.Errorf("bind-source-addr: %q is not an IP address", s)
+	}
+	return anet.Source{Addr: a}, nil
+}

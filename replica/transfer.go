@@ -1,0 +1,403 @@
+package replica
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"replicad/anet"
+)
+
+// The payload of a full sync is gigabytes that nobody needs to look at, and a
+// file system that may block: no work for the loop's thread. For its time the
+// loop lends the socket to a goroutine, which moves the bytes from socket to
+// pipe to file by splice(2), so that they never enter this process, and comes
+// back by Post. The loop never touches a lent descriptor but for shutdown(2),
+// which wakes the goroutine; only the loop's thread closes it.
+//
+// SO_RCVLOWAT lets the kernel gather half a megabyte before it wakes us: at
+// full speed that saves most of the wake-ups.
+
+const (
+	pipeSize  = 1 << 20
+	lowWater  = 512 << 10
+	copySize  = 256 << 10 // where splice is impossible
+	searchEnd = 1 << 20   // how far back an idle $EOF transfer looks for its mark
+)
+
+// transfer is one payload on its way. Its fields belong to the goroutine that
+// runs it, but for the atomic ones.
+type transfer struct {
+	fd       int
+	full     FullSync
+	mark     []byte // what ends the payload; nil for $<len>
+	prefix   []byte // of the payload, read together with the preamble
+	timeout  time.Duration
+	began    time.Time
+	received atomic.Int64
+	complete atomic.Bool // all received, being made durable
+	stop     atomic.Bool
+
+	base     Base
+	size     int64  // of the payload so far, mark included
+	leftover []byte // of the stream, read behind the payload
+
+	// The outcome.
+	pos Position
+	err error
+}
+
+func newTransfer(fd int, full FullSync, mark string, prefix []byte, timeout time.Duration) *transfer {
+	t := &transfer{fd: fd, full: full, prefix: bytes.Clone(prefix), timeout: timeout, began: time.Now()}
+	if mark != "" {
+		t.mark = []byte(mark)
+	}
+	return t
+}
+
+// cancel ends the transfer soon. Loop's thread only.
+func (t *transfer) cancel() {
+	t.stop.Store(true)
+	anet.Shutdown(t.fd)
+}
+
+var errCancelled = errors.New("cancelled")
+
+// run is the goroutine. It posts received once the whole payload is here, and
+// ended in the end.
+func (t *transfer) run(store Store, post func(func()) bool, received, ended func(*transfer)) {
+	t.err = t.receive(store)
+	if t.err == nil {
+		t.complete.Store(true)
+		post(func() { received(t) })
+		if t.pos, t.err = t.base.Commit(); t.err != nil {
+			t.err = fmt.Errorf("%w: %w", ErrStore, t.err)
+		}
+	}
+	if t.err != nil && t.base != nil {
+		t.base.Abort()
+	}
+	post(func() { ended(t) })
+}
+
+func (t *transfer) receive(store Store) error {
+	var err error
+	if t.base, err = store.BeginBase(t.full); err != nil {
+		t.base = nil
+		return fmt.Errorf("%w: %w", ErrStore, err)
+	}
+	if t.mark == nil && int64(len(t.prefix)) > t.full.Size {
+		t.leftover = t.prefix[t.full.Size:]
+		t.prefix = t.prefix[:t.full.Size]
+	}
+	if len(t.prefix) > 0 {
+		if err := t.write(t.prefix); err != nil {
+			return err
+		}
+	}
+	if err := t.pump(); err != nil {
+		return err
+	}
+	if t.mark == nil {
+		return nil
+	}
+	return t.cutMark()
+}
+
+func (t *transfer) write(p []byte) error {
+	if _, err := t.base.Write(p); err != nil {
+		return fmt.Errorf("%w: %w", ErrStore, err)
+	}
+	t.count(int64(len(p)))
+	return nil
+}
+
+func (t *transfer) count(n int64) {
+	t.size += n
+	t.received.Store(t.size)
+}
+
+// pump moves bytes until the payload is complete.
+func (t *transfer) pump() error {
+	move, done := t.mover()
+	defer done()
+	w := waiter{fd: t.fd, timeout: t.timeout}
+	defer w.restore()
+	for {
+		if t.stop.Load() {
+			return errCancelled
+		}
+		want := int64(pipeSize)
+		if t.mark == nil {
+			if want = min(want, t.full.Size-t.size); want == 0 {
+				return nil
+			}
+		}
+		n, err := move(int(want))
+		switch {
+		case err == nil:
+			t.count(n)
+			w.moved()
+		case err == unix.EAGAIN: // the socket's, bare; never one of the base
+			// Nothing more is here for now. A payload with a mark ends at
+			// such a point: its master is silent until the first ACK.
+			if found, err := t.atMark(w.idle()); found || err != nil {
+				return err
+			}
+			if t.mark == nil {
+				w.expect(t.full.Size - t.size)
+			}
+			if err := w.wait(); err != nil {
+				return err
+			}
+		case errors.Is(err, ErrClosed), errors.Is(err, unix.ECONNRESET) && !errors.Is(err, ErrStore):
+			// The mark may have come just before the end of the
+			// connection: the payload is whole, and worth keeping.
+			if found, markErr := t.atMark(true); found || markErr != nil {
+				return markErr
+			}
+			return err
+		default:
+			return err
+		}
+	}
+}
+
+// mover gives the function that moves up to n bytes from the socket to the
+// base, and returns how many: by splice where the base can, else
+// by read and write. io.EOF comes as ErrClosed.
+func (t *transfer) mover() (move func(n int) (int64, error), done func()) {
+	var buf []byte
+	byCopy := func(n int) (int64, error) {
+		if buf == nil {
+			buf = make([]byte, copySize)
+		}
+		k, err := unix.Read(t.fd, buf[:min(n, len(buf))])
+		switch {
+		case err == unix.EINTR:
+			return 0, nil
+		case err != nil:
+			return 0, readError(err)
+		case k == 0:
+			return 0, ErrClosed
+		}
+		if _, err := t.base.Write(buf[:k]); err != nil {
+			return 0, fmt.Errorf("%w: %w", ErrStore, err)
+		}
+		return int64(k), nil
+	}
+	splicer, ok := t.base.(Splicer)
+	if !ok {
+		return byCopy, func() {}
+	}
+	var pipe [2]int
+	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
+		return byCopy, func() {} // too many descriptors: slower, but it goes
+	}
+	done = func() { unix.Close(pipe[0]); unix.Close(pipe[1]) }
+	// A smaller pipe works too: pipe-user-pages-soft may forbid this one.
+	_, _ = unix.FcntlInt(uintptr(pipe[1]), unix.F_SETPIPE_SZ, pipeSize)
+	spliced := false
+	return func(n int) (int64, error) {
+		if buf != nil {
+			return byCopy(n)
+		}
+		k, err := unix.Splice(t.fd, nil, pipe[1], nil, n, unix.SPLICE_F_MOVE|unix.SPLICE_F_NONBLOCK)
+		switch {
+		case err == unix.EINTR:
+			return 0, nil
+		case err == unix.EINVAL && !spliced: // this kind of socket can't
+			return byCopy(n)
+		case err != nil:
+			return 0, readError(err)
+		case k == 0:
+			return 0, ErrClosed
+		}
+		spliced = true
+		if err := t.drain(splicer, pipe[0], int(k)); err != nil {
+			return 0, err
+		}
+		return k, nil
+	}, done
+}
+
+func readError(err error) error {
+	if err == unix.EAGAIN {
+		return err
+	}
+	return fmt.Errorf("read: %w", err)
+}
+
+// drain moves n bytes from the pipe to the base.
+func (t *transfer) drain(base Splicer, pipe, n int) error {
+	for n > 0 {
+		k, err := base.SpliceFrom(pipe, n)
+		if err == nil && k == 0 {
+			err = io.ErrShortWrite
+		}
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrStore, err)
+		}
+		n -= k
+	}
+	return nil
+}
+
+// atMark says whether the payload's end has come. Redis looks for the mark at
+// the end of each read (readSyncBulkPayload); at the end of what has arrived
+// it is found however the kernel cut it. When the socket stays idle, a master
+// that sent more behind the mark without waiting for the ACK is thought of,
+// and the mark looked for further back.
+func (t *transfer) atMark(idle bool) (bool, error) {
+	m := int64(len(t.mark))
+	if m == 0 || t.size < m {
+		return false, nil
+	}
+	back := m
+	if idle {
+		back = min(t.size, searchEnd)
+	}
+	buf := make([]byte, back)
+	if _, err := t.base.ReadAt(buf, t.size-back); err != nil {
+		return false, fmt.Errorf("%w: %w", ErrStore, err)
+	}
+	i := bytes.Index(buf, t.mark)
+	if i < 0 {
+		return false, nil
+	}
+	t.leftover = bytes.Clone(buf[i+len(t.mark):])
+	t.count(-int64(len(t.leftover)))
+	return true, nil
+}
+
+// cutMark takes the mark off the payload.
+func (t *transfer) cutMark() error {
+	t.count(-int64(len(t.mark)))
+	if err := t.base.Truncate(t.size); err != nil {
+		return fmt.Errorf("%w: %w", ErrStore, err)
+	}
+	return nil
+}
+
+// waiter waits for a lent socket, gathering bytes by SO_RCVLOWAT as long as
+// they come quickly.
+type waiter struct {
+	fd      int
+	timeout time.Duration
+	low     int       // the low-water mark that is set, 0 for the default
+	most    int       // what may still come, 0 when unknown
+	since   time.Time // of the first wait without a byte, zero when one came
+	timeup  int       // waits in a row that ended without the low-water mark
+}
+
+const (
+	gatherFor = 2 * time.Millisecond
+	idleFor   = 100 * time.Millisecond
+)
+
+// moved tells that bytes came.
+func (w *waiter) moved() {
+	w.since = time.Time{}
+	w.timeup = 0
+}
+
+// expect bounds what may come.
+func (w *waiter) expect(n int64) { w.most = int(min(n, lowWater)) }
+
+// idle says that nothing came for a while.
+func (w *waiter) idle() bool { return !w.since.IsZero() && time.Since(w.since) >= idleFor }
+
+// wait returns when there is something to read, or soon, to try. ErrDeadline
+// after timeout without a byte.
+func (w *waiter) wait() error {
+	now := time.Now()
+	if w.since.IsZero() {
+		w.since = now
+	}
+	if now.Sub(w.since) >= w.timeout {
+		return fmt.Errorf("%w: no byte of the payload for %v", ErrDeadline, w.timeout)
+	}
+	low, long := lowWater, gatherFor
+	if w.most > 0 {
+		low = min(low, w.most)
+	}
+	if w.timeup > 0 { // it comes slowly: take each byte as it is
+		low, long = 1, idleFor
+	}
+	if low != w.low && anet.SetReceiveLowWater(w.fd, low) == nil {
+		w.low = low
+	}
+	fds := []unix.PollFd{{Fd: int32(w.fd), Events: unix.POLLIN}}
+	n, err := unix.Poll(fds, int(min(long, w.timeout)/time.Millisecond))
+	if err != nil && err != unix.EINTR {
+		return fmt.Errorf("poll: %w", err)
+	}
+	if n == 0 {
+		w.timeup++
+	}
+	return nil
+}
+
+// restore undoes the low-water mark: epoll must tell of every byte again.
+func (w *waiter) restore() {
+	if w.low > 1 {
+		_ = anet.SetReceiveLowWater(w.fd, 1)
+	}
+}
+
+// transferProgress is a time event: it tells how far the transfer is.
+func (l *Link) transferProgress() {
+	t := l.transfer
+	if t == nil || l.phase != Transfer || t.complete.Load() {
+		return
+	}
+	l.emit(Event{Kind: TransferProgress, Bytes: t.received.Load(), Total: t.full.Size, Took: time.Since(t.began)})
+	l.progress.Reset(progressEvery)
+}
+
+// transferReceived is posted when the payload is complete. The ACK goes out at
+// once: a master that sent an $EOF payload starts streaming only then
+// (replicationSendAck at the end of readSyncBulkPayload). Its stream waits in
+// the socket until the base is durable.
+func (l *Link) transferReceived(t *transfer) {
+	if l.transfer != t || t.stop.Load() {
+		return
+	}
+	l.emit(Event{Kind: TransferReceived, Bytes: t.size, Total: t.size, Took: time.Since(t.began)})
+	l.cron.Reset(tick) // first: an ACK that fails stops it again
+	l.sendAck()
+}
+
+// transferEnded is posted when the goroutine is done with socket and store.
+func (l *Link) transferEnded(t *transfer) {
+	l.transfer = nil
+	if t.err == nil {
+		// The store's history is the new one, whatever became of the link.
+		l.pos, l.known = t.pos, t.full.ReplID != ""
+		l.noOffsets = !l.known
+		l.newScanner()
+		l.stored = l.store.Progress()
+	}
+	if t.stop.Load() {
+		anet.Close(t.fd)
+		switch {
+		case l.stopped:
+			l.finishStop()
+		case l.state == None && !l.retry.Armed():
+			l.connect()
+		}
+		return
+	}
+	if t.err != nil {
+		l.fail(t.err)
+		return
+	}
+	l.emit(Event{Kind: FullSyncDone, ReplID: t.pos.ReplID, Offset: t.pos.Offset, Bytes: t.size, Took: time.Since(t.began)})
+	l.leftover = t.leftover
+	l.beginStream(false)
+}
