@@ -1,0 +1,246 @@
+package minimaster
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// needRedis skips where there is no such binary, and fails with REPLICAD_REQUIRE_REDIS=1.
+func needRedis(t *testing.T, binary string) string {
+	t.Helper()
+	path, err := exec.LookPath(binary)
+	if err != nil {
+		if os.Getenv("REPLICAD_REQUIRE_REDIS") == "1" {
+			t.Fatalf("%s is required (REPLICAD_REQUIRE_REDIS=1): %v", binary, err)
+		}
+		t.Skipf("%s is not on the PATH: this test compares with the real thing and is skipped", binary)
+	}
+	return path
+}
+
+// redisReplica is a real redis-server that replicates from a Master.
+type redisReplica struct {
+	t    *testing.T
+	dir  string // short, for the path of a Unix socket has room for a hundred bytes
+	sock string
+}
+
+func startRedis(t *testing.T, m *Master, args ...string) *redisReplica {
+	t.Helper()
+	path := needRedis(t, "redis-server")
+	dir, err := os.MkdirTemp("", "mm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	host, masterPort, _ := net.SplitHostPort(m.Addr())
+	r := &redisReplica{t: t, dir: dir, sock: filepath.Join(dir, "sock")}
+	logfile := filepath.Join(r.dir, "log")
+	cmd := exec.Command(path, append([]string{"--port", "0", "--unixsocket", r.sock, "--dir", r.dir, "--save", "",
+		"--logfile", logfile, "--replicaof", host + " " + masterPort, "--repl-diskless-load", "swapdb"}, args...)...)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+		if t.Failed() {
+			log, _ := os.ReadFile(logfile)
+			t.Logf("the replica's log:\n%s", log)
+		}
+	})
+	eventually(t, "redis-server answers", func() bool {
+		c, err := net.Dial("unix", r.sock)
+		if err == nil {
+			c.Close()
+		}
+		return err == nil
+	})
+	return r
+}
+
+func (r *redisReplica) do(args ...string) any {
+	r.t.Helper()
+	v, err := dialAndDo(r.sock, args...)
+	if err != nil {
+		r.t.Fatalf("redis-server, %q: %v", args, err)
+	}
+	return v
+}
+
+// info is one field of the replica's INFO.
+func (r *redisReplica) info(field string) string {
+	s, _ := r.do("INFO").(string)
+	for line := range strings.Lines(s) {
+		if v, ok := strings.CutPrefix(strings.TrimSpace(line), field+":"); ok {
+			return v
+		}
+	}
+	return ""
+}
+
+// dump lets redis-server save and loads that.
+func (r *redisReplica) dump() Dump {
+	r.t.Helper()
+	r.do("SAVE")
+	f, err := os.Open(filepath.Join(r.dir, "dump.rdb"))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer f.Close()
+	e := newEngine(r.t)
+	if err := e.LoadRDB(f); err != nil {
+		r.t.Fatalf("loading what redis-server saved: %v", err)
+	}
+	return e.Dump()
+}
+
+// caughtUp waits until the replica has applied all of the master's stream, then compares everything.
+func (r *redisReplica) caughtUp(m *Master) {
+	r.t.Helper()
+	eventually(r.t, "the replica has the master's offset", func() bool {
+		return r.info("master_link_status") == "up" && r.info("slave_repl_offset") == strconv.FormatInt(m.Offset(), 10)
+	})
+	if diff := m.Dump().Diff(r.dump()); diff != nil {
+		r.t.Fatalf("the replica differs:\n%s", strings.Join(diff, "\n"))
+	}
+}
+
+func TestARealRedisFollowsEveryKindOfWrite(t *testing.T) {
+	for _, diskless := range []bool{false, true} {
+		t.Run(fmt.Sprintf("diskless=%v", diskless), func(t *testing.T) {
+			m := startMaster(t, Config{Diskless: diskless})
+			everyWrite(t, m.NewClient(), "before ") // goes with the snapshot
+			r := startRedis(t, m)
+			r.caughtUp(m)
+			everyWrite(t, m.NewClient(), "after ") // goes with the stream
+			r.caughtUp(m)
+			if got := m.Wait(1, 5*time.Second); got != 1 {
+				t.Fatalf("Wait = %d, want the replica", got)
+			}
+			mustDo(t, m, "SET", "waited", "for")
+			if got := mustDo(t, m, "WAIT", "1", "5000"); got != int64(1) {
+				t.Fatalf("WAIT = %v, want 1", got)
+			}
+			if s := m.Stats(); s.SyncFull != 1 {
+				t.Fatalf("%+v, want one full sync", s)
+			}
+		})
+	}
+}
+
+func TestARealRedisResumesWithContinueWhenItsLinkIsKilled(t *testing.T) {
+	m := startMaster(t, Config{})
+	r := startRedis(t, m)
+	mustDo(t, m, "SET", "a", "1")
+	r.caughtUp(m)
+	for i := range 3 {
+		if i == 1 {
+			if n := mustDo(t, m, "CLIENT", "KILL", "TYPE", "replica"); n != int64(1) {
+				t.Fatalf("CLIENT KILL = %v", n)
+			}
+		} else if n := m.CutReplicas(); n != 1 {
+			t.Fatalf("CutReplicas = %d", n)
+		}
+		mustDo(t, m, "SELECT", strconv.Itoa(i))
+		mustDo(t, m, "SET", fmt.Sprint("written while away ", i), "x")
+		r.caughtUp(m)
+	}
+	if s := m.Stats(); s.SyncFull != 1 || s.SyncPartialOK != 3 || s.SyncPartialErr != 0 {
+		t.Fatalf("%+v, want 1 full and 3 partial syncs", s)
+	}
+	if got := r.info("master_replid"); got != m.ReplID() {
+		t.Fatalf("the replica follows %s, want %s", got, m.ReplID())
+	}
+}
+
+func TestARealRedisLogsInAndReadsAByteAtATime(t *testing.T) {
+	m := startMaster(t, Config{RequirePass: "secret", MasterUser: "copy", Diskless: true, Faults: Faults{ByteAtATime: true}})
+	smallWrites(t, m.NewClient(), "")
+	r := startRedis(t, m, "--masteruser", "copy", "--masterauth", "secret")
+	r.caughtUp(m)
+	smallWrites(t, m.NewClient(), "again ")
+	r.caughtUp(m)
+}
+
+func TestRedisCLITakesADumpThatRedisCheckRDBAccepts(t *testing.T) {
+	cli, check := needRedis(t, "redis-cli"), needRedis(t, "redis-check-rdb")
+	for _, diskless := range []bool{false, true} {
+		m := startMaster(t, Config{Diskless: diskless})
+		everyWrite(t, m.NewClient(), "")
+		file := filepath.Join(t.TempDir(), "dump.rdb")
+		host, port, _ := net.SplitHostPort(m.Addr())
+		if out, err := exec.Command(cli, "-h", host, "-p", port, "--rdb", file).CombinedOutput(); err != nil {
+			t.Fatalf("redis-cli --rdb: %v\n%s", err, out)
+		}
+		if out, err := exec.Command(check, file).CombinedOutput(); err != nil || !bytes.Contains(out, []byte("RDB looks OK")) {
+			t.Fatalf("redis-check-rdb: %v\n%s", err, out)
+		}
+		e := newEngine(t)
+		f, err := os.Open(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		if err := e.LoadRDB(f); err != nil {
+			t.Fatal(err)
+		}
+		if diff := m.Dump().Diff(e.Dump()); diff != nil {
+			t.Fatalf("diskless=%v: the dump differs:\n%s", diskless, strings.Join(diff, "\n"))
+		}
+	}
+}
+
+func TestRedisCLITalksToTheMaster(t *testing.T) {
+	cli := needRedis(t, "redis-cli")
+	m := startMaster(t, Config{RequirePass: "secret"})
+	host, port, _ := net.SplitHostPort(m.Addr())
+	cmd := exec.Command(cli, "-h", host, "-p", port, "-a", "secret", "--no-auth-warning")
+	cmd.Stdin = strings.NewReader("SELECT 3\nSET k v\nMULTI\nINCR n\nINCR n\nEXEC\nPING\nINFO replication\n")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("redis-cli: %v\n%s", err, out)
+	}
+	for _, want := range []string{"OK\n", "QUEUED\n", "2\n", "PONG\n", "role:master"} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("%q is missing in:\n%s", want, out)
+		}
+	}
+	if v := m.Dump()[3]["n"]; v.Type != "string" || v.Items[0] != "2" {
+		t.Errorf("n in database 3 is %v", v)
+	}
+}
+
+// dialAndDo executes one command over a Unix socket.
+func dialAndDo(sock string, args ...string) (any, error) {
+	c, err := net.DialTimeout("unix", sock, time.Second)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+	if _, err := c.Write(appendCommand(nil, args...)); err != nil {
+		return nil, err
+	}
+	var reply []byte
+	for {
+		var b [4096]byte
+		n, err := c.Read(b[:])
+		if err != nil {
+			return nil, err
+		}
+		reply = append(reply, b[:n]...)
+		if v, err := parseReply(reply); !errors.Is(err, errBadReply) {
+			return v, err
+		}
+	}
+}
