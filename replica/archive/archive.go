@@ -1,0 +1,331 @@
+package archive
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"replicad/replica"
+	"replicad/replica/resp"
+)
+
+// ErrLocked: another process writes to the archive.
+var ErrLocked = errors.New("the archive is locked by another replicad")
+
+// Options say how an archive is kept. The zero value is usable.
+type Options struct {
+	AppendFsync Policy
+	// SegmentSize is how large the file of a segment grows, in bytes, before
+	// the next one is started, at the next boundary; 0 means
+	// DefaultSegmentSize.
+	SegmentSize int64
+	// TimelineResolution is the least time between two marks of the
+	// timeline; 0 means DefaultTimelineResolution.
+	TimelineResolution time.Duration
+	// Limits are those of the link: the scanner of recovery uses them too.
+	Limits resp.Limits
+	// Observe is told what happens to the files (SegmentSealed,
+	// BaseVerified, SegmentVerified), on any goroutine: it must not wait.
+	// The kind's own fields are filled in, nothing else. May be nil.
+	Observe func(replica.Event)
+
+	disk disk
+}
+
+// Archive is one master's folder, open for writing. It implements
+// replica.Store.
+type Archive struct {
+	dir      string
+	opt      Options
+	lock     *os.File
+	recovery Recovery
+	notify   atomic.Pointer[func()]
+	log      atomic.Pointer[log] // nil before the first full sync
+	strict   bool                // an fsync failed, and no Reset has succeeded since; Reset's own
+	need     atomic.Int64        // bytes that a full sync needs, after one that found too few
+	numbers  sync.Mutex          // held while a generation in the making gets its number
+	next     atomic.Pointer[Successor]
+
+	mu     sync.Mutex // what follows
+	is     Current
+	failed error // the base of the log proved damaged
+	pos    replica.Position
+	known  bool
+}
+
+// Open makes or opens the archive of one master. It takes its lock (ErrLocked),
+// removes what an interrupted full sync left, and recovers the newest
+// generation.
+func Open(dir string, opt Options) (*Archive, error) {
+	if opt.disk.pwrite == nil {
+		opt.disk = realDisk()
+	}
+	if err := makeDir(dir); err != nil {
+		return nil, err
+	}
+	lock, err := lockFile(filepath.Join(dir, lockName))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", dir, err)
+	}
+	a := &Archive{dir: dir, opt: opt, lock: lock}
+	if err := a.open(false); err != nil {
+		lock.Close()
+		return nil, err
+	}
+	return a, nil
+}
+
+// open recovers the newest generation, if there is one.
+func (a *Archive) open(strict bool) error {
+	done, err := a.sweep()
+	if err != nil {
+		return err
+	}
+	a.mu.Lock()
+	a.pos, a.known, a.failed, a.is = replica.Position{}, false, nil, Current{}
+	a.mu.Unlock()
+	if len(done) == 0 {
+		return nil
+	}
+	for _, old := range done[:len(done)-1] {
+		a.endOld(old)
+	}
+	gen := done[len(done)-1]
+	s, err := recoverGeneration(gen, a.opt, strict)
+	if damaged(err) {
+		// It can't be continued, but what is in it stays.
+		a.recovery = Recovery{Generation: gen.number, Why: fmt.Sprintf("generation %d is left as it is, and not continued: %v", gen.number, err)}
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", gen.dir, err)
+	}
+	a.recovery = s.recovery
+	if s.timeline.Closed {
+		return nil
+	}
+	g, err := continueLog(s, a.opt, a.tell)
+	if err != nil {
+		return err
+	}
+	a.mu.Lock()
+	a.pos = replica.Position{ReplID: s.recovery.ReplID, Offset: s.at.fsynced.offset, DB: s.at.db}
+	a.known = s.recovery.ReplID != ""
+	a.is = Current{Generation: gen.number, BaseOffset: s.timeline.BaseOffset, BaseBytes: s.timeline.BaseSize, BaseTime: s.timeline.BaseTime}
+	a.mu.Unlock()
+	a.log.Store(g)
+	a.check(g)
+	return nil
+}
+
+// damaged says whether an error of recovery is the generation's own, so that
+// the next one helps, and waiting does not.
+func damaged(err error) bool {
+	for _, own := range []error{ErrTimeline, fs.ErrNotExist, syscall.EIO, syscall.EUCLEAN} {
+		if errors.Is(err, own) {
+			return true
+		}
+	}
+	return false
+}
+
+// endOld ends a generation that a newer one has followed, where a crash or an
+// error came before adopt could. One that can't be is left as it is.
+func (a *Archive) endOld(gen generation) {
+	if ended(gen.timeline()) {
+		return
+	}
+	if s, err := recoverGeneration(gen, a.opt, false); err == nil && !s.timeline.Closed {
+		_ = closeGeneration(gen, s.seg, s.at, a.opt.disk)
+	}
+}
+
+// sweep removes what interrupted full syncs and prunes left behind.
+func (a *Archive) sweep() (done []generation, err error) {
+	done, unfinished, err := generations(a.dir)
+	if err != nil {
+		return nil, err
+	}
+	next := a.next.Load()
+	for _, g := range unfinished {
+		if filepath.Ext(g.dir) != tmpSuffix || next.owns(g) {
+			continue // a finished one that somebody damaged: not ours to remove
+		}
+		if err := os.RemoveAll(g.dir); err != nil {
+			return nil, err
+		}
+	}
+	return done, sweepPruned(a.dir)
+}
+
+// nextNumber is the number of the next generation.
+func (a *Archive) nextNumber() (int, error) {
+	done, unfinished, err := generations(a.dir)
+	n := 0
+	for _, g := range append(done, unfinished...) {
+		n = max(n, g.number)
+	}
+	return n + 1, err
+}
+
+// Current describes the generation that is written.
+type Current struct {
+	Generation int
+	BaseOffset int64
+	BaseBytes  int64
+	BaseTime   time.Time // when its full sync was complete
+}
+
+// Current describes the generation that is written; false when there is none.
+func (a *Archive) Current() (Current, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.is, a.is.Generation > 0
+}
+
+// Recovery tells what Open, or the last Reset, found and did.
+func (a *Archive) Recovery() Recovery { return a.recovery }
+
+// tell calls the function that was given to Notify.
+func (a *Archive) tell() {
+	if f := a.notify.Load(); f != nil {
+		(*f)()
+	}
+}
+
+// observed tells an event to who observes the files.
+func (o Options) observed(e replica.Event) {
+	if o.Observe != nil {
+		o.Observe(e)
+	}
+}
+
+// Notify implements replica.Store.
+func (a *Archive) Notify(f func()) { a.notify.Store(&f) }
+
+// Position implements replica.Store.
+func (a *Archive) Position() (replica.Position, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.pos, a.known
+}
+
+// Continue implements replica.Store.
+func (a *Archive) Continue(replID string) { tail{a.log.Load()}.Continue(replID) }
+
+// tail is the open end of a history, as replica.Store has it: a log, nil before
+// there is one.
+type tail struct{ *log }
+
+// Continue notes that the history goes on under another id.
+func (e tail) Continue(replID string) {
+	if e.log == nil {
+		return
+	}
+	e.mu.Lock()
+	from := e.taken
+	e.mu.Unlock()
+	e.note(replidFact(replID, from))
+}
+
+// Buffer is room for the stream.
+func (e tail) Buffer() []byte {
+	if e.log == nil {
+		return nil
+	}
+	return e.buffer()
+}
+
+// Commit takes what was read into it.
+func (e tail) Commit(n int, b replica.Boundary) {
+	if e.log != nil {
+		e.commit(n, b)
+	}
+}
+
+// Progress tells how far the log is; failed is what else ails its store.
+func (e tail) Progress(failed error) (p replica.Progress) {
+	if e.log != nil {
+		p = e.progress()
+	}
+	if p.Failed == nil {
+		p.Failed = failed
+	}
+	return p
+}
+
+// Buffer implements replica.Store.
+func (a *Archive) Buffer() []byte { return tail{a.log.Load()}.Buffer() }
+
+// Commit implements replica.Store.
+func (a *Archive) Commit(n int, b replica.Boundary) { tail{a.log.Load()}.Commit(n, b) }
+
+// Progress implements replica.Store.
+func (a *Archive) Progress() replica.Progress {
+	a.mu.Lock()
+	failed := a.failed
+	a.mu.Unlock()
+	return tail{a.log.Load()}.Progress(failed)
+}
+
+// adopt makes a generation that was just committed the one that is written,
+// and closes the one before for good.
+func (a *Archive) adopt(gen generation, seg Segment, c checkpoint, is Current) error {
+	g, err := newLog(gen, seg, c, a.opt, a.tell)
+	if err != nil {
+		return err
+	}
+	a.stopChecks()
+	old := a.log.Swap(g)
+	a.mu.Lock()
+	a.failed, a.is = nil, is
+	a.mu.Unlock()
+	if old != nil {
+		// Its data is safe; an end that could not be written down is no
+		// reason to refuse the new generation.
+		_ = old.finish()
+	}
+	a.need.Store(0)
+	a.check(g)
+	return nil
+}
+
+// Reset implements replica.Store: a base that proved damaged goes with its
+// generation; otherwise the history is opened again, after a failed fsync no
+// further than what was fsynced before.
+func (a *Archive) Reset() error {
+	a.stopChecks()
+	a.mu.Lock()
+	damaged := a.failed != nil
+	a.mu.Unlock()
+	if g := a.log.Swap(nil); g != nil {
+		_ = g.close() // its fsync may be the first that fails
+		a.strict = a.strict || g.progress().Failed != nil
+		if damaged {
+			if err := g.gen.remove(); err != nil {
+				return err
+			}
+		}
+	}
+	err := a.open(a.strict)
+	if err == nil {
+		a.strict = false
+	}
+	return err
+}
+
+// Close stores and fsyncs all that was taken, and unlocks the archive.
+func (a *Archive) Close() error {
+	a.stopChecks()
+	var err error
+	if g := a.log.Swap(nil); g != nil {
+		err = g.close()
+	}
+	return errors.Join(err, a.lock.Close())
+}

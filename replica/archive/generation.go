@@ -1,0 +1,131 @@
+package archive
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+
+	"replicad/replica/resp"
+)
+
+// Names in a generation's folder. Those of the AOF are redis.conf's defaults for
+// appenddirname and appendfilename.
+const (
+	AOFDir       = "appendonlydir"
+	ManifestName = "appendonly.aof.manifest" // in AOFDir
+	TimelineName = "timeline"
+	FsyncedName  = "fsynced"
+)
+
+const (
+	lockName     = "LOCK"
+	baseName     = "appendonly.aof.1.base.rdb"
+	tmpSuffix    = ".tmp"
+	prunedSuffix = ".pruned" // behind the name of one that is being removed
+)
+
+var generationForm = regexp.MustCompile(`^generation-(\d{6,})(\.tmp)?$`)
+
+// generation is the folder of one full sync and its stream.
+type generation struct {
+	dir    string
+	number int
+}
+
+func generationIn(dir string, number int) generation {
+	return generation{dir: filepath.Join(dir, fmt.Sprintf("generation-%06d", number)), number: number}
+}
+
+func incrName(seq int) string { return fmt.Sprintf("appendonly.aof.%d.incr.aof", seq) }
+
+var incrForm = regexp.MustCompile(`^appendonly\.aof\.(\d+)\.incr\.aof$`)
+
+// incrSeq is the number in a name of incrName's.
+func incrSeq(name string) (seq int, ok bool) {
+	m := incrForm.FindStringSubmatch(name)
+	if m == nil {
+		return 0, false
+	}
+	seq, err := strconv.Atoi(m[1])
+	return seq, err == nil
+}
+
+func (g generation) aofs() string            { return filepath.Join(g.dir, AOFDir) }
+func (g generation) aof(name string) string  { return filepath.Join(g.dir, AOFDir, name) }
+func (g generation) base() string            { return g.aof(baseName) }
+func (g generation) segment(seq int) string  { return g.aof(incrName(seq)) }
+func (g generation) timeline() string        { return filepath.Join(g.dir, TimelineName) }
+func (g generation) fsynced() string         { return filepath.Join(g.dir, FsyncedName) }
+func (g generation) tmp() generation         { return generation{g.dir + tmpSuffix, g.number} }
+func (g generation) finished() (bool, error) { return exists(g.aof(ManifestName)) }
+func exists(path string) (bool, error) {
+	_, err := os.Stat(path)
+	return err == nil, ignoreMissing(err)
+}
+func ignoreMissing(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// generations lists the finished ones below dir, oldest first, and the .tmp
+// folders of unfinished ones.
+func generations(dir string) (done, unfinished []generation, err error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, e := range entries {
+		m := generationForm.FindStringSubmatch(e.Name())
+		if m == nil || !e.IsDir() {
+			continue
+		}
+		n, err := strconv.Atoi(m[1])
+		if err != nil {
+			continue
+		}
+		g := generation{dir: filepath.Join(dir, e.Name()), number: n}
+		if m[2] != "" {
+			unfinished = append(unfinished, g)
+			continue
+		}
+		ok, err := g.finished()
+		if err != nil {
+			return nil, nil, err
+		}
+		if ok {
+			done = append(done, g)
+		} else {
+			unfinished = append(unfinished, g)
+		}
+	}
+	byNumber := func(a, b generation) int { return a.number - b.number }
+	slices.SortFunc(done, byNumber)
+	slices.SortFunc(unfinished, byNumber)
+	return done, unfinished, nil
+}
+
+// Manifest is the text that tells redis-server what to load, in order: the base
+// and the segments up to last, which are numbered without a gap (aofManifest in
+// Redis' aof.c).
+func Manifest(last int) []byte {
+	p := fmt.Appendf(nil, "file %s seq 1 type b\n", baseName)
+	for seq := 1; seq <= last; seq++ {
+		p = fmt.Appendf(p, "file %s seq %d type i\n", incrName(seq), seq)
+	}
+	return p
+}
+
+// selectHeader opens a segment: redis-server starts every file in database 0.
+func selectHeader(db int) []byte {
+	return resp.AppendCommand(nil, "SELECT", strconv.Itoa(db))
+}
+
+// SelectHeader is the command that a segment opens with, Header bytes long.
+func (s Segment) SelectHeader() []byte { return selectHeader(s.DB) }

@@ -1,0 +1,170 @@
+package archive
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Master is what a folder holds of one master.
+type Master struct {
+	Name        string       `json:"name"`
+	Dir         string       `json:"dir"`
+	Running     bool         `json:"running"` // a replicad holds the lock
+	Generations []Generation `json:"generations"`
+}
+
+// Generation describes one full sync and the stream behind it.
+type Generation struct {
+	Number        int       `json:"number"`
+	Dir           string    `json:"dir"` // redis-server --appendonly yes --dir
+	Complete      bool      `json:"complete"`
+	Closed        bool      `json:"closed"` // nothing more will be written to it
+	Histories     []History `json:"replication_ids"`
+	BaseOffset    int64     `json:"base_offset"`
+	BaseBytes     int64     `json:"base_bytes"`
+	BaseVerified  bool      `json:"base_verified"`
+	BaseCRCKnown  bool      `json:"base_crc_known"` // the timeline has the CRC-32C of the base's file
+	Segments      int       `json:"segments"`
+	Sealed        int       `json:"segments_sealed"`   // of them, those that are complete
+	Verified      int       `json:"segments_verified"` // those that were read again, and are what was written
+	Damaged       int       `json:"segments_damaged"`  // those that were read again, and are not
+	EndOffset     int64     `json:"end_offset"`        // the last byte in the files
+	FsyncedOffset int64     `json:"fsynced_offset"`    // the last byte that is durable
+	// From and To are the times that it can be restored to, the same as
+	// [Range]: from when its base was complete, or, after a rebase, from when
+	// it took over; to when the last byte came. From From of a later
+	// generation on, a time is restored from that one.
+	From    time.Time `json:"from,omitzero"`
+	To      time.Time `json:"to,omitzero"`
+	Bytes   int64     `json:"bytes"` // base and segments
+	Problem string    `json:"problem,omitempty"`
+}
+
+// List describes the archives below dir, while they are written or not. A
+// folder without generations is left out.
+func List(dir string) ([]Master, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	masters := []Master{}
+	for _, e := range entries {
+		if !e.IsDir() {
+			continue
+		}
+		m, ok, err := Describe(filepath.Join(dir, e.Name()))
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			masters = append(masters, m)
+		}
+	}
+	return masters, nil
+}
+
+// Describe describes the archive of one master; false when dir is none.
+func Describe(dir string) (Master, bool, error) {
+	m := Master{Name: filepath.Base(dir), Dir: dir, Generations: []Generation{}}
+	isArchive, err := exists(filepath.Join(dir, lockName))
+	if err != nil || !isArchive {
+		return m, false, err
+	}
+	m.Running = locked(filepath.Join(dir, lockName))
+	done, unfinished, err := generations(dir)
+	if err != nil {
+		return m, false, err
+	}
+	for _, g := range append(done, unfinished...) {
+		d, err := g.describe()
+		if errors.Is(err, fs.ErrNotExist) && g.gone() {
+			continue
+		}
+		if err != nil {
+			d.Problem = err.Error()
+		}
+		m.Generations = append(m.Generations, d)
+	}
+	return m, true, nil
+}
+
+// locked says whether somebody holds the lock, without taking it from anybody
+// who comes meanwhile: a shared lock, for a moment.
+func locked(path string) bool {
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	return unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB) == unix.EWOULDBLOCK
+}
+
+// gone says whether a generation that lacks a file was committed, removed or
+// pruned meanwhile, or is a full sync that begins.
+func (g generation) gone() bool {
+	there, err := exists(g.dir)
+	return filepath.Ext(g.dir) == tmpSuffix || err == nil && !there
+}
+
+// describe reads a generation that may be written at the same time.
+func (g generation) describe() (Generation, error) {
+	d := Generation{Number: g.number, Dir: g.dir, Histories: []History{}}
+	st, err := os.Stat(g.base())
+	if err != nil {
+		return d, err
+	}
+	d.BaseBytes, d.Bytes = st.Size(), st.Size()
+	if filepath.Ext(g.dir) == tmpSuffix {
+		return d, nil
+	}
+	tl, _, err := g.readTimeline()
+	if err != nil {
+		return d, err
+	}
+	if d.Complete, err = g.finished(); err != nil {
+		return d, err
+	}
+	d.Histories, d.BaseOffset, d.Closed = tl.Histories, tl.BaseOffset, tl.Closed
+	d.BaseVerified, d.BaseCRCKnown = tl.Verified, tl.HasBaseCRC
+	d.From, d.To = tl.span()
+	d.count(tl.Segments)
+	for _, s := range tl.Segments {
+		st, err := os.Stat(g.segment(s.Seq))
+		if err != nil {
+			return d, err
+		}
+		d.Bytes += st.Size()
+		d.EndOffset = s.From + max(st.Size()-s.Header, 0)
+	}
+	if !d.Complete {
+		d.Problem = "its manifest is missing"
+	}
+	if f, err := os.Open(g.fsynced()); err == nil {
+		if c, ok := readCheckpoint(f); ok {
+			d.FsyncedOffset = min(c.fsynced.offset, d.EndOffset)
+		}
+		f.Close()
+	}
+	return d, nil
+}
+
+// count counts segments by what is known of them.
+func (d *Generation) count(segments []Segment) {
+	d.Segments = len(segments)
+	for _, s := range segments {
+		if s.Sealed {
+			d.Sealed++
+		}
+		if s.Verified {
+			d.Verified++
+		}
+		if s.Damaged {
+			d.Damaged++
+		}
+	}
+}

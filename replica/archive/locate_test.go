@@ -1,0 +1,199 @@
+package archive
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// epoch is when the histories of these tests begin.
+const epoch = 1_800_000_000_000 // ms
+
+func ms(n int64) time.Time { return time.UnixMilli(epoch + n) }
+
+// written makes a generation that says of itself what facts say; its segment
+// has so many bytes. "base 1000 at 0" and one segment come first.
+func written(t *testing.T, dir string, number int, bytes int64, facts ...string) generation {
+	t.Helper()
+	g := generationIn(dir, number)
+	if err := os.MkdirAll(g.aofs(), 0o750); err != nil {
+		t.Fatal(err)
+	}
+	header := selectHeader(0)
+	var lines []byte
+	for _, f := range append([]string{timelineVersion, baseFact(1000, 4, ms(0)), replidFact(strings.Repeat("a", 40), 1000), segmentFact(Segment{Seq: 1, From: 1000, Header: int64(len(header))})}, facts...) {
+		lines = sealed(lines, f)
+	}
+	for path, p := range map[string][]byte{
+		g.timeline(): lines, g.base(): []byte("base"), g.aof(ManifestName): Manifest(1),
+		g.segment(1): append(header, make([]byte, bytes)...), filepath.Join(dir, lockName): nil,
+	} {
+		if err := os.WriteFile(path, p, 0o640); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return g
+}
+
+func at(n, offset int64) string { return markFact(Mark{Time: ms(n), Offset: offset}) }
+
+func TestATimeMeansTheLastMomentAtOrBeforeIt(t *testing.T) {
+	dir := t.TempDir()
+	written(t, dir, 1, 900, at(100, 1100), at(200, 1200), at(300, 1300),
+		cutFact(1250), at(1000, 1400), // a restart: what was marked as 1300 was cut
+		clockFact(ms(700), ms(1000)), at(700, 1500), at(1100, 1600))
+	for when, want := range map[int64]int64{
+		0: 1000, 99: 1000, 100: 1100, 199: 1100, 250: 1200, 300: 1250, 699: 1250,
+		// 700 to 1000 came twice; the answer is the second time.
+		700: 1500, 999: 1500, 1000: 1500, 1099: 1500, 1100: 1600, 2000: 1600,
+	} {
+		r, p, err := Locate(dir, Target{kind: toTime, time: ms(when)}, ms(5000))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Close()
+		if p.Offset != want || p.Generation != 1 {
+			t.Errorf("at %d: offset %d, want %d", when, p.Offset, want)
+		}
+		if twice := when >= 700 && when < 1000; twice != (p.Twice != nil) {
+			t.Errorf("at %d the time came twice: %v", when, p.Twice)
+		}
+	}
+	_, p, err := Locate(dir, Target{kind: toTime, time: ms(800)}, ms(5000))
+	if err != nil || p.Twice.Offset != 1250 || !p.Next.Equal(ms(1100)) {
+		t.Errorf("%+v, %v", p, err)
+	}
+}
+
+func TestAGenerationThatTookOverIsUsedFromThenOnAndIsNotBehind(t *testing.T) {
+	dir := t.TempDir()
+	written(t, dir, 1, 900, at(100, 1100), at(500, 1500), endFact(1500))
+	// It was still catching up when its last mark before was written.
+	written(t, dir, 2, 900, at(450, 1200), sinceFact(ms(510), 1500), at(560, 1600))
+	for when, want := range map[int64]Point{
+		460: {Generation: 1, Offset: 1100}, 505: {Generation: 1, Offset: 1500},
+		510: {Generation: 2, Offset: 1500}, 559: {Generation: 2, Offset: 1500}, 560: {Generation: 2, Offset: 1600},
+	} {
+		r, p, err := Locate(dir, Target{kind: toTime, time: ms(when)}, ms(1000))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Close()
+		if p.Generation != want.Generation || p.Offset != want.Offset {
+			t.Errorf("at %d: generation %d, offset %d, want %+v", when, p.Generation, p.Offset, want)
+		}
+	}
+}
+
+func TestWhatIsNotThereIsSaidWithWhatIs(t *testing.T) {
+	dir := t.TempDir()
+	written(t, dir, 1, 500, at(1000, 1500), endFact(1500))
+	later := written(t, dir, 2, 500, sinceFact(ms(3_600_000), 1400), at(3_601_000, 1500))
+	for name, c := range map[string]struct {
+		to            Target
+		before, after int64 // ms; 0 for none
+	}{
+		"before all":    {Target{kind: toTime, time: ms(-1)}, 0, -1},
+		"between":       {Target{kind: toTime, time: ms(1_800_000)}, 1000, 3_600_000},
+		"behind all":    {Target{kind: toTime, time: ms(7_200_000)}, 3_601_000, 0},
+		"no offset":     {Target{kind: toOffset, offset: 999}, 0, 0},
+		"beyond offset": {Target{kind: toOffset, offset: 1501}, 0, 0},
+		"no number":     {Target{kind: toNumber, offset: 7, time: time.Unix(7, 0)}, 0, -1},
+	} {
+		_, _, err := Locate(dir, c.to, ms(9_000_000))
+		var e *UnavailableError
+		if !errors.As(err, &e) || !errors.Is(err, ErrUnavailable) || len(e.Ranges) != 2 {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if c.before > 0 && !e.Before.Equal(ms(c.before)) || c.after > 0 && !e.After.Equal(ms(c.after)) {
+			t.Errorf("%s: the nearest times are %v and %v", name, e.Before, e.After)
+		}
+		if !strings.Contains(err.Error(), "generation 1: ") || !strings.Contains(err.Error(), "offsets 1000 to 1500") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	// What is unreadable is said too; nothing older is passed off as the latest.
+	if err := os.WriteFile(later.timeline(), nil, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	_, _, err := Locate(dir, Target{}, ms(9_000_000))
+	var e *UnavailableError
+	if !errors.As(err, &e) || !errors.Is(err, ErrTimeline) || !e.Before.Equal(ms(1000)) {
+		t.Errorf("latest: %v", err)
+	}
+	_, _, err = Locate(dir, Target{kind: toTime, time: ms(3_600_500)}, ms(9_000_000))
+	if !errors.Is(err, ErrUnavailable) || !errors.Is(err, ErrTimeline) {
+		t.Errorf("%v", err)
+	}
+	if _, _, err := Locate(t.TempDir(), Target{}, ms(0)); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("no archive: %v", err)
+	}
+}
+
+func TestABareNumberIsWhatTheArchiveHas(t *testing.T) {
+	dir := t.TempDir()
+	written(t, dir, 1, 500, at(1000, 1500))
+	for s, want := range map[string]int64{
+		"1234": 1234, "offset:1100": 1100, fmt.Sprint(epoch/1000 + 2): 1500, fmt.Sprint(epoch + 500): 1000, fmt.Sprintf("time:%d", epoch/1000+1): 1500,
+	} {
+		to, err := ParseTarget(s, ms(0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, p, err := Locate(dir, to, ms(2000))
+		if err != nil || p.Offset != want {
+			t.Errorf("%s: %+v, %v, want offset %d", s, p, err, want)
+			continue
+		}
+		r.Close()
+	}
+}
+
+func TestMomentsAreReadInTheFormsThatPeopleWrite(t *testing.T) {
+	now := time.Date(2026, 11, 24, 12, 0, 0, 0, time.Local)
+	for s, want := range map[string]time.Time{
+		"2026-11-23T10:00:00Z": time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC), "2026-11-23T10:00:00.25+02:00": time.Date(2026, 11, 23, 8, 0, 0, 250e6, time.UTC),
+		"2026-11-23 10:00:00": time.Date(2026, 11, 23, 10, 0, 0, 0, time.Local), "2026-11-23 10:00:00.5": time.Date(2026, 11, 23, 10, 0, 0, 500e6, time.Local),
+		"2026-11-23 10:00": time.Date(2026, 11, 23, 10, 0, 0, 0, time.Local), "15m": now.Add(-15 * time.Minute), "2d": now.Add(-48 * time.Hour), "time:1h": now.Add(-time.Hour),
+	} {
+		to, err := ParseTarget(s, now)
+		if err != nil || to.kind != toTime || !to.time.Equal(want) {
+			t.Errorf("%s: %v, %v, want %v", s, to.time, err, want)
+		}
+	}
+	for _, s := range []string{"yesterday", "-5m", "offset:x", "offset:-1", "2026-13-01", "1.5", "10:00"} {
+		if to, err := ParseTarget(s, now); err == nil {
+			t.Errorf("%q is read as %+v", s, to)
+		}
+	}
+	if to, err := ParseTarget("latest", now); err != nil || to.kind != toLatest {
+		t.Errorf("latest: %v, %v", to, err)
+	}
+}
+
+func TestMarksThatWereCutAreNotTold(t *testing.T) {
+	dir := t.TempDir()
+	g := written(t, dir, 1, 900, at(1, 1100), at(2, 1200), at(3, 1300), cutFact(1250), at(4, 1260), at(5, 1400), cutFact(1150), at(6, 1500))
+	r, err := openReader(g)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	var got []int64
+	if err := r.Marks(func(m Mark) bool { got = append(got, m.Offset); return true }); err != nil {
+		t.Fatal(err)
+	}
+	if fmt.Sprint(got) != "[1100 1500]" {
+		t.Errorf("%v", got)
+	}
+	for offset, want := range map[int64]int64{1000: 0, 1001: 1, 1100: 1, 1101: 6, 1500: 6, 1900: 6} {
+		if when, err := r.When(offset); err != nil || !when.Equal(ms(want)) {
+			t.Errorf("offset %d came at %v, %v, want %d ms", offset, when.UnixMilli()-epoch, err, want)
+		}
+	}
+}

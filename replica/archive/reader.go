@@ -1,0 +1,362 @@
+package archive
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"replicad/replica/files"
+)
+
+// Reader is one generation, held for reading: while it is open the generation
+// is neither pruned nor discarded. What it says is how things stood when it was
+// opened; a daemon may go on writing behind that. Everything but Close may be
+// used by several goroutines.
+type Reader struct {
+	Number   int
+	Dir      string // the generation's folder
+	Running  bool   // a replicad held the archive's lock
+	Timeline Timeline
+	BaseSize int64 // bytes of the base's file
+	// Segments are those of the timeline; To of the last one is what its
+	// file held.
+	Segments []Segment
+
+	gen    generation
+	hold   *os.File
+	length int64 // of the timeline that is read
+	cuts   []cutAt
+}
+
+// cutAt is a "cut" of the timeline: of the marks before it those beyond the
+// offset do not hold.
+type cutAt struct {
+	marks  int // so many marks stand before it
+	offset int64
+}
+
+// hold takes a shared lock of a generation's folder, which keeps it from being
+// pruned. The error is fs.ErrNotExist when it went meanwhile.
+func hold(dir string) (*os.File, error) { return files.LockDir(dir, unix.LOCK_SH) }
+
+// OpenReader opens a generation, which a daemon may be writing. The error wraps
+// ErrTimeline where its timeline says too little, and fs.ErrNotExist where a
+// file is missing.
+func (g Generation) OpenReader() (*Reader, error) {
+	return openReader(generation{dir: g.Dir, number: g.Number})
+}
+
+func openReader(gen generation) (r *Reader, err error) {
+	r = &Reader{Number: gen.number, Dir: gen.dir, gen: gen}
+	if r.hold, err = hold(gen.dir); err != nil {
+		return nil, err
+	}
+	if err := r.open(); err != nil {
+		r.hold.Close()
+		return nil, fmt.Errorf("generation %d: %w", gen.number, err)
+	}
+	return r, nil
+}
+
+func (r *Reader) open() error {
+	f, err := os.Open(r.gen.timeline())
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	marks := 0
+	r.Timeline, r.length, err = readTimeline(f, visitor{
+		mark: func(Mark) { marks++ },
+		cut:  func(offset int64) { r.cuts = append(r.cuts, cutAt{marks, offset}) },
+	})
+	if err != nil {
+		return err
+	}
+	// A mark holds when no cut behind it went before its offset.
+	least := int64(math.MaxInt64)
+	for i := len(r.cuts) - 1; i >= 0; i-- {
+		least = min(least, r.cuts[i].offset)
+		r.cuts[i].offset = least
+	}
+	st, err := os.Stat(r.gen.base())
+	if err != nil {
+		return err
+	}
+	r.BaseSize = st.Size()
+	r.Segments = append(r.Segments, r.Timeline.Segments...)
+	last := &r.Segments[len(r.Segments)-1]
+	if !last.Sealed {
+		st, err := os.Stat(r.gen.segment(last.Seq))
+		if err != nil {
+			return err
+		}
+		last.To = last.From + max(st.Size()-last.Header, 0)
+	}
+	for i := range r.Segments[:len(r.Segments)-1] {
+		if s := &r.Segments[i]; !s.Sealed { // its line was lost
+			s.To = r.Segments[i+1].From
+		}
+	}
+	return nil
+}
+
+// Close lets the generation go.
+func (r *Reader) Close() error { return r.hold.Close() }
+
+// End is the offset of the last byte in the files.
+func (r *Reader) End() int64 { return r.Segments[len(r.Segments)-1].To }
+
+// ReplID is the replication id that names the history at an offset; "" for a
+// master without PSYNC.
+func (r *Reader) ReplID(offset int64) string {
+	id := r.Timeline.Histories[0].ReplID
+	for _, h := range r.Timeline.Histories[1:] {
+		if h.From <= offset {
+			id = h.ReplID
+		}
+	}
+	return id
+}
+
+// Paths of the generation's files.
+
+// BasePath is where the RDB file is.
+func (r *Reader) BasePath() string { return r.gen.base() }
+
+// SegmentPath is where a segment is.
+func (r *Reader) SegmentPath(s Segment) string { return r.gen.segment(s.Seq) }
+
+// ManifestPath is where the manifest is.
+func (r *Reader) ManifestPath() string { return r.gen.aof(ManifestName) }
+
+// TimelinePath is where the timeline is.
+func (r *Reader) TimelinePath() string { return r.gen.timeline() }
+
+// FsyncedPath is where the record of what is durable is.
+func (r *Reader) FsyncedPath() string { return r.gen.fsynced() }
+
+// readTimeline reads the part of the timeline that was there when the reader
+// was opened.
+func (r *Reader) readTimeline(v visitor) error {
+	f, err := os.Open(r.gen.timeline())
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, _, err = readTimeline(io.LimitReader(f, r.length), v)
+	return err
+}
+
+// Marks tells the marks that hold, in the order of their offsets, until f
+// returns false.
+func (r *Reader) Marks(f func(Mark) bool) error {
+	n, next, stop := 0, 0, false
+	return r.readTimeline(visitor{mark: func(m Mark) {
+		for next < len(r.cuts) && r.cuts[next].marks <= n {
+			next++
+		}
+		n++
+		if stop || next < len(r.cuts) && m.Offset > r.cuts[next].offset {
+			return
+		}
+		stop = !f(m)
+	}})
+}
+
+// Moment is a time and the offset that the history had reached by then.
+type Moment struct {
+	Time   time.Time `json:"time"`
+	Offset int64     `json:"offset"`
+}
+
+// At says how far the history was at a time: the last moment that was written
+// down at or before t. next is the one behind it, zero where there is none. Where
+// the clock was stepped back so that t came twice the answer is the second one,
+// and twice is the first.
+func (r *Reader) At(t time.Time) (at, next Moment, twice *Moment, err error) {
+	start := Moment{r.Timeline.BaseTime, r.Timeline.BaseOffset}
+	at = start
+	err = r.readTimeline(visitor{
+		mark: func(m Mark) {
+			switch {
+			case !m.Time.After(t):
+				at, next = Moment{m.Time, m.Offset}, Moment{}
+			case next.Time.IsZero():
+				next = Moment{m.Time, m.Offset}
+			}
+		},
+		since: func(m Moment) { // the last mark before may be from when it was behind
+			if !m.Time.After(t) && m.Offset > at.Offset {
+				at = m
+			}
+		},
+		clock: func(back, before time.Time) {
+			if !t.Before(back) && t.Before(before) {
+				first := at
+				twice = &first
+			}
+		},
+		cut: func(offset int64) {
+			at.Offset = min(at.Offset, offset)
+			if next.Offset > offset {
+				next = Moment{}
+			}
+			if twice != nil {
+				twice.Offset = min(twice.Offset, offset)
+			}
+		},
+	})
+	if twice != nil && *twice == at {
+		twice = nil
+	}
+	at.Offset = min(at.Offset, r.End())
+	return at, next, twice, err
+}
+
+// When says when an offset had been received: the time of the first mark at or
+// behind it; the time of the last mark where there is none.
+func (r *Reader) When(offset int64) (time.Time, error) {
+	t := r.Timeline.BaseTime
+	err := r.Marks(func(m Mark) bool {
+		if offset > r.Timeline.BaseOffset {
+			t = m.Time
+		}
+		return m.Offset < offset
+	})
+	return t, err
+}
+
+// Range says what the generation can be restored to.
+func (r *Reader) Range() Range {
+	g := Range{Generation: r.Number, FromOffset: r.Timeline.BaseOffset, ToOffset: r.End()}
+	g.From, g.To = r.Timeline.span()
+	return g
+}
+
+// span is the time from which on, and up to which, a generation has what was
+// received.
+func (t *Timeline) span() (from, to time.Time) {
+	if t.Last.Time.After(t.Since) {
+		return t.Since, t.Last.Time
+	}
+	return t.Since, t.Since
+}
+
+// Files are the names that belong into the generation's appendonlydir.
+func (r *Reader) Files() map[string]bool {
+	names := map[string]bool{baseName: true, ManifestName: true}
+	for _, s := range r.Segments {
+		names[incrName(s.Seq)] = true
+	}
+	return names
+}
+
+// DamagedLines tells where the timeline's lines begin that do not check, and
+// why. An unfinished line at the end is none, unless only its newline is wrong.
+func (r *Reader) DamagedLines(f func(position int64, why string)) error {
+	file, err := os.Open(r.gen.timeline())
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	in := bufio.NewReaderSize(io.LimitReader(file, r.length), 64<<10)
+	v := visitor{damaged: func(position int64) { f(position, "the line's checksum or form is wrong") }}
+	if _, _, err := readTimeline(in, v); err != nil {
+		return err
+	}
+	tail := make([]byte, 256)
+	n, err := file.ReadAt(tail, r.length)
+	if err != nil && err != io.EOF {
+		return err
+	}
+	if n > 0 {
+		if _, whole := unseal(string(tail[:n-1])); whole && tail[n-1] != '\n' {
+			f(r.length, "the line does not end with a newline")
+		}
+	}
+	return nil
+}
+
+// TimesInOrder says which marks are older than the one before them though no
+// "clock" fact tells that the clock was stepped back, in the timeline as it was
+// when the reader was opened.
+func (r *Reader) TimesInOrder(bad func(m Mark, before time.Time)) error {
+	var last time.Time
+	stepped := false
+	return r.readTimeline(visitor{
+		clock: func(time.Time, time.Time) { stepped = true },
+		mark: func(m Mark) {
+			if m.Time.Before(last) && !stepped {
+				bad(m, last)
+			}
+			last, stepped = m.Time, false
+		},
+	})
+}
+
+// Fsynced is what the file fsynced of a generation says.
+type Fsynced struct {
+	Found    bool    // one of the two slots checks
+	Durable  Mark    // up to there it is fsynced; without a time
+	Boundary Mark    // the last boundary at or before that; without a time
+	DB       int     // the database that is selected there
+	Written  Mark    // up to there it is written; zero where nothing says so
+	Damaged  []int64 // where the slots begin that neither check nor are blank
+}
+
+// ReadFsynced reads the record of what is durable. Beside a running daemon a
+// slot may be read while it is written.
+func (g Generation) ReadFsynced() (Fsynced, error) {
+	f, err := os.Open(generation{dir: g.Dir}.fsynced())
+	if err != nil {
+		return Fsynced{}, err
+	}
+	defer f.Close()
+	var r Fsynced
+	c, ok := readCheckpoint(f)
+	if ok {
+		r.Found, r.DB = true, c.db
+		r.Durable = Mark{Offset: c.fsynced.offset, CRC: c.fsynced.crc, Seq: c.seq}
+		r.Boundary = Mark{Offset: c.boundary.offset, CRC: c.boundary.crc, Seq: c.seq}
+	}
+	r.Written, _ = readWritten(f)
+	for i := range int64(slots + 1) {
+		good, err := slotChecks(f, i)
+		if err != nil {
+			return r, err
+		}
+		if !good {
+			r.Damaged = append(r.Damaged, i*slotStride)
+		}
+	}
+	return r, nil
+}
+
+// slotChecks says whether a slot is blank, or is what it was written as.
+func slotChecks(f io.ReaderAt, i int64) (bool, error) {
+	buf := make([]byte, slotSize)
+	n, err := f.ReadAt(buf, i*slotStride)
+	if err != nil && err != io.EOF {
+		return false, err
+	}
+	text := string(buf[:n])
+	if strings.Trim(text, " \n\x00") == "" {
+		return true, nil
+	}
+	line, ok := unseal(strings.TrimRight(text, " \n"))
+	if !ok || string(slot(line)) != text {
+		return false, nil
+	}
+	if i == writtenSlot {
+		_, ok = readWritten(f)
+	} else {
+		_, ok = parseCheckpoint(text)
+	}
+	return ok, nil
+}

@@ -1,0 +1,360 @@
+package archive
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"replicad/replica/files"
+)
+
+// Defaults of [Retention].
+const (
+	DefaultKeepFor         = 7 * 24 * time.Hour
+	DefaultKeepGenerations = 2 // the least that may be asked for
+)
+
+// Retention says which generations of an archive stay. Whole ones go, oldest
+// first, so that what stays has no hole; the newest never goes.
+type Retention struct {
+	// KeepFor is the window: every time in it that can be restored stays so.
+	KeepFor time.Duration
+	// KeepGenerations is how many stay however old they are.
+	KeepGenerations int
+	// MaxBytes bounds the finished generations of one archive; 0 is no bound.
+	// It counts for more than the other two. A full sync under way is not
+	// counted before it is done, for it may fail.
+	MaxBytes int64
+}
+
+// Check says what is wrong with the values.
+func (r Retention) Check() error {
+	switch {
+	case r.KeepFor < 0:
+		return fmt.Errorf("keep-for %v is below zero", r.KeepFor)
+	case r.KeepGenerations < DefaultKeepGenerations:
+		return fmt.Errorf("keep-generations %d: at least %d must stay", r.KeepGenerations, DefaultKeepGenerations)
+	case r.MaxBytes < 0:
+		return fmt.Errorf("max-bytes %d is below zero", r.MaxBytes)
+	}
+	return nil
+}
+
+// Reason is why a generation goes.
+type Reason string
+
+// The reasons.
+const (
+	TooOld   Reason = "age"   // later ones have all of the window
+	TooLarge Reason = "bytes" // the archive is larger than MaxBytes
+)
+
+// Plan is what goes, and what that means.
+type Plan struct {
+	WindowStart time.Time `json:"window_start"`
+	Bytes       int64     `json:"bytes"`       // of the finished generations
+	BytesAfter  int64     `json:"bytes_after"` // without those that go
+	Removals    []Removal `json:"removals"`    // oldest first
+	// Overfull: no more can go, and the archive is larger than MaxBytes.
+	Overfull bool     `json:"overfull"`
+	Warnings []string `json:"warnings,omitempty"`
+
+	counted int // sound ones
+}
+
+// Removal is a generation that goes.
+type Removal struct {
+	Generation int    `json:"generation"`
+	Dir        string `json:"dir"`
+	Bytes      int64  `json:"bytes"`
+	Reason     Reason `json:"reason"`
+	// From and To are the times that can't be restored without it, To not
+	// included; both are zero where it has none.
+	From time.Time `json:"from,omitzero"`
+	To   time.Time `json:"to,omitzero"`
+	// Held: somebody reads it, or another prune removes it. It stays, and so do
+	// those behind it.
+	Held    bool `json:"held"`
+	Removed bool `json:"removed"`
+
+	sound bool
+}
+
+// sound says whether a generation can be restored: its base was read again and
+// its timeline tells where everything is.
+func (g Generation) sound() bool { return g.Problem == "" && g.Complete && g.BaseVerified }
+
+// retained are the generations that retention looks at, oldest first: those
+// that are finished, or were. While a daemon still writes the one before it, the
+// newest is a rebase that may yet fail: the one before is the current one.
+func (m Master) retained() []Generation {
+	all := slices.DeleteFunc(slices.Clone(m.Generations), func(g Generation) bool {
+		return filepath.Ext(g.Dir) == tmpSuffix
+	})
+	slices.SortStableFunc(all, func(a, b Generation) int { return a.Number - b.Number })
+	if n := len(all); n > 1 && m.Running && all[n-2].Problem == "" && all[n-2].Complete && !all[n-2].Closed {
+		all = all[:n-1]
+	}
+	return all
+}
+
+func bytesOf(all []Generation) (sum int64) {
+	for _, g := range all {
+		sum += g.Bytes
+	}
+	return sum
+}
+
+// Near says whether an archive has more than 90 % of MaxBytes, so that it is
+// time to take a new base: then the oldest may go.
+func (r Retention) Near(m Master) bool {
+	return r.MaxBytes > 0 && bytesOf(m.retained()) > r.MaxBytes-r.MaxBytes/10
+}
+
+// Plan says which generations of a described archive go. It reads no file.
+//
+// The generation that restores a time is the newest that began at or before it
+// ([Locate]); so one may go by age when a later sound one began before the
+// window did. Clocks that were wrong make generations stay, never go: one that
+// received something inside the window stays whatever the later ones claim, and
+// nothing goes by age where the newest began after now.
+func (r Retention) Plan(m Master, now time.Time) Plan {
+	all := m.retained()
+	p := Plan{WindowStart: now.Add(-r.KeepFor), Bytes: bytesOf(all), Removals: []Removal{}}
+	p.BytesAfter = p.Bytes
+	if len(all) == 0 {
+		return p
+	}
+	newest := all[len(all)-1]
+	if !newest.sound() {
+		p.Warnings = append(p.Warnings, fmt.Sprintf("nothing goes as long as the newest generation, %d, is not known to be sound: %s", newest.Number, newest.unsound()))
+		p.Overfull = r.full(p.Bytes)
+		return p
+	}
+	for _, g := range all {
+		if g.sound() {
+			p.counted++
+		}
+	}
+	clockRight := !newest.From.After(now)
+	left := p.counted
+	for i, g := range all[:len(all)-1] {
+		later := all[i+1:]
+		enough := left > r.KeepGenerations || !g.sound()
+		switch {
+		case clockRight && enough && g.outlived(later, p.WindowStart, now):
+			p.add(g, TooOld, later)
+		case r.full(p.BytesAfter):
+			p.add(g, TooLarge, later)
+		default:
+			r.settle(&p)
+			return p
+		}
+		if g.sound() {
+			left--
+		}
+	}
+	r.settle(&p)
+	return p
+}
+
+func (r Retention) full(bytes int64) bool { return r.MaxBytes > 0 && bytes > r.MaxBytes }
+
+// unsound says why a generation is not.
+func (g Generation) unsound() string {
+	switch {
+	case g.Problem != "":
+		return g.Problem
+	case !g.Complete:
+		return "it is not complete"
+	}
+	return "its base is not verified yet"
+}
+
+// outlived says whether all that a generation has of the window is in later
+// ones.
+func (g Generation) outlived(later []Generation, window, now time.Time) bool {
+	if g.To.After(window) && !g.To.After(now) {
+		return false
+	}
+	return slices.ContainsFunc(later, func(l Generation) bool { return l.sound() && !l.From.After(window) })
+}
+
+// add adds a generation to what goes.
+func (p *Plan) add(g Generation, why Reason, later []Generation) {
+	gone := Removal{Generation: g.Number, Dir: g.Dir, Bytes: g.Bytes, Reason: why, sound: g.sound()}
+	gone.From, gone.To = g.alone(later)
+	p.Removals = append(p.Removals, gone)
+	p.BytesAfter -= g.Bytes
+}
+
+// alone gives the times that only this generation restores: up to the earliest
+// one at which a later one begins, or up to its own end where the master was not
+// followed in between.
+func (g Generation) alone(later []Generation) (from, to time.Time) {
+	if g.From.IsZero() {
+		return from, to
+	}
+	from, to = g.From, g.To.Add(time.Millisecond)
+	for i, l := range later {
+		if l.From.IsZero() {
+			continue
+		}
+		// A silent master is no gap between this one and the next.
+		if l.From.Before(to) || i == 0 && !l.From.After(g.To.Add(quiet)) {
+			to = l.From
+		}
+	}
+	if !to.After(from) {
+		return time.Time{}, time.Time{}
+	}
+	return from, to
+}
+
+// settle adds up what goes, and says what that means beyond age.
+func (r Retention) settle(p *Plan) {
+	p.BytesAfter, p.Warnings = p.Bytes, nil
+	sound := p.counted
+	for _, g := range p.Removals {
+		if g.Held {
+			p.Warnings = append(p.Warnings, fmt.Sprintf("generation %d is held by a reader: it stays, and so do those behind it", g.Generation))
+			continue
+		}
+		p.BytesAfter -= g.Bytes
+		if g.sound {
+			sound--
+		}
+		from := g.From
+		if from.Before(p.WindowStart) {
+			from = p.WindowStart
+		}
+		if g.Reason == TooLarge && from.Before(g.To) {
+			p.Warnings = append(p.Warnings, fmt.Sprintf("max-bytes %s: without generation %d the times from %s to %s can't be restored, though keep-for %s wants them",
+				FormatSize(r.MaxBytes), g.Generation, stamp(from), stamp(g.To), FormatAge(r.KeepFor)))
+		}
+	}
+	if sound < min(r.KeepGenerations, p.counted) {
+		p.Warnings = append(p.Warnings, fmt.Sprintf("max-bytes %s: of the %d generations that keep-generations wants %d stay", FormatSize(r.MaxBytes), r.KeepGenerations, sound))
+	}
+	if p.Overfull = r.full(p.BytesAfter); p.Overfull {
+		p.Warnings = append(p.Warnings, fmt.Sprintf("max-bytes %s: %d bytes stay, and no more can go", FormatSize(r.MaxBytes), p.BytesAfter))
+	}
+}
+
+// Prune removes the generations of one master's archive that retention lets
+// go, from the daemon that writes it or beside it. With dryRun it removes
+// nothing, and says what would go. The plan says what went, also beside an
+// error.
+//
+// A generation that is held by a [Reader] stays, and so do those behind it.
+func Prune(dir string, r Retention, now time.Time, dryRun bool) (Plan, error) {
+	p := Plan{Removals: []Removal{}}
+	if err := r.Check(); err != nil {
+		return p, err
+	}
+	m, ok, err := Describe(dir)
+	if err != nil {
+		return p, err
+	}
+	if !ok {
+		return p, fmt.Errorf("%s is no archive", dir)
+	}
+	if !dryRun {
+		if err := sweepPruned(dir); err != nil {
+			return p, err
+		}
+	}
+	p = r.Plan(m, now)
+	if len(p.Removals) == 0 {
+		return p, nil
+	}
+	err = p.carryOut(dryRun)
+	r.settle(&p)
+	return p, err
+}
+
+// carryOut removes what the plan says, up to the first that is held, and leaves
+// in it what went, or would.
+func (p *Plan) carryOut(dryRun bool) error {
+	planned := p.Removals
+	p.Removals = planned[:0]
+	for _, g := range planned {
+		held, err := removePlanned(g, dryRun)
+		if errors.Is(err, fs.ErrNotExist) { // another prune was faster
+			p.Bytes -= g.Bytes
+			if g.sound {
+				p.counted--
+			}
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		g.Held, g.Removed = held, !held && !dryRun
+		p.Removals = append(p.Removals, g)
+		if held {
+			return nil
+		}
+	}
+	return nil
+}
+
+// removePlanned removes a generation that nobody holds. The error is
+// fs.ErrNotExist when it went meanwhile.
+func removePlanned(r Removal, dryRun bool) (held bool, err error) {
+	f, err := files.LockDir(r.Dir, unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer f.Close() // after the files went: another prune keeps out until then
+	if dryRun {
+		return false, nil
+	}
+	return false, generation{dir: r.Dir, number: r.Generation}.remove()
+}
+
+// remove removes a generation: first its name, so that no half of it is ever
+// taken for a whole. What a crash leaves of it sweepPruned removes.
+func (g generation) remove() error {
+	gone := g.dir + prunedSuffix
+	if err := os.RemoveAll(gone); err != nil { // of the same number
+		return err
+	}
+	if err := os.Rename(g.dir, gone); err != nil {
+		return err
+	}
+	if err := files.Sync(filepath.Dir(g.dir)); err != nil {
+		return err
+	}
+	return os.RemoveAll(gone)
+}
+
+var prunedForm = regexp.MustCompile(`^generation-\d{6,}\` + prunedSuffix + `$`)
+
+// sweepPruned removes what is left of generations whose removal a crash
+// interrupted; one that is still under way is left to who removes it.
+func sweepPruned(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if !e.IsDir() || !prunedForm.MatchString(e.Name()) {
+			continue
+		}
+		if err := files.RemoveLeft(filepath.Join(dir, e.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
