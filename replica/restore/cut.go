@@ -1,0 +1,247 @@
+package restore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"os"
+
+	"replicad/replica/archive"
+	"replicad/replica/rdb"
+	"replicad/replica/resp"
+)
+
+// cut is what of a generation is restored: its base, and the segments before an
+// offset.
+type cut struct {
+	offset   int64
+	segments []archive.Segment // To of the last one is offset
+}
+
+// bytes is how much that is.
+func (c cut) bytes(r *archive.Reader) int64 {
+	n := r.BaseSize
+	for _, s := range c.segments {
+		n += s.Size()
+	}
+	return n
+}
+
+// last is the segment that redis-server will append to.
+func (c cut) last() archive.Segment { return c.segments[len(c.segments)-1] }
+
+// findCut finds the last boundary outside MULTI that is not behind point, and
+// checks what is cheap to check: the header of the base, how long the files are,
+// and all of the segment that is cut.
+func findCut(ctx context.Context, r *archive.Reader, point int64, limits resp.Limits) (cut, error) {
+	if err := checkBase(r); err != nil {
+		return cut{}, err
+	}
+	i := 0
+	for i+1 < len(r.Segments) && r.Segments[i+1].From < point {
+		i++
+	}
+	for k := range i + 1 {
+		if err := checkSegment(r, k, k < i); err != nil {
+			return cut{}, err
+		}
+	}
+	seg := r.Segments[i]
+	offset, err := scanTo(ctx, r, seg, point, limits)
+	if err != nil {
+		return cut{}, err
+	}
+	c := cut{offset: offset, segments: append([]archive.Segment(nil), r.Segments[:i+1]...)}
+	c.segments[i].To = offset
+	return c, nil
+}
+
+func checkBase(r *archive.Reader) error {
+	bad := &DamagedError{File: r.BasePath(), Offset: -1, Sound: -1}
+	if want := r.Timeline.BaseSize; r.BaseSize != want {
+		bad.Byte, bad.Reason = min(r.BaseSize, want), fmt.Sprintf("it has %d bytes, not %d", r.BaseSize, want)
+		return bad
+	}
+	f, err := os.Open(r.BasePath())
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = rdb.ReadHeader(f)
+	if errors.Is(err, rdb.ErrNotRDB) || errors.Is(err, rdb.ErrMalformed) {
+		bad.Reason, bad.Err = err.Error(), err
+		return bad
+	}
+	return err
+}
+
+// checkSegment looks at a segment from outside: whether it follows upon the one
+// before, opens with its SELECT, and, if it is to be restored whole, is.
+func checkSegment(r *archive.Reader, k int, whole bool) error {
+	seg := r.Segments[k]
+	bad := &DamagedError{File: r.SegmentPath(seg), Offset: seg.From, Sound: seg.From}
+	before := archive.Segment{To: r.Timeline.BaseOffset}
+	if k > 0 {
+		before = r.Segments[k-1]
+	} else {
+		bad.Sound = -1
+	}
+	if seg.From != before.To || seg.Seq != before.Seq+1 {
+		bad.File, bad.Offset, bad.Sound = r.TimelinePath(), before.To, before.To
+		bad.Reason = fmt.Sprintf("it does not say where segment %d begins", before.Seq+1)
+		return bad
+	}
+	if seg.Damaged && whole {
+		bad.Reason = "it was read again, and is not what was written to it"
+		return bad
+	}
+	f, err := os.Open(r.SegmentPath(seg))
+	if errors.Is(err, os.ErrNotExist) {
+		bad.Reason, bad.Err = "it is missing", err
+		return bad
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	want := seg.SelectHeader()
+	header := make([]byte, len(want))
+	n, err := f.ReadAt(header, 0)
+	if err != nil && err != io.EOF {
+		return err
+	}
+	if string(header[:n]) != string(want) || seg.Header != int64(len(want)) {
+		bad.Reason = fmt.Sprintf("it opens with %q, not with %q", header[:n], want)
+		if err == io.EOF {
+			bad.Err = io.ErrUnexpectedEOF
+		}
+		return bad
+	}
+	st, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if whole && st.Size() < seg.Size() {
+		bad.Byte, bad.Offset = st.Size(), seg.From+st.Size()-seg.Header
+		bad.Reason, bad.Err = fmt.Sprintf("it has %d bytes, not %d", st.Size(), seg.Size()), io.ErrUnexpectedEOF
+		return bad
+	}
+	return nil
+}
+
+// scan walks the segment that is cut.
+type scan struct {
+	ctx     context.Context
+	f       *os.File
+	seg     archive.Segment
+	scanner *resp.Scanner
+	at      int64  // offset
+	crc     uint32 // of the file up to there
+	proved  int64  // the last boundary before a mark that was right
+	marked  bool   // there was one
+	buf     []byte
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// scanTo returns the last boundary of a segment up to an offset. On the way it
+// checks the marks of the timeline, each of which has the checksum of all before
+// it: they show damage inside a value, too.
+func scanTo(ctx context.Context, r *archive.Reader, seg archive.Segment, offset int64, limits resp.Limits) (int64, error) {
+	f, err := os.Open(r.SegmentPath(seg))
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	header := seg.SelectHeader()
+	s := &scan{
+		ctx: ctx, f: f, seg: seg, scanner: resp.NewScanner(seg.DB, limits),
+		at: seg.From, proved: seg.From, crc: crc32.Checksum(header, castagnoli), buf: make([]byte, 256<<10),
+	}
+	var bad error
+	err = r.Marks(func(m archive.Mark) bool {
+		if m.Seq == seg.Seq && m.Offset > s.at && m.Offset <= offset {
+			bad = s.check(m)
+		}
+		return bad == nil && m.Offset < offset
+	})
+	if err = errors.Join(bad, err); err != nil {
+		return 0, err
+	}
+	if err := s.readTo(offset); err != nil {
+		return 0, err
+	}
+	return s.boundary(), nil
+}
+
+func (s *scan) boundary() int64 { return s.seg.From + s.scanner.Boundary().Offset }
+
+// check reads up to a mark.
+func (s *scan) check(m archive.Mark) error {
+	if err := s.readTo(m.Offset); err != nil {
+		return err
+	}
+	if s.crc != m.CRC {
+		e := s.damaged(s.seg.Position(s.proved), "the bytes from there up to offset %d are not those that were received", m.Offset)
+		e.Sound = s.proved
+		return e
+	}
+	s.proved, s.marked = s.boundary(), true
+	return nil
+}
+
+// readTo walks on to an offset.
+func (s *scan) readTo(offset int64) error {
+	for s.at < offset {
+		if err := s.ctx.Err(); err != nil {
+			return err
+		}
+		p := s.buf[:min(int64(len(s.buf)), offset-s.at)]
+		n, err := s.f.ReadAt(p, s.seg.Position(s.at))
+		if err == io.EOF && n < len(p) {
+			e := s.damaged(s.seg.Position(s.at)+int64(n), "the file ends there, before offset %d", offset)
+			e.Err = io.ErrUnexpectedEOF
+			return e
+		}
+		if err != nil && err != io.EOF {
+			return err
+		}
+		s.crc = crc32.Update(s.crc, castagnoli, p)
+		if err := s.walk(p); err != nil {
+			return err
+		}
+		s.at += int64(len(p))
+	}
+	return nil
+}
+
+// walk has the scanner go through p.
+func (s *scan) walk(p []byte) error {
+	for len(p) > 0 {
+		n, _, err := s.scanner.Scan(p)
+		var broken *resp.ProtocolError
+		if errors.As(err, &broken) {
+			e := s.damaged(s.seg.Header+broken.Offset, "%s", broken.Reason)
+			e.Err = err
+			return e
+		}
+		p = p[n:]
+	}
+	return nil
+}
+
+// damaged says that the segment is not what it was at a byte of its file. What
+// is sound before is up to the last right mark, or, where there was none, up to
+// the last boundary.
+func (s *scan) damaged(at int64, format string, args ...any) *DamagedError {
+	e := &DamagedError{
+		File: s.f.Name(), Byte: at, Offset: s.seg.From + at - s.seg.Header,
+		Reason: fmt.Sprintf(format, args...), Sound: s.boundary(),
+	}
+	if s.marked {
+		e.Sound = s.proved
+	}
+	return e
+}

@@ -1,0 +1,240 @@
+package verify
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"replicad/replica/archive"
+	"replicad/replica/rdb"
+)
+
+// checker looks at one generation once.
+type checker struct {
+	ctx      context.Context
+	g        archive.Generation
+	opt      Options
+	progress *progress
+	result   Generation
+
+	r        *archive.Reader
+	fsynced  archive.Fsynced
+	manifest []byte
+	damaged  bool // the timeline is, and may lack facts
+}
+
+func (c *checker) problem(file string, at, to, offset int64, format string, args ...any) {
+	c.result.Problems = append(c.result.Problems, Problem{file, at, to, offset, fmt.Sprintf(format, args...)})
+}
+
+// place adds a problem of a file as a whole.
+func (c *checker) place(file, format string, args ...any) {
+	c.problem(file, -1, -1, -1, format, args...)
+}
+
+func (c *checker) warn(file, format string, args ...any) {
+	c.result.Warnings = append(c.result.Warnings, Problem{file, -1, -1, -1, fmt.Sprintf(format, args...)})
+}
+
+func (c *checker) note(format string, args ...any) {
+	c.result.Notes = append(c.result.Notes, fmt.Sprintf(format, args...))
+}
+
+// unreadable adds an error of the file system, or of the timeline, with its
+// file.
+func (c *checker) unreadable(file string, err error) {
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		file = path.Path
+	}
+	c.place(file, "%v", err)
+}
+
+// run looks at everything. The error is ctx's; all else is a problem.
+func (c *checker) run() (err error) {
+	// What follows the data is read before the timeline: then it tells of
+	// nothing that the timeline does not know.
+	c.readFsynced()
+	if c.manifest, err = os.ReadFile(filepath.Join(c.g.Dir, archive.AOFDir, archive.ManifestName)); err != nil {
+		c.unreadable(filepath.Join(c.g.Dir, archive.AOFDir), err)
+	}
+	if c.r, err = c.g.OpenReader(); err != nil {
+		c.unreadable(filepath.Join(c.g.Dir, archive.TimelineName), err)
+		return c.ctx.Err()
+	}
+	defer c.r.Close()
+	c.result.Closed, c.result.BaseOffset, c.result.EndOffset = c.r.Timeline.Closed, c.r.Timeline.BaseOffset, c.r.End()
+	c.timeline()
+	c.files()
+	baseSound, err := c.base()
+	if err != nil {
+		return err
+	}
+	sound, err := c.segments()
+	if baseSound {
+		c.result.SoundOffset = sound
+	}
+	return err
+}
+
+// readFsynced reads the record, again where a slot was being written.
+func (c *checker) readFsynced() {
+	path := filepath.Join(c.g.Dir, archive.FsyncedName)
+	var err error
+	for range 5 {
+		if c.fsynced, err = c.g.ReadFsynced(); err != nil {
+			c.unreadable(path, err)
+			return
+		}
+		if len(c.fsynced.Damaged) == 0 {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	for _, at := range c.fsynced.Damaged {
+		c.problem(path, at, -1, -1, "the slot does not check")
+	}
+	if !c.fsynced.Found && len(c.fsynced.Damaged) == 0 {
+		c.place(path, "it says nothing")
+	}
+}
+
+// timeline checks the lines, and what they say of each other.
+func (c *checker) timeline() {
+	path := c.r.TimelinePath()
+	err := c.r.DamagedLines(func(at int64, why string) {
+		c.damaged = true
+		c.problem(path, at, -1, -1, "%s", why)
+	})
+	if err != nil {
+		c.unreadable(path, err)
+		return
+	}
+	if c.damaged {
+		return // what is missing is not to be held against the rest
+	}
+	err = c.r.TimesInOrder(func(m archive.Mark, before time.Time) {
+		c.problem(path, -1, -1, m.Offset, "the mark of %d is older than that of %d before it, and nothing says that the clock was stepped back", m.Time.UnixMilli(), before.UnixMilli())
+	})
+	if err != nil {
+		c.unreadable(path, err)
+	}
+	from := c.r.Timeline.BaseOffset
+	for i, s := range c.r.Segments {
+		if s.Seq != i+1 || s.From != from {
+			c.problem(path, -1, -1, s.From, "segment %d begins at offset %d, where segment %d at %d is due", s.Seq, s.From, i+1, from)
+		}
+		from = s.To
+	}
+}
+
+// files checks the manifest, and that there is nothing else.
+func (c *checker) files() {
+	if c.manifest != nil {
+		c.checkManifest()
+	}
+	known := c.r.Files()
+	dir := filepath.Dir(c.r.BasePath())
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		c.unreadable(dir, err)
+	}
+	for _, e := range entries {
+		if !known[e.Name()] && !strings.HasSuffix(e.Name(), ".manifest.tmp") {
+			c.warn(filepath.Join(dir, e.Name()), "nothing tells of this file")
+		}
+	}
+}
+
+func (c *checker) checkManifest() {
+	last := c.r.Segments[len(c.r.Segments)-1].Seq
+	want := archive.Manifest(min(last, len(c.r.Segments)))
+	if bytes.Equal(c.manifest, want) {
+		return
+	}
+	named := bytes.Count(c.manifest, []byte{'\n'}) - 1
+	if named >= 1 && named < 1<<20 && bytes.Equal(c.manifest, archive.Manifest(named)) {
+		_, err := os.Stat(c.r.SegmentPath(archive.Segment{Seq: named}))
+		switch {
+		case c.damaged && err == nil:
+			return
+		case named < last && !c.result.Closed && named >= c.fsynced.Durable.Seq:
+			c.note("the manifest does not name segments %d to %d yet: they are not durable", named+1, last)
+			return
+		}
+	}
+	at := 0
+	for at < min(len(want), len(c.manifest)) && want[at] == c.manifest[at] {
+		at++
+	}
+	c.problem(c.r.ManifestPath(), int64(at), -1, -1, "it is not the manifest of %d segments", last)
+}
+
+// base checks the RDB file. The error is ctx's.
+func (c *checker) base() (sound bool, err error) {
+	path, t := c.r.BasePath(), c.r.Timeline
+	c.result.Base.Bytes = c.r.BaseSize
+	if c.r.BaseSize != t.BaseSize {
+		c.problem(path, min(c.r.BaseSize, t.BaseSize), -1, -1, "it has %d bytes, and the timeline says %d", c.r.BaseSize, t.BaseSize)
+		return false, nil
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		c.unreadable(path, err)
+		return false, nil
+	}
+	defer f.Close()
+	tee := &archive.Tee{R: &counted{c.ctx, f, c.progress}}
+	verdict, err := rdb.VerifyChecksum(c.ctx, tee, t.BaseSize)
+	if c.ctx.Err() != nil {
+		return false, c.ctx.Err()
+	}
+	if err != nil {
+		c.problem(path, 0, t.BaseSize, -1, "%v", err)
+		return false, nil
+	}
+	c.result.Base.Checksum = verdict.String()
+	if !t.HasBaseCRC {
+		if verdict == rdb.Disabled {
+			c.warn(path, "no checksum covers it: the master runs with rdbchecksum no")
+		}
+		return true, nil
+	}
+	crc, err := tee.Sum(t.BaseSize)
+	if c.ctx.Err() != nil {
+		return false, c.ctx.Err()
+	}
+	if err != nil {
+		c.unreadable(path, err)
+		return false, nil
+	}
+	if crc != t.BaseCRC {
+		c.problem(path, 0, t.BaseSize, -1, "its CRC-32C is %08x, and the timeline says %08x", crc, t.BaseCRC)
+		return false, nil
+	}
+	c.result.Base.CRC32C = true
+	return true, nil
+}
+
+// counted tells how far a file was read, and stops when it has to.
+type counted struct {
+	ctx      context.Context
+	f        *os.File
+	progress *progress
+}
+
+// ReadAt implements io.ReaderAt.
+func (r *counted) ReadAt(p []byte, off int64) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	n, err := r.f.ReadAt(p, off)
+	r.progress.add(n)
+	return n, err
+}

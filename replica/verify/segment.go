@@ -1,0 +1,300 @@
+package verify
+
+import (
+	"hash/crc32"
+	"io"
+	"os"
+	"slices"
+
+	"replicad/replica/archive"
+	"replicad/replica/resp"
+)
+
+const bufferSize = 1 << 20
+
+// point is an offset at which the CRC-32C of a segment's file is known.
+type point struct {
+	offset int64
+	crc    uint32
+	file   string // which says so
+	mark   bool
+}
+
+// walker goes through the segments once, from point to point.
+type walker struct {
+	*checker
+	next  int // index of the segment behind the open one
+	read  *reading
+	buf   []byte
+	sound int64
+	whole bool // nothing was damaged yet
+	db    int  // selected at the end of the segment before; -1 for not known
+}
+
+// reading is the segment that is open.
+type reading struct {
+	seg     archive.Segment
+	path    string
+	f       *os.File
+	points  []point // but for the marks, by offset
+	scanner *resp.Scanner
+	at      int64 // offset
+	crc     uint32
+	bad     error  // what the scanner found
+	end     int64  // of the file, as an offset
+	last    int64  // offset of the last point
+	good    int64  // offset up to which the bytes are proved
+	sound   int64  // the last boundary at or before good
+	wrong   *point // the first that did not agree
+	short   bool   // there is a mark beyond its end
+	result  Segment
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// segments walks all of them and returns the offset up to which they are sound.
+// The error is ctx's.
+func (c *checker) segments() (int64, error) {
+	w := &walker{checker: c, buf: make([]byte, bufferSize), sound: c.r.Timeline.BaseOffset, whole: true, db: -1}
+	defer func() {
+		if w.read != nil {
+			w.read.f.Close()
+		}
+	}()
+	err := c.r.Marks(func(m archive.Mark) bool {
+		w.mark(m)
+		return c.ctx.Err() == nil
+	})
+	if err != nil {
+		c.unreadable(c.r.TimelinePath(), err)
+	}
+	for w.read != nil || w.next < len(c.r.Segments) {
+		if c.ctx.Err() != nil {
+			return w.sound, c.ctx.Err()
+		}
+		w.advance()
+	}
+	return w.sound, c.ctx.Err()
+}
+
+// mark goes up to a mark.
+func (w *walker) mark(m archive.Mark) {
+	for (w.read == nil || w.read.seg.Seq < m.Seq) && (w.read != nil || w.next < len(w.r.Segments)) {
+		if w.ctx.Err() != nil {
+			return
+		}
+		w.advance()
+	}
+	r := w.read
+	if r != nil && r.seg.Seq == m.Seq && m.Offset > r.seg.To && !r.seg.Sealed {
+		if !r.short && !w.damaged {
+			r.short = true
+			w.problem(r.path, max(r.seg.Position(r.seg.To), 0), -1, r.seg.To, "it ends here, and the timeline has a mark at offset %d", m.Offset)
+		}
+		return
+	}
+	if r == nil || r.seg.Seq != m.Seq || m.Offset < r.last || m.Offset > r.seg.To {
+		known := slices.ContainsFunc(w.r.Segments, func(s archive.Segment) bool { return s.Seq == m.Seq && m.Offset > s.To })
+		if !w.damaged && (r != nil && r.seg.Seq == m.Seq || known) {
+			w.problem(w.r.TimelinePath(), -1, -1, m.Offset, "the mark of %d is not in its place in segment %d", m.Time.UnixMilli(), m.Seq)
+		}
+		return
+	}
+	w.points(m.Offset)
+	w.reach(point{m.Offset, m.CRC, w.r.TimelinePath(), true})
+	r.last = m.Offset
+	r.result.Marks++
+	w.result.Marks++
+}
+
+// advance ends the segment that is open, or opens the next one.
+func (w *walker) advance() {
+	if w.read != nil {
+		w.points(w.read.seg.To)
+		w.end()
+		w.read.f.Close()
+		w.read = nil
+		return
+	}
+	seg := w.r.Segments[w.next]
+	w.next++
+	w.open(seg)
+}
+
+// open begins with a segment.
+func (w *walker) open(seg archive.Segment) {
+	path := w.r.SegmentPath(seg)
+	f, err := os.Open(path)
+	if err != nil {
+		w.unreadable(path, err)
+		w.whole, w.db = false, -1
+		return
+	}
+	r := &reading{
+		seg: seg, path: path, f: f, scanner: resp.NewScanner(seg.DB, w.opt.Limits),
+		at: seg.From, good: seg.From, sound: seg.From, last: seg.From,
+		result: Segment{Seq: seg.Seq, From: seg.From, To: seg.To, Sealed: seg.Sealed},
+	}
+	w.read = r
+	if st, err := f.Stat(); err != nil {
+		w.unreadable(path, err)
+	} else {
+		r.end = seg.From + st.Size() - seg.Header
+	}
+	open := w.next == len(w.r.Segments) && !seg.Sealed
+	if r.end < seg.To || r.end > seg.To && !open {
+		// Where the timeline has lost lines, only a segment's own "sealed" says
+		// where it ends: the next one that is known need not be the next.
+		if !w.damaged || r.end < seg.To && seg.Sealed {
+			at := min(r.end, seg.To)
+			w.problem(path, max(seg.Position(at), 0), -1, max(at, seg.From), "it has %d bytes, and %d are due", r.end-seg.From+seg.Header, seg.Size())
+		}
+	}
+	w.header()
+	w.gather()
+}
+
+// header checks the SELECT that opens a segment.
+func (w *walker) header() {
+	r := w.read
+	want := r.seg.SelectHeader()
+	got := make([]byte, len(want))
+	n, err := r.f.ReadAt(got, 0)
+	if err != nil && err != io.EOF {
+		w.unreadable(r.path, err)
+	}
+	w.progress.add(n)
+	r.crc = crc32.Update(0, castagnoli, got[:n])
+	if int64(len(want)) != r.seg.Header {
+		w.problem(w.r.TimelinePath(), -1, -1, r.seg.From, "the header of segment %d has %d bytes, and not %d", r.seg.Seq, len(want), r.seg.Header)
+	}
+	for i := range want {
+		if i >= n || got[i] != want[i] {
+			w.problem(r.path, int64(i), -1, r.seg.From, "it starts with %q, and %q is due", got[:n], want)
+			w.whole = false
+			break
+		}
+	}
+	if w.db >= 0 && w.db != r.seg.DB {
+		w.problem(r.path, 0, -1, r.seg.From, "it selects database %d, and the segment before it ends in %d", r.seg.DB, w.db)
+	}
+}
+
+// gather collects what else tells a CRC of the segment.
+func (w *walker) gather() {
+	r := w.read
+	path := w.r.FsyncedPath()
+	add := func(m archive.Mark) {
+		if m.Seq == r.seg.Seq && m.Offset >= r.seg.From && m.Offset <= r.seg.To {
+			r.points = append(r.points, point{m.Offset, m.CRC, path, false})
+		}
+	}
+	if d := w.fsynced; d.Found && len(d.Damaged) == 0 {
+		add(d.Boundary)
+		add(d.Durable)
+		last := w.next == len(w.r.Segments)
+		if last && (d.Durable.Offset > r.seg.To || d.Durable.Seq > r.seg.Seq) && !w.damaged {
+			w.problem(r.path, max(r.seg.Position(r.seg.To), 0), -1, r.seg.To, "it ends here, and was fsynced up to offset %d", d.Durable.Offset)
+		}
+	}
+	add(w.fsynced.Written)
+	if r.seg.Sealed {
+		r.points = append(r.points, point{r.seg.To, r.seg.CRC, w.r.TimelinePath(), false})
+	}
+	slices.SortStableFunc(r.points, func(a, b point) int { return int(min(max(a.offset-b.offset, -1), 1)) })
+}
+
+// points goes through those that are no marks, up to an offset, and reads up to
+// there.
+func (w *walker) points(offset int64) {
+	r := w.read
+	for len(r.points) > 0 && r.points[0].offset <= offset {
+		w.reach(r.points[0])
+		r.points = r.points[1:]
+	}
+	w.scan(offset)
+}
+
+// reach reads up to a point, and compares.
+func (w *walker) reach(p point) {
+	r := w.read
+	w.scan(p.offset)
+	switch {
+	case r.at != p.offset: // the file is shorter
+	case r.crc != p.crc:
+		if r.wrong == nil {
+			r.wrong = &p
+		}
+	default:
+		if r.wrong != nil && !w.damaged {
+			// All before is what was received, so it was the other one
+			// that lied.
+			w.problem(r.wrong.file, -1, -1, r.wrong.offset, "its CRC-32C %08x of segment %d up to there is not that of the file, which is sound", r.wrong.crc, r.seg.Seq)
+		}
+		r.wrong = nil
+		r.good, r.sound = p.offset, r.seg.From+r.scanner.Boundary().Offset
+	}
+}
+
+// scan reads up to an offset.
+func (w *walker) scan(offset int64) {
+	r := w.read
+	for r.at < offset && w.ctx.Err() == nil {
+		n, err := r.f.ReadAt(w.buf[:min(int64(len(w.buf)), offset-r.at)], r.seg.Position(r.at))
+		p := w.buf[:n]
+		r.crc = crc32.Update(r.crc, castagnoli, p)
+		r.at += int64(n)
+		w.progress.add(n)
+		for len(p) > 0 && r.bad == nil {
+			n, _, e := r.scanner.Scan(p)
+			p, r.bad = p[n:], e
+		}
+		if n == 0 && err != nil {
+			if err != io.EOF {
+				w.problem(r.path, r.seg.Position(r.at), -1, r.at, "%v", err)
+			}
+			return
+		}
+	}
+}
+
+// end says what was found in a segment.
+func (w *walker) end() {
+	r := w.read
+	b := r.scanner.Boundary()
+	boundary := r.seg.From + b.Offset
+	sound := boundary
+	if r.wrong != nil {
+		w.problem(r.path, r.seg.Position(r.good), r.seg.Position(r.wrong.offset), r.good, "the bytes are not those that were received: their CRC-32C is wrong")
+		sound = r.sound
+	}
+	if r.bad != nil {
+		at := r.seg.From + r.scanner.Scanned()
+		w.problem(r.path, r.seg.Position(at), -1, at, "no well-formed command: %v", r.bad)
+	}
+	last := w.next == len(w.r.Segments) && !r.seg.Sealed
+	cut := r.bad == nil && r.at == r.seg.To && boundary < r.at
+	if cut && !last && r.wrong == nil && !w.damaged {
+		w.problem(r.path, r.seg.Position(boundary), -1, boundary, "it ends inside a command or transaction")
+	}
+	sealed := r.seg.Sealed && r.wrong == nil
+	r.result.Bytes, r.result.Commands = r.seg.Header+r.at-r.seg.From, r.scanner.Commands()
+	if cut && last {
+		r.result.Unfinished = r.at - boundary
+		w.note("the last %d bytes are a command or transaction that is not complete", r.result.Unfinished)
+	}
+	if !sealed && r.wrong == nil && r.at > r.good {
+		r.result.Uncovered = r.at - r.good
+		w.note("no checksum covers the last %d bytes of segment %d; they are well-formed commands", r.result.Uncovered, r.seg.Seq)
+	}
+	w.result.Segments = append(w.result.Segments, r.result)
+	if w.whole {
+		w.sound = max(w.sound, sound)
+	}
+	damaged := r.wrong != nil || r.bad != nil || r.at < r.seg.To
+	w.whole = w.whole && !damaged
+	w.db = b.DB
+	if damaged || w.damaged {
+		w.db = -1
+	}
+}

@@ -1,0 +1,199 @@
+// Package verify reads an archive again, from its first byte to its last, and
+// says what that proves: that the base is the RDB file that was received, that
+// the segments hold a stream of well-formed commands without a gap, that they
+// are the bytes whose CRC-32C the timeline has, and that manifest, timeline and
+// fsynced agree with them. It writes nothing, and may run beside a daemon.
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"replicad/replica/archive"
+	"replicad/replica/resp"
+)
+
+// Options of [Archive]; the zero value is fine.
+type Options struct {
+	Limits resp.Limits // what a command may be
+	// Progress is told how many bytes of how many were read. Beside a daemon
+	// done may come out larger than total.
+	Progress func(done, total int64)
+}
+
+// Report is what was found in the archive of one master.
+type Report struct {
+	Name        string       `json:"name"`
+	Dir         string       `json:"dir"`
+	Running     bool         `json:"running"` // a replicad holds the lock
+	Sound       bool         `json:"sound"`   // there are no problems
+	Generations []Generation `json:"generations"`
+}
+
+// Generation is what was found in one full sync and the stream behind it.
+type Generation struct {
+	Number     int    `json:"generation"`
+	Dir        string `json:"dir"`
+	Closed     bool   `json:"closed"` // nothing more will be written to it
+	Sound      bool   `json:"sound"`
+	BaseOffset int64  `json:"base_offset"`
+	EndOffset  int64  `json:"end_offset"`
+	// SoundOffset is the last command boundary outside MULTI before the
+	// first damage; -1 where the base is damaged or nothing could be read.
+	SoundOffset int64     `json:"sound_offset"`
+	Base        Base      `json:"base"`
+	Segments    []Segment `json:"segments"`
+	Marks       int64     `json:"marks"` // of the timeline; at each the CRC-32C was compared
+	Problems    []Problem `json:"problems"`
+	Warnings    []Problem `json:"warnings"`
+	Notes       []string  `json:"notes"` // what is as it may be, and worth knowing
+}
+
+// Base is what was proved of an RDB file.
+type Base struct {
+	Bytes    int64  `json:"bytes"`
+	Checksum string `json:"checksum"` // its own CRC-64: verified, or "checksum disabled"
+	CRC32C   bool   `json:"crc32c"`   // the timeline's CRC-32C was compared too, and is right
+}
+
+// Segment is what was proved of one INCR file.
+type Segment struct {
+	Seq      int   `json:"segment"`
+	From     int64 `json:"from_offset"`
+	To       int64 `json:"to_offset"`
+	Bytes    int64 `json:"bytes"` // of the file
+	Commands int64 `json:"commands"`
+	Marks    int64 `json:"marks"`
+	Sealed   bool  `json:"sealed"`
+	// Uncovered is how many bytes at the end no checksum covers, of a segment
+	// that is not complete.
+	Uncovered int64 `json:"bytes_without_checksum"`
+	// Unfinished is how many bytes at the end belong to a command or
+	// transaction that is not complete.
+	Unfinished int64 `json:"bytes_unfinished"`
+}
+
+// Problem is a place that is not as it has to be. Numbers that do not apply
+// are -1.
+type Problem struct {
+	File   string `json:"file"`
+	Byte   int64  `json:"byte"`    // position in the file, from 0
+	ToByte int64  `json:"to_byte"` // the damage is somewhere from Byte to before ToByte
+	Offset int64  `json:"offset"`  // replication offset of the last byte before it
+	Text   string `json:"text"`
+}
+
+// String gives the place and what is wrong.
+func (p Problem) String() string {
+	s := p.File
+	switch {
+	case p.Byte >= 0 && p.ToByte > p.Byte:
+		s += fmt.Sprintf(": bytes %d to %d", p.Byte, p.ToByte-1)
+	case p.Byte >= 0:
+		s += fmt.Sprintf(": byte %d", p.Byte)
+	}
+	if p.Offset >= 0 {
+		s += fmt.Sprintf(" (behind offset %d)", p.Offset)
+	}
+	return s + ": " + p.Text
+}
+
+// tries is how often a generation that a daemon may be changing is looked at
+// before what was found there counts.
+const tries = 3
+
+// Archive verifies the archive of one master. The error is ctx's, or says that
+// dir is no archive: everything else is a [Problem].
+func Archive(ctx context.Context, dir string, opt Options) (Report, error) {
+	m, ok, err := archive.Describe(dir)
+	if err != nil {
+		return Report{}, err
+	}
+	if !ok {
+		return Report{}, fmt.Errorf("%s is no archive: %w", dir, fs.ErrNotExist)
+	}
+	r := Report{Name: m.Name, Dir: m.Dir, Running: m.Running, Sound: true, Generations: []Generation{}}
+	p := &progress{tell: opt.Progress}
+	for _, g := range m.Generations {
+		if !unfinished(g) {
+			p.total += g.Bytes
+		}
+	}
+	for _, g := range m.Generations {
+		if unfinished(g) {
+			continue
+		}
+		v, gone, err := settled(ctx, g, m.Running, opt, p)
+		if err != nil {
+			return r, err
+		}
+		if gone {
+			continue
+		}
+		r.Sound = r.Sound && v.Sound
+		r.Generations = append(r.Generations, v)
+	}
+	return r, nil
+}
+
+// unfinished says whether it is a full sync that is under way.
+func unfinished(g archive.Generation) bool { return filepath.Ext(g.Dir) == ".tmp" }
+
+// settled looks at a generation again when what was found may be a daemon's
+// change under way. gone says that it was pruned meanwhile.
+func settled(ctx context.Context, g archive.Generation, running bool, opt Options, p *progress) (v Generation, gone bool, err error) {
+	began := p.done
+	for try := 1; ; try++ {
+		before := stamp(g.Dir)
+		c := &checker{ctx: ctx, g: g, opt: opt, progress: p, result: Generation{
+			Number: g.Number, Dir: g.Dir, SoundOffset: -1, Base: Base{Checksum: "not checked"},
+			Segments: []Segment{}, Problems: []Problem{}, Warnings: []Problem{}, Notes: []string{},
+		}}
+		if err := c.run(); err != nil {
+			return v, false, err
+		}
+		v = c.result
+		v.Sound = len(v.Problems) == 0
+		if _, err := os.Stat(g.Dir); errors.Is(err, fs.ErrNotExist) {
+			return v, true, nil
+		}
+		if v.Sound || try == tries || !running && before == stamp(g.Dir) {
+			return v, false, nil
+		}
+		p.done = began
+		select {
+		case <-ctx.Done():
+			return v, false, ctx.Err()
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// stamp changes when a daemon changes a generation: each write of data or of a
+// mark touches fsynced or the timeline.
+func stamp(dir string) (s string) {
+	for _, name := range []string{archive.TimelineName, archive.FsyncedName, archive.AOFDir} {
+		if st, err := os.Stat(filepath.Join(dir, name)); err == nil {
+			s += fmt.Sprint(st.Size(), st.ModTime().UnixNano(), " ")
+		}
+	}
+	return s
+}
+
+// progress counts the bytes that were read.
+type progress struct {
+	tell        func(done, total int64)
+	done, total int64
+}
+
+func (p *progress) add(n int) {
+	p.done += int64(n)
+	if p.tell != nil {
+		p.tell(p.done, max(p.total, p.done))
+	}
+}
