@@ -1,0 +1,397 @@
+package daemon
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"replicad/replica"
+	"replicad/replica/archive"
+	"replicad/replica/minimaster"
+)
+
+// recorder keeps the events of the kinds that these tests look at.
+type recorder struct {
+	mu     sync.Mutex
+	events []replica.Event
+}
+
+func (r *recorder) Observe(e replica.Event) {
+	switch e.Kind {
+	case replica.Received, replica.Sent, replica.Advanced:
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.events = append(r.events, e)
+}
+
+// find returns the n-th event of a kind, counted from 1.
+func (r *recorder) find(k replica.EventKind, n int) (replica.Event, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, e := range r.events {
+		if e.Kind == k {
+			if n--; n == 0 {
+				return e, true
+			}
+		}
+	}
+	return replica.Event{}, false
+}
+
+func (r *recorder) await(t *testing.T, k replica.EventKind, n int) replica.Event {
+	t.Helper()
+	var e replica.Event
+	eventually(t, "event "+strconv.Itoa(int(k)), func() (ok bool) { e, ok = r.find(k, n); return ok })
+	return e
+}
+
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("in vain waited for %s", what)
+		}
+	}
+}
+
+// running is a daemon with a recorder, and what to end it with.
+func running(t *testing.T, cfg Config) (*Daemon, *recorder, func()) {
+	t.Helper()
+	rec := &recorder{}
+	cfg.Link.Observer = rec
+	d, err := Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- d.Run(ctx) }()
+	stop := sync.OnceFunc(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(stop)
+	return d, rec, stop
+}
+
+func describe(t *testing.T, dir string) archive.Master {
+	t.Helper()
+	m, ok, err := archive.Describe(dir)
+	if err != nil || !ok {
+		t.Fatalf("%s: %v, %v", dir, ok, err)
+	}
+	return m
+}
+
+// writer sets a key again and again until the function it returns is called.
+func writer(t *testing.T, m *minimaster.Master) (stop func()) {
+	quit, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for i := 0; ; i++ {
+			select {
+			case <-quit:
+				return
+			default:
+			}
+			if _, err := m.Do("SET", "key:"+strconv.Itoa(i%100), strings.Repeat("v", i%3000)); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	}()
+	return sync.OnceFunc(func() { close(quit); <-ended })
+}
+
+// stream gives the bytes of a generation's segments without their headers.
+func stream(t *testing.T, g archive.Generation) []byte {
+	t.Helper()
+	r, err := g.OpenReader()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	var all []byte
+	for _, s := range r.Segments {
+		p, err := os.ReadFile(r.SegmentPath(s))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p[s.Header:s.Size()]...)
+	}
+	return all
+}
+
+func TestARebaseTakesOverUnderLoadWithoutAGap(t *testing.T) {
+	m := startMaster(t)
+	dir := t.TempDir()
+	d, rec, stop := running(t, Config{Dir: dir, Masters: []replica.Master{parse(t, "m="+m.Addr())}})
+	awaitStream(t, m)
+	quiet := writer(t, m)
+	defer quiet()
+	const rebases = 3
+	for i := range rebases {
+		d.RebaseNow("the test says so")
+		rec.await(t, replica.RebaseDone, i+1)
+		awaitAck(t, m)
+	}
+	quiet()
+	awaitAck(t, m)
+	stop()
+	if s := m.Stats(); s.SyncFull != 1+rebases || s.SyncPartialOK != 0 {
+		t.Errorf("%+v, want %d full syncs", s, 1+rebases)
+	}
+	got := describe(t, filepath.Join(dir, "m"))
+	if len(got.Generations) != 1+rebases {
+		t.Fatalf("%d generations, want %d", len(got.Generations), 1+rebases)
+	}
+	for i, g := range got.Generations {
+		if g.Problem != "" || !g.Complete || !g.BaseVerified {
+			t.Errorf("%+v", g)
+		}
+		if i == 0 {
+			continue
+		}
+		// What two generations both have is the same, and the older one ends
+		// where the newer one has long begun.
+		before := got.Generations[i-1]
+		if before.EndOffset < g.BaseOffset || before.EndOffset > g.EndOffset {
+			t.Errorf("generation %d ends at %d, %d has %d to %d", before.Number, before.EndOffset, g.Number, g.BaseOffset, g.EndOffset)
+		}
+		old, now := stream(t, before), stream(t, g)
+		both := old[g.BaseOffset-before.BaseOffset:]
+		if !bytes.HasPrefix(now, both) {
+			t.Errorf("generations %d and %d differ in the %d bytes that both have", before.Number, g.Number, len(both))
+		}
+		if g.From.Sub(before.To) > time.Second {
+			t.Errorf("generation %d can restore from %v, and the one before to %v", g.Number, g.From, before.To)
+		}
+	}
+	begun, _ := rec.find(replica.RebaseBegun, 1)
+	if begun.Text != "the test says so" || begun.Rebase || begun.Phase != replica.Stream {
+		t.Errorf("%+v", begun)
+	}
+}
+
+func TestDuringARebaseWAITCountsOneReplica(t *testing.T) {
+	m := startMaster(t)
+	d, rec, _ := running(t, Config{Dir: t.TempDir(), Masters: []replica.Master{parse(t, "m="+m.Addr())}})
+	awaitStream(t, m)
+	m.SetFaults(minimaster.Faults{SaveTime: 300 * time.Millisecond})
+	d.RebaseNow("test")
+	most := 0
+	for {
+		do(t, m, "INCR", "n")
+		most = max(most, m.Wait(2, 5*time.Millisecond))
+		if _, done := rec.find(replica.RebaseDone, 1); done {
+			break
+		}
+	}
+	if most != 1 {
+		t.Errorf("WAIT counted %d", most)
+	}
+	do(t, m, "INCR", "n")
+	awaitAck(t, m)
+}
+
+func TestARebaseThatFailsLeavesTheGenerationAsItWas(t *testing.T) {
+	for name, faults := range map[string]minimaster.Faults{
+		"a refused PSYNC":       {Replies: map[string]string{"PSYNC": "-ERR no memory\r\n"}},
+		"a cut in the transfer": {Replies: map[string]string{"RDB": "$1000\r\nREDIS0011"}},
+		"a damaged base":        {CorruptRDB: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := startMaster(t)
+			dir := t.TempDir()
+			d, rec, stop := running(t, Config{Dir: dir, Masters: []replica.Master{parse(t, "m="+m.Addr())}})
+			for i := range 50 {
+				do(t, m, "SET", "key:"+strconv.Itoa(i), strings.Repeat("v", 100))
+			}
+			awaitAck(t, m)
+			m.SetFaults(faults)
+			d.RebaseNow("test")
+			failed := rec.await(t, replica.RebaseFailed, 1)
+			if failed.Err == nil || failed.Delay < time.Second {
+				t.Errorf("%+v", failed)
+			}
+			do(t, m, "SET", "after", "it")
+			awaitAck(t, m)
+			eventually(t, "the .tmp folder to go", func() bool {
+				tmp, _ := filepath.Glob(filepath.Join(dir, "m", "*.tmp"))
+				return len(tmp) == 0
+			})
+			// Then one that does not fail: asked for, it does not wait.
+			m.SetFaults(minimaster.Faults{})
+			d.RebaseNow("test")
+			rec.await(t, replica.RebaseDone, 1)
+			stop()
+			if g := describe(t, filepath.Join(dir, "m")).Generations; len(g) != 2 {
+				t.Errorf("%d generations, want 2", len(g))
+			}
+			rec.mu.Lock()
+			defer rec.mu.Unlock()
+			for _, e := range rec.events {
+				if e.Kind == replica.Failed && !e.Rebase {
+					t.Errorf("the first link failed: %v", e.Err)
+				}
+			}
+		})
+	}
+}
+
+func TestTheDaemonStopsInTheMiddleOfARebase(t *testing.T) {
+	m := startMaster(t)
+	m.SetFaults(minimaster.Faults{})
+	dir := t.TempDir()
+	d, rec, stop := running(t, Config{Dir: dir, Masters: []replica.Master{parse(t, "m="+m.Addr())}})
+	awaitStream(t, m)
+	m.SetFaults(minimaster.Faults{SaveTime: time.Minute})
+	d.RebaseNow("test")
+	eventually(t, "the second link to be in its full sync", func() bool {
+		e, ok := rec.find(replica.FullSyncBegun, 2)
+		return ok && e.Rebase
+	})
+	stop()
+	if entries, _ := filepath.Glob(filepath.Join(dir, "m", "generation-*")); len(entries) != 1 {
+		t.Errorf("left behind: %v", entries)
+	}
+}
+
+func TestALinkThatIsCutDuringARebaseGoesOnAndSoDoesTheRebase(t *testing.T) {
+	m := startMaster(t)
+	dir := t.TempDir()
+	d, rec, stop := running(t, Config{Dir: dir, Masters: []replica.Master{parse(t, "m="+m.Addr())}})
+	awaitStream(t, m)
+	m.SetFaults(minimaster.Faults{SaveTime: 500 * time.Millisecond})
+	d.RebaseNow("test")
+	rec.await(t, replica.FullSyncBegun, 2)
+	d.Cut()
+	rec.await(t, replica.Resumed, 1)
+	do(t, m, "SET", "k", "v")
+	rec.await(t, replica.RebaseDone, 1)
+	awaitAck(t, m)
+	stop()
+	if g := describe(t, filepath.Join(dir, "m")).Generations; len(g) != 2 {
+		t.Errorf("%d generations, want 2", len(g))
+	}
+}
+
+func TestARestartAfterARebaseResumesInTheNewGeneration(t *testing.T) {
+	m := startMaster(t)
+	dir := t.TempDir()
+	cfg := Config{Dir: dir, Masters: []replica.Master{parse(t, "m="+m.Addr())}}
+	d, rec, stop := running(t, cfg)
+	awaitStream(t, m)
+	d.RebaseNow("test")
+	rec.await(t, replica.RebaseDone, 1)
+	stop()
+	do(t, m, "SET", "missed", "v")
+	stop = follow(t, cfg)
+	awaitStream(t, m)
+	stop()
+	if s := m.Stats(); s.SyncFull != 2 || s.SyncPartialOK != 1 {
+		t.Errorf("%+v, want 2 full and 1 partial syncs", s)
+	}
+}
+
+func TestRebaseIsDueByTheStreamsSizeOrTheBasesAge(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	is := archive.Current{Generation: 1, BaseBytes: 1000, BaseTime: now.Add(-time.Hour)}
+	for name, c := range map[string]struct {
+		rules  Rebase
+		stream int64
+		due    bool
+	}{
+		"nothing set":              {Rebase{}, 1 << 40, false},
+		"below the percentage":     {Rebase{Percentage: 400}, 3999, false},
+		"at the percentage":        {Rebase{Percentage: 400}, 4000, true},
+		"below the minimum":        {Rebase{Percentage: 400, MinSize: 5000}, 4999, false},
+		"at the minimum":           {Rebase{Percentage: 400, MinSize: 5000}, 5000, true},
+		"young":                    {Rebase{Every: time.Hour + 1}, 0, false},
+		"old":                      {Rebase{Every: time.Hour}, 0, true},
+		"an empty stream is never": {Rebase{Percentage: 1}, 0, false},
+	} {
+		if why := c.rules.due(is, c.stream, now); (why != "") != c.due {
+			t.Errorf("%s: %q", name, why)
+		}
+	}
+}
+
+func TestAMasterWithoutPSYNCIsNotRebased(t *testing.T) {
+	m := startMaster(t)
+	m.SetFaults(minimaster.Faults{Replies: map[string]string{"PSYNC": "-ERR unknown command 'PSYNC'\r\n"}})
+	d, rec, _ := running(t, Config{Dir: t.TempDir(), Masters: []replica.Master{parse(t, "m="+m.Addr())}})
+	rec.await(t, replica.FullSyncDone, 1)
+	d.RebaseNow("test")
+	if e := rec.await(t, replica.RebaseFailed, 1); !errors.Is(e.Err, errNoHistory) {
+		t.Errorf("%v", e.Err)
+	}
+}
+
+func TestAfterARebaseTheGenerationsThatNoTimeNeedsGo(t *testing.T) {
+	m := startMaster(t)
+	dir := t.TempDir()
+	d, rec, stop := running(t, Config{
+		Dir: dir, Masters: []replica.Master{parse(t, "m="+m.Addr())},
+		Retention: archive.Retention{KeepFor: time.Millisecond, KeepGenerations: 2},
+	})
+	awaitStream(t, m)
+	for i := range 3 {
+		d.RebaseNow("test")
+		rec.await(t, replica.RebaseDone, i+1)
+		awaitStream(t, m)
+	}
+	// Four were made; the first two are needed for nothing, once the third has
+	// a time of its own.
+	e := rec.await(t, replica.Pruned, 1)
+	if e.Err != nil || e.Generation != 1 || e.Bytes == 0 || !strings.Contains(e.Text, "keep-for") || !strings.Contains(e.Text, "no longer restorable") {
+		t.Errorf("%+v", e)
+	}
+	stop()
+	left := describe(t, filepath.Join(dir, "m")).Generations
+	if len(left) < 2 || len(left) > 3 || left[0].Number == 1 || left[len(left)-1].Number != 4 {
+		t.Errorf("left are %+v", left)
+	}
+}
+
+func TestNearMaxBytesARebaseMakesRoom(t *testing.T) {
+	m := startMaster(t)
+	dir := t.TempDir()
+	const bound = 1 << 20
+	d, rec, stop := running(t, Config{
+		Dir: dir, Masters: []replica.Master{parse(t, "m="+m.Addr())},
+		Archive:   archive.Options{SegmentSize: 128 << 10},
+		Retention: archive.Retention{KeepFor: time.Hour, KeepGenerations: 2, MaxBytes: bound},
+	})
+	awaitStream(t, m)
+	for range 300 { // of which the base holds one
+		do(t, m, "SET", "key", strings.Repeat("v", 4000))
+	}
+	awaitAck(t, m)
+	d.each(func(f *follower) { f.nextPrune = time.Time{} })
+	begun := rec.await(t, replica.RebaseBegun, 1)
+	if !strings.Contains(begun.Text, "max-bytes") {
+		t.Errorf("it began because %q", begun.Text)
+	}
+	rec.await(t, replica.RebaseDone, 1)
+	gone := rec.await(t, replica.Pruned, 1)
+	if gone.Err != nil || gone.Generation != 1 || !strings.Contains(gone.Text, "max-bytes") {
+		t.Errorf("%+v", gone)
+	}
+	stop()
+	left := describe(t, filepath.Join(dir, "m")).Generations
+	if len(left) != 1 || left[0].Number != 2 || left[0].Bytes > bound {
+		t.Errorf("left are %+v", left)
+	}
+}
