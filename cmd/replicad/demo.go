@@ -1,0 +1,32 @@
+package main
+
+import (
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"replicad/replica/demo"
+)
+
+func demoCommand() *cobra.Command {
+	var dir string
+	cmd := &cobra.Command{
+		Use:   "demo",
+		Short: "Show the main job on an embedded master",
+		Long: `Start an embedded master, follow it, cut the link, cut it inside a command, and
+prove that the archive is what the master holds: by a redis-server from the PATH,
+or, where there is none, by replaying it into a fresh engine. It needs no Redis
+and takes a few seconds.`,
+		Example: `  replicad demo
+  replicad demo --dir /tmp/demo    # keeps the archive`,
+		Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
+			defer stop()
+			return demo.Run(ctx, demo.Options{Out: cmd.OutOrStdout(), Dir: dir})
+		},
+	}
+	cmd.Flags().StringVar(&dir, "dir", "", "keep the archive there; a temporary folder when empty")
+	return cmd
+}

@@ -1,0 +1,85 @@
+// Replicad is a standalone Redis replica that keeps no dataset in memory: it
+// writes the full sync and the replication stream to disk, in the format that
+// redis-server loads.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+)
+
+func main() {
+	os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// Exit codes.
+const (
+	exitOK    = 0
+	exitError = 1 // it ran, and failed
+	exitUsage = 2 // wrong flags, or what they name can't be used
+)
+
+// usageError is an error that ends the program with exit code 2.
+type usageError struct {
+	err  error
+	help string // the command whose --help tells more; "" for none
+}
+
+func (e usageError) Error() string { return e.err.Error() }
+func (e usageError) Unwrap() error { return e.err }
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	root := &cobra.Command{
+		Use:   "replicad",
+		Short: "A Redis replica that writes to disk what redis-server loads",
+		Long: `replicad follows a Redis or Valkey master as a replica does, and keeps no dataset
+in memory: it writes the full sync and the replication stream to disk, in the
+format that redis-server loads. The result is a continuous, byte-exact backup.`,
+		Example: `  replicad demo
+  replicad run --replicaof 127.0.0.1:6379 --dir data
+  replicad list --dir data
+  redis-server --port 7000 --appendonly yes --dir COPY-OF/data/127.0.0.1-6379/generation-000001`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          noArguments,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.CompletionOptions.HiddenDefaultCmd = true
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usageError{err, cmd.CommandPath()}
+	})
+	root.AddCommand(runCommand(), listCommand(), pruneCommand(), verifyCommand(), restoreCommand(), demoCommand())
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return exitOK
+	}
+	fmt.Fprintf(stderr, "replicad: %v\n", err)
+	var usage usageError
+	if errors.As(err, &usage) {
+		if usage.help != "" {
+			fmt.Fprintf(stderr, "See '%s --help'.\n", usage.help)
+		}
+		return exitUsage
+	}
+	return exitError
+}
+
+// noArguments refuses arguments that are no flags.
+func noArguments(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	what := "argument"
+	if cmd.HasSubCommands() {
+		what = "command"
+	}
+	return usageError{fmt.Errorf("unknown %s %q", what, args[0]), cmd.CommandPath()}
+}

@@ -1,0 +1,180 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"replicad/replica/archive"
+	"replicad/replica/redisload"
+	"replicad/replica/report"
+	"replicad/replica/resp"
+	"replicad/replica/restore"
+)
+
+// restoreFlags are the flags of restore.
+type restoreFlags struct {
+	dir, name, to, format    string
+	check, checkOnly, asJSON bool
+	opt                      restore.Options
+}
+
+func restoreCommand() *cobra.Command {
+	var f restoreFlags
+	cmd := &cobra.Command{
+		Use:   "restore --dir DIR --out OUT",
+		Short: "Make of an archive what redis-server starts on, as of any moment",
+		Long: `Restore a master's dataset as it was at a moment: latest, a time (RFC 3339,
+"2006-01-02 15:04:05" in local time, unix seconds or milliseconds), a duration ago
+(15m, 2d), or a replication offset (offset:N). The cut falls on the last command
+boundary at or before it, never inside a transaction. It may run while the daemon
+writes.
+
+OUT must not exist, or be empty; nothing half done is ever left in it. Formats:
+
+  multipart   an appendonlydir, for Redis 7.0 and later and Valkey
+  aof         one appendonly.aof with RDB preamble, for Redis 4.0 to 6.2, if the
+              server reads the master's RDB version
+  rdb         a dump.rdb, written by a redis-server from the PATH
+
+Files that redis-server only reads are cloned or, unless --no-link, hard-linked
+where the file system can: linked files share owner and mode with the archive's.
+So a restore takes the base unread, but for its header and length: whether its
+bytes are still those that were received, 'replicad verify' and --check tell.
+
+--check has a redis-server from the PATH load the result, and prints what it found.
+--check-only is the restore drill, for cron: it restores to a temporary folder
+below DIR, checks and removes it.
+
+Exit codes: 0; 1 when the check or the disk failed; 2 for wrong flags, an OUT that
+is not empty, a moment that the archive has not, or a damaged archive, each with
+what is available instead.`,
+		Example: `  replicad restore --dir data --out restored
+  replicad restore --dir data --to '2026-11-23 10:00:00' --out restored --check
+  replicad restore --dir data --name main --to 15m --out restored --format rdb
+  replicad restore --dir data --check-only`,
+		Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
+	}
+	fl := cmd.Flags()
+	fl.StringVar(&f.dir, "dir", "", "where the archives are kept")
+	fl.StringVar(&f.name, "name", "", "the archive of that name, where there are several")
+	fl.StringVar(&f.to, "to", "latest", "the moment")
+	fl.StringVar(&f.opt.Out, "out", "", "the folder to restore to")
+	fl.StringVar(&f.format, "format", string(restore.Multipart), "multipart, aof or rdb")
+	fl.BoolVar(&f.check, "check", false, "load the result in a redis-server from the PATH")
+	fl.BoolVar(&f.checkOnly, "check-only", false, "restore to a temporary folder, check and remove it")
+	fl.BoolVar(&f.opt.NoLink, "no-link", false, "make no hard links to the archive's files")
+	fl.BoolVar(&f.asJSON, "json", false, "print JSON")
+	fl.Int64Var(&f.opt.Limits.MaxBulk, "proto-max-bulk-len", resp.DefaultMaxBulk, "the one that the archive was written with")
+	return cmd
+}
+
+// restored is the result as JSON has it.
+type restored struct {
+	Name string `json:"name"`
+	restore.Result
+	Check *redisload.Report `json:"check,omitempty"`
+}
+
+func (f *restoreFlags) run(cmd *cobra.Command) error {
+	done, err := f.options(cmd)
+	if err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	var found redisload.Report
+	if f.checkOnly {
+		done.Result, found, err = restore.Drill(ctx, f.opt)
+	} else {
+		done.Result, err = restore.Run(ctx, f.opt)
+	}
+	if err == nil && f.check && !f.checkOnly {
+		found, err = restore.Check(ctx, done.Result, f.opt.NoLink)
+		if err != nil {
+			err = fmt.Errorf("%s was restored, and did not pass the check: %w", f.opt.Out, err)
+		}
+	}
+	if err != nil {
+		return refused(err)
+	}
+	if f.check || f.checkOnly {
+		done.Check = &found
+	}
+	return f.print(cmd.OutOrStdout(), done)
+}
+
+// refused gives an error the exit code 2 where it is not the disk, the check or
+// a signal that failed.
+func refused(err error) error {
+	for _, e := range []error{archive.ErrUnavailable, archive.ErrDamaged, restore.ErrNotEmpty, restore.ErrBusy} {
+		if errors.Is(err, e) {
+			return usageError{err: err}
+		}
+	}
+	return err
+}
+
+// options checks the flags, and finds the archive.
+func (f *restoreFlags) options(cmd *cobra.Command) (done restored, err error) {
+	usage := func(err error) error { return usageError{err, cmd.CommandPath()} }
+	if f.opt.Format, err = restore.ParseFormat(f.format); err != nil {
+		return done, usage(fmt.Errorf("--format: %w", err))
+	}
+	if f.opt.Target, err = archive.ParseTarget(f.to, time.Now()); err != nil {
+		return done, usage(fmt.Errorf("--to: %w", err))
+	}
+	switch {
+	case f.checkOnly && f.opt.Out != "":
+		return done, usage(errors.New("--check-only leaves nothing behind: without --out"))
+	case !f.checkOnly && f.opt.Out == "":
+		return done, usage(errors.New("--out is missing: where to? For example: --out restored"))
+	}
+	masters, err := mastersBelow(cmd, f.dir, f.name)
+	if err != nil {
+		return done, err
+	}
+	if len(masters) != 1 {
+		return done, usageError{err: fmt.Errorf("--name is missing: below %s are %s", f.dir, names(masters))}
+	}
+	if f.check || f.checkOnly || f.opt.Format == restore.RDB {
+		if _, err := redisload.Find(); err != nil {
+			return done, usageError{err: err}
+		}
+	}
+	if w := terminal(cmd.ErrOrStderr()); w != nil && !f.asJSON {
+		f.opt.Progress = report.RestoreBar(w)
+	}
+	f.opt.Dir = masters[0].Dir
+	return restored{Name: masters[0].Name}, nil
+}
+
+// names lists archives.
+func names(masters []archive.Master) string {
+	if len(masters) == 0 {
+		return "no archives"
+	}
+	var all []string
+	for _, m := range masters {
+		all = append(all, m.Name)
+	}
+	return "the archives " + strings.Join(all, ", ")
+}
+
+func (f *restoreFlags) print(out io.Writer, done restored) error {
+	if f.asJSON {
+		return printJSON(out, done)
+	}
+	err := report.Restored(out, done.Name, done.Result)
+	if err == nil && done.Check != nil {
+		err = report.Checked(out, *done.Check)
+	}
+	return err
+}
