@@ -1,0 +1,184 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"replicad/replica/rdb"
+	"replicad/replica/resp"
+)
+
+func TestAPayloadIsAnRDBWithTheChecksumThatItWasAskedFor(t *testing.T) {
+	for checksum, want := range map[bool]rdb.Verdict{true: rdb.Verified, false: rdb.Disabled} {
+		p := newPayload(3<<20, checksum)
+		var b bytes.Buffer
+		for _, piece := range p.pieces {
+			b.Write(piece)
+		}
+		if int64(b.Len()) != p.size || p.size < 3<<20 || p.size > 5<<20 {
+			t.Fatalf("size %d, of which %d bytes are there; wanted somewhat above 3 MiB", p.size, b.Len())
+		}
+		got, err := rdb.VerifyChecksum(context.Background(), bytes.NewReader(b.Bytes()), p.size)
+		if err != nil || got != want {
+			t.Errorf("checksum %v: verdict %v, error %v; want %v", checksum, got, err, want)
+		}
+	}
+}
+
+func TestAStreamChunkIsWholeCommands(t *testing.T) {
+	chunk := streamChunk(1000)
+	s := resp.NewScanner(0, resp.Limits{})
+	n, kind, err := s.Scan(chunk)
+	if n != len(chunk) || kind != resp.More || err != nil {
+		t.Fatalf("Scan took %d of %d bytes, kind %v, error %v", n, len(chunk), kind, err)
+	}
+	if got := s.Boundary().Offset; got != int64(len(chunk)) {
+		t.Errorf("the last command ends at %d of %d", got, len(chunk))
+	}
+	one := int64(len(chunk) / 1000)
+	b := &bench{chunk: chunk}
+	for n, want := range map[int64]int64{1: one, one: one, one + 1: 2 * one} {
+		if got := b.whole(n); got != want {
+			t.Errorf("%d bytes of commands of %d are rounded up to %d", n, one, got)
+		}
+	}
+}
+
+// replicaOf plays the replica: it says what is given and returns all answers.
+func replicaOf(t *testing.T, m *master, says string) net.Conn {
+	t.Helper()
+	c, err := net.Dial("tcp", m.addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	c.SetDeadline(time.Now().Add(10 * time.Second))
+	if _, err := io.WriteString(c, says); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestTheMasterSendsThePayloadInBothFramingsAndHearsTheACK(t *testing.T) {
+	p := newPayload(0, false)
+	var rdb bytes.Buffer
+	for _, piece := range p.pieces {
+		rdb.Write(piece)
+	}
+	for eof, framed := range map[bool]string{
+		false: fmt.Sprintf("$%d\r\n%s", p.size, rdb.Bytes()),
+		true:  "$EOF:" + eofMark + "\r\n" + rdb.String() + eofMark,
+	} {
+		m, err := newMaster()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer m.close()
+		// Inline as redis-cli may, then as an array.
+		c := replicaOf(t, m, "PING\r\n*3\r\n$8\r\nREPLCONF\r\n$4\r\ncapa\r\n$3\r\neof\r\n*3\r\n$5\r\nPSYNC\r\n$1\r\n?\r\n$2\r\n-1\r\n")
+		l, err := m.accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.close()
+		if l.resumed {
+			t.Error("PSYNC ? -1 was answered by CONTINUE")
+		}
+		if err := l.send(p, eof); err != nil {
+			t.Fatal(err)
+		}
+		want := "+PONG\r\n+OK\r\n+FULLRESYNC " + replID + " 0\r\n" + framed
+		got := make([]byte, len(want))
+		if _, err := io.ReadFull(c, got); err != nil || string(got) != want {
+			t.Fatalf("eof %v: the replica got %.80q..., error %v", eof, got, err)
+		}
+		io.WriteString(c, "*5\r\n$8\r\nREPLCONF\r\n$3\r\nACK\r\n$2\r\n42\r\n$4\r\nFACK\r\n$1\r\n7\r\n")
+		if err := l.await(func(a ack) bool { return a == ack{42, 7} }); err != nil {
+			t.Error(err)
+		}
+		c.Close()
+		if err := l.await(func(a ack) bool { return a.offset > 42 }); err == nil {
+			t.Error("waiting for more from a replica that has gone returned without an error")
+		}
+	}
+}
+
+func TestTheMasterContinuesAHistoryThatIsNamed(t *testing.T) {
+	m, err := newMaster()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.close()
+	replicaOf(t, m, "PING\r\nPSYNC "+replID+" 43\r\n")
+	l, err := m.accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.close()
+	if !l.resumed || l.replied.Before(l.accepted) {
+		t.Errorf("resumed %v, accepted %v, replied %v", l.resumed, l.accepted, l.replied)
+	}
+}
+
+func TestReadCommandRefusesWhatIsNone(t *testing.T) {
+	for _, in := range []string{"*x\r\n", "*0\r\n", "*1\r\nPING\r\n", "*1\r\n$-1\r\n", "*1\r\n\r\n", "*1\r\n$9999999\r\n", "*2\r\n$4\r\nPING\r\n", "*1\r\n$4\r\nPI"} {
+		if args, err := readCommand(bufio.NewReader(strings.NewReader(in))); err == nil {
+			t.Errorf("%q was read as %q", in, args)
+		}
+	}
+}
+
+func TestARowIsJudgedByTheMedians(t *testing.T) {
+	for _, c := range []struct {
+		name          string
+		row           row
+		ratio, result string
+	}{
+		{"fast enough", row{ours: []float64{50, 1, 60}, peer: []float64{20, 20, 900}, target: atLeast(2.5)}, "2.50", "met"},
+		{"too slow", row{ours: []float64{49}, peer: []float64{20}, target: atLeast(2.5)}, "2.45", "missed"},
+		{"frugal enough", row{ours: []float64{1, 3}, peer: []float64{4, 6}, target: atMost(0.4)}, "0.40", "met"},
+		{"too dear", row{ours: []float64{3}, peer: []float64{6}, target: atMost(0.4)}, "0.50", "missed"},
+		{"no target", row{ours: []float64{3}, peer: []float64{6}}, "0.50", "-"},
+		{"no peer", row{ours: []float64{3}, target: atMost(0.4)}, "-", "-"},
+		{"one run beyond a bound", row{ours: []float64{3, 3, 65}, bound: 64}, "-", "missed"},
+		{"within a bound", row{ours: []float64{3}, bound: 64}, "-", "met"},
+	} {
+		if ratio, _, result := c.row.judge(); ratio != c.ratio || result != c.result {
+			t.Errorf("%s: ratio %s, result %s; want %s, %s", c.name, ratio, result, c.ratio, c.result)
+		}
+	}
+}
+
+func TestSizesAreReadAndShown(t *testing.T) {
+	for in, want := range map[string]int64{"7": 7, "7B": 7, "500MB": 5e8, "2GiB": 2 << 30, "1GB": 1e9, "3KiB": 3072} {
+		var b bytesFlag
+		if err := b.Set(in); err != nil || int64(b) != want {
+			t.Errorf("%s is %d, error %v; want %d", in, b, err, want)
+		}
+		var again bytesFlag
+		if err := again.Set(b.String()); err != nil || again != b {
+			t.Errorf("%s is shown as %s, which is %d, error %v", in, b.String(), again, err)
+		}
+	}
+	for _, in := range []string{"", "GB", "0", "-1", "1TB", "1.5GB", "99999999999999GiB"} {
+		var b bytesFlag
+		if err := b.Set(in); err == nil {
+			t.Errorf("%q was taken for %d bytes", in, b)
+		}
+	}
+}
+
+func TestWrongFlagsAreRefused(t *testing.T) {
+	for _, args := range [][]string{{"extra"}, {"--runs", "0"}, {"--bulk", "much"}, {"--nonsense"}} {
+		if err := run(args, io.Discard, io.Discard); err == nil {
+			t.Errorf("%q was accepted", args)
+		}
+	}
+}

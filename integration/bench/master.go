@@ -1,0 +1,278 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	replID  = "00112233445566778899aabbccddeeff00112233"
+	eofMark = "ffeeddccbbaa99887766554433221100ffeeddcc"
+
+	ping   = "*1\r\n$4\r\nPING\r\n"
+	getAck = "*3\r\n$8\r\nREPLCONF\r\n$6\r\nGETACK\r\n$1\r\n*\r\n"
+
+	// patience bounds each wait for the replica.
+	patience = 2 * time.Minute
+)
+
+// master listens for one replica at a time.
+type master struct {
+	ln    *net.TCPListener
+	eager bool // see eagerly
+}
+
+func newMaster() (*master, error) {
+	ln, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		return nil, err
+	}
+	return &master{ln: ln}, nil
+}
+
+func (m *master) port() int    { return m.ln.Addr().(*net.TCPAddr).Port }
+func (m *master) addr() string { return m.ln.Addr().String() }
+func (m *master) close()       { m.ln.Close() }
+
+// eagerly reads from a connection without going to sleep for the first moment:
+// being woken takes longer than a replica on the loopback needs for its part of
+// a handshake, and it is the replica that is measured.
+type eagerly struct{ conn *net.TCPConn }
+
+const eagerFor = 2 * time.Millisecond
+
+func (e eagerly) Read(p []byte) (n int, err error) {
+	raw, err := e.conn.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	for start := time.Now(); time.Since(start) < eagerFor; {
+		var got error
+		err := raw.Read(func(fd uintptr) bool {
+			n, got = unix.Read(int(fd), p)
+			return true // do not wait
+		})
+		if err == nil && got == nil && n > 0 {
+			return n, nil
+		}
+		if err != nil || got != unix.EAGAIN && got != unix.EINTR {
+			break // let the ordinary read tell
+		}
+	}
+	return e.conn.Read(p)
+}
+
+// link is the connection of a replica.
+type link struct {
+	conn     *net.TCPConn
+	in       *bufio.Reader
+	accepted time.Time
+	replied  time.Time // when the reply to PSYNC or SYNC was written
+	resumed  bool      // that reply was CONTINUE
+
+	mu    sync.Mutex
+	acked ack
+	ended error
+	news  chan struct{} // one is waiting after acked or ended changed
+}
+
+// ack is what a REPLCONF ACK says; durable is -1 without a FACK.
+type ack struct {
+	offset, durable int64
+}
+
+// accept waits for a replica and goes with it through the handshake until it
+// has asked for a sync; that is answered by FULLRESYNC from offset 0, or by
+// CONTINUE where it asks to. The preamble of a payload comes next.
+func (m *master) accept() (*link, error) {
+	if err := m.ln.SetDeadline(time.Now().Add(patience)); err != nil {
+		return nil, err
+	}
+	conn, err := m.ln.AcceptTCP()
+	if err != nil {
+		return nil, fmt.Errorf("waiting for a replica: %w", err)
+	}
+	var in io.Reader = conn
+	if m.eager {
+		in = eagerly{conn}
+	}
+	l := &link{conn: conn, in: bufio.NewReader(in), accepted: time.Now(), acked: ack{-1, -1}, news: make(chan struct{}, 1)}
+	conn.SetDeadline(time.Now().Add(patience))
+	if err := l.handshake(); err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("handshake: %w", err)
+	}
+	return l, nil
+}
+
+func (l *link) handshake() error {
+	var out []byte
+	for {
+		args, err := readCommand(l.in)
+		if err != nil {
+			return err
+		}
+		done := false
+		switch name := strings.ToUpper(args[0]); {
+		case name == "PING":
+			out = append(out, "+PONG\r\n"...)
+		case name == "SYNC":
+			done = true
+		case name == "PSYNC" && len(args) == 3 && args[1] != "?":
+			out = append(out, "+CONTINUE\r\n"...)
+			l.resumed, done = true, true
+		case name == "PSYNC":
+			out = fmt.Appendf(out, "+FULLRESYNC %s 0\r\n", replID)
+			done = true
+		default:
+			out = append(out, "+OK\r\n"...)
+		}
+		if !done && l.in.Buffered() > 0 {
+			continue // as Redis: one write for all that was read
+		}
+		if _, err := l.conn.Write(out); err != nil {
+			return err
+		}
+		out = out[:0]
+		if done {
+			l.replied = time.Now()
+			return nil
+		}
+	}
+}
+
+// send sends a payload, in one framing or the other, and starts to listen for
+// ACKs.
+func (l *link) send(p *payload, eof bool) error {
+	l.conn.SetDeadline(time.Time{})
+	l.conn.SetWriteDeadline(time.Now().Add(patience))
+	go l.listen()
+	pieces := p.buffers()
+	preamble := fmt.Sprintf("$%d\r\n", p.size)
+	if eof {
+		preamble = "$EOF:" + eofMark + "\r\n"
+		pieces = append(pieces, []byte(eofMark))
+	}
+	if _, err := io.WriteString(l.conn, preamble); err != nil {
+		return err
+	}
+	_, err := pieces.WriteTo(l.conn)
+	return err
+}
+
+// listen takes what the replica says until it ends.
+func (l *link) listen() {
+	for {
+		args, err := readCommand(l.in)
+		l.mu.Lock()
+		if err != nil {
+			l.ended = err
+		} else if a, ok := parseAck(args); ok {
+			l.acked = a
+		}
+		l.mu.Unlock()
+		select {
+		case l.news <- struct{}{}:
+		default:
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+func parseAck(args []string) (ack, bool) {
+	a := ack{-1, -1}
+	if len(args) < 3 || !strings.EqualFold(args[0], "REPLCONF") || !strings.EqualFold(args[1], "ACK") {
+		return a, false
+	}
+	var err error
+	if a.offset, err = strconv.ParseInt(args[2], 10, 64); err != nil {
+		return a, false
+	}
+	if len(args) == 5 && strings.EqualFold(args[3], "FACK") {
+		if a.durable, err = strconv.ParseInt(args[4], 10, 64); err != nil {
+			return a, false
+		}
+	}
+	return a, true
+}
+
+// await waits until an ACK satisfies enough.
+func (l *link) await(enough func(ack) bool) error {
+	late := time.NewTimer(patience)
+	defer late.Stop()
+	for {
+		l.mu.Lock()
+		a, ended := l.acked, l.ended
+		l.mu.Unlock()
+		switch {
+		case enough(a):
+			return nil
+		case ended != nil:
+			return fmt.Errorf("the replica left after ACK %d: %w", a.offset, ended)
+		}
+		select {
+		case <-l.news:
+		case <-late.C:
+			return fmt.Errorf("no further than ACK %d within %v", a.offset, patience)
+		}
+	}
+}
+
+func (l *link) close() { l.conn.Close() }
+
+// readCommand reads one command, as a RESP array or inline.
+func readCommand(r *bufio.Reader) ([]string, error) {
+	for {
+		line, err := readLine(r)
+		if err != nil {
+			return nil, err
+		}
+		if args := strings.Fields(line); len(args) > 0 && line[0] != '*' {
+			return args, nil
+		} else if len(args) == 0 {
+			continue
+		}
+		n, err := strconv.Atoi(line[1:])
+		if err != nil || n < 1 || n > 64 {
+			return nil, fmt.Errorf("no command begins with %q", line)
+		}
+		args := make([]string, n)
+		for i := range args {
+			if args[i], err = readBulk(r); err != nil {
+				return nil, err
+			}
+		}
+		return args, nil
+	}
+}
+
+func readBulk(r *bufio.Reader) (string, error) {
+	line, err := readLine(r)
+	if err != nil {
+		return "", err
+	}
+	n, err := strconv.Atoi(strings.TrimPrefix(line, "$"))
+	if err != nil || line[0] != '$' || n < 0 || n > 4096 {
+		return "", fmt.Errorf("no argument begins with %q", line)
+	}
+	b := make([]byte, n+2)
+	if _, err := io.ReadFull(r, b); err != nil {
+		return "", err
+	}
+	return string(b[:n]), nil
+}
+
+func readLine(r *bufio.Reader) (string, error) {
+	line, err := r.ReadString('\n')
+	return strings.TrimRight(line, "\r\n"), err
+}

@@ -1,0 +1,191 @@
+package integration
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"replicad/integration/redistest"
+	"replicad/replica/archive"
+)
+
+// restoredCopy is what restore --json says.
+type restoredCopy struct {
+	Generation int
+	Offset     int64
+	Check      struct {
+		Keys   int64
+		Digest string
+	}
+}
+
+// restoreTo restores and reads what it said.
+func restoreTo(t *testing.T, dir string, args ...string) (r restoredCopy) {
+	t.Helper()
+	stdout, stderr, code := once(t, nil, append([]string{"restore", "--dir", dir, "--json"}, args...)...)
+	if err := json.Unmarshal([]byte(stdout), &r); err != nil || code != 0 {
+		t.Fatalf("restore %v: code %d, %v\n%s%s", args, code, err, stdout, stderr)
+	}
+	return r
+}
+
+// checkAOF has redis-check-aof look at a restored folder, where there is one.
+func checkAOF(t *testing.T, path string) {
+	t.Helper()
+	tool, err := exec.LookPath("redis-check-aof")
+	if err != nil {
+		t.Log("there is no redis-check-aof on the PATH")
+		return
+	}
+	if out, err := exec.Command(tool, path).CombinedOutput(); err != nil {
+		t.Errorf("redis-check-aof %s: %v\n%s", path, err, out)
+	}
+}
+
+func TestARestoreToAnOffsetIsWhatTheMasterHeldThere(t *testing.T) {
+	t.Parallel()
+	master := redistest.Start(t, largeBacklog)
+	everyType(master, 0)
+	dir := t.TempDir()
+	stop := followInSegments(t, master, dir, 20_000, archive.Everysec)
+	caughtUp(t, master, dir, "main")
+	type moment struct {
+		offset int64
+		digest string
+	}
+	var moments []moment
+	for i := range count(t, "moments", 6, 60) {
+		for k := range 40 {
+			master.DoIn(i%3, "SET", fmt.Sprint("k", i, ":", k), strings.Repeat("v", 200))
+			master.DoIn(i%5, "RPUSH", "list", i*k)
+		}
+		moments = append(moments, moment{caughtUp(t, master, dir, "main").EndOffset, master.Digest()})
+	}
+	stop()
+	if g := newest(t, dir, "main"); g.Segments < 3 {
+		t.Fatalf("%d segments", g.Segments)
+	}
+	work := t.TempDir()
+	for i, m := range moments {
+		for _, format := range []string{"multipart", "aof", "rdb"} {
+			out := filepath.Join(work, fmt.Sprint(format, i))
+			r := restoreTo(t, dir, "--to", fmt.Sprintf("offset:%d", m.offset), "--out", out, "--format", format, "--check")
+			if r.Generation != 1 || r.Offset != m.offset || r.Check.Digest != m.digest {
+				t.Errorf("%s at offset %d: %+v, want digest %s", format, m.offset, r, m.digest)
+			}
+			switch format {
+			case "multipart":
+				checkAOF(t, filepath.Join(out, "appendonlydir", "appendonly.aof.manifest"))
+			case "aof":
+				checkAOF(t, filepath.Join(out, "appendonly.aof"))
+			}
+		}
+	}
+	// The result is as a user starts it; that it may be written to hurts nobody.
+	before := files(t, dir)
+	last := moments[len(moments)-1]
+	for _, format := range []string{"multipart", "aof", "rdb"} {
+		appendOnly := "appendonly yes"
+		if format == "rdb" {
+			appendOnly = "appendonly no"
+		}
+		s := redistest.StartIn(t, filepath.Join(work, fmt.Sprint(format, len(moments)-1)), appendOnly)
+		if got := s.Digest(); got != last.digest {
+			t.Errorf("started on %s: digest %s, want %s", format, got, last.digest)
+		}
+		s.Do("SET", "more", "after")
+		s.Shutdown("")
+	}
+	if what := differ(before, files(t, dir)); what != "" {
+		t.Errorf("a server on a restored folder changed the archive: %s", what)
+	}
+}
+
+func TestACheckCatchesWhatRestoreCantSee(t *testing.T) {
+	t.Parallel()
+	master := redistest.Start(t, largeBacklog)
+	everyType(master, 0)
+	dir := t.TempDir()
+	stop := followInSegments(t, master, dir, 4_000, archive.Everysec)
+	caughtUp(t, master, dir, "main")
+	for i := range 100 {
+		master.Do("SET", fmt.Sprint("k", i), strings.Repeat("v", 100))
+		if i%10 == 0 {
+			caughtUp(t, master, dir, "main")
+		}
+	}
+	caughtUp(t, master, dir, "main")
+	stop()
+	for name, file := range map[string]string{
+		"base":    "appendonly.aof.1.base.rdb",
+		"segment": "appendonly.aof.1.incr.aof",
+	} {
+		damaged := filepath.Join(t.TempDir(), "main")
+		if err := os.CopyFS(damaged, os.DirFS(filepath.Join(dir, "main"))); err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(damaged, "generation-000001", "appendonlydir", file)
+		p, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := len(p) / 2
+		if name == "segment" { // the begin of a command
+			at = strings.LastIndex(string(p), "\r\n*3\r\n") + 2
+		}
+		p[at] ^= 0x01
+		if err := os.WriteFile(path, p, 0o640); err != nil {
+			t.Fatal(err)
+		}
+		below := filepath.Dir(damaged)
+		for _, args := range [][]string{{"--check-only"}, {"--check", "--out", filepath.Join(t.TempDir(), "out")}} {
+			_, stderr, code := once(t, nil, append([]string{"restore", "--dir", below}, args...)...)
+			if code != 1 || !strings.Contains(stderr, "redis-server did not load the folder") {
+				t.Errorf("a bit of a %s flipped, %v: code %d\n%s", name, args, code, stderr)
+			}
+		}
+		if entries, err := os.ReadDir(below); err != nil || len(entries) != 1 {
+			t.Errorf("the drill left %v, %v", entries, err)
+		}
+	}
+	restoreTo(t, dir, "--check-only")
+}
+
+func TestRestoresBesideADaemonThatWritesAllPassTheirCheck(t *testing.T) {
+	t.Parallel()
+	master := redistest.Start(t, largeBacklog)
+	everyType(master, 0)
+	dir := t.TempDir()
+	d := run(t, dir, byAddress(t, master)...)
+	defer d.stop()
+	until(t, "a generation", func() (bool, string) {
+		_, ok := newestIfAny(t, dir, "main")
+		return ok, ""
+	})
+	load := startLoad(t, master, loadRate)
+	var last int64
+	for i := range count(t, "restores", 6, 100) {
+		before := newest(t, dir, "main").EndOffset
+		until(t, "some more bytes", func() (bool, string) {
+			return newest(t, dir, "main").EndOffset > before, ""
+		})
+		to := "latest"
+		if i%2 == 1 {
+			to = time.Now().Format(time.RFC3339Nano)
+		}
+		out := filepath.Join(t.TempDir(), "out")
+		r := restoreTo(t, dir, "--to", to, "--out", out, "--check")
+		// The timeline may be a tenth of a second behind the files.
+		if to == "latest" && r.Offset < last || r.Check.Keys == 0 {
+			t.Errorf("restore %d: %+v, the one before ended at %d", i, r, last)
+		}
+		last = r.Offset
+		checkAOF(t, filepath.Join(out, "appendonlydir", "appendonly.aof.manifest"))
+	}
+	load.stop(t)
+}
