@@ -17,7 +17,7 @@ import (
 )
 
 // patience bounds every wait for something that is going to happen.
-const patience = 5 * time.Second
+const patience = time.Minute
 
 // listen opens a listener of package net, which accepts nothing by itself; its end is the test's.
 func listen(t *testing.T, network, address string) net.Listener {

@@ -16,7 +16,7 @@ import (
 )
 
 // patience bounds every wait for something that is going to happen.
-const patience = 5 * time.Second
+const patience = time.Minute
 
 // newLoop is a loop that is given back at the end of the test, whether it ran or not.
 func newLoop(t testing.TB) *eventloop.Loop {

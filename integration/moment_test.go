@@ -20,9 +20,13 @@ import (
 // key moment, and in a transaction, so that a cut inside MULTI would show.
 type moments struct {
 	mu      sync.Mutex
-	written []time.Time // when each number was on the master
+	written []write // of each number
 	outages []span
 }
+
+// write is what the clock said before a write was sent, and when the archive
+// had acknowledged it; acked is zero where it had not within a second.
+type write struct{ begun, acked time.Time }
 
 // span is a time in which the archive may have received nothing.
 type span struct{ from, to time.Time }
@@ -40,12 +44,21 @@ func startMoments(t *testing.T, s *redistest.Server, tick time.Duration) (m *mom
 			p := c.TxPipeline()
 			p.Set(context.Background(), "moment", n, 0)
 			p.Set(context.Background(), "again", n, 0)
+			w := write{begun: time.Now()}
 			if _, err := p.Exec(context.Background()); err != nil {
 				t.Errorf("writing moment %d: %v", n, err)
 				return
 			}
+			got, err := c.Wait(context.Background(), 1, time.Second).Result()
+			if err != nil {
+				t.Errorf("waiting for moment %d: %v", n, err)
+				return
+			}
+			if got > 0 {
+				w.acked = time.Now()
+			}
 			m.mu.Lock()
-			m.written = append(m.written, time.Now())
+			m.written = append(m.written, w)
 			m.mu.Unlock()
 			select {
 			case <-quit:
@@ -68,30 +81,31 @@ func (m *moments) outage(do func()) {
 	m.outages = append(m.outages, span{from, time.Now()})
 }
 
-const (
-	// exact is how long after a write a restore to that time must have it: the
-	// timeline's resolution, and what a busy machine takes to get there.
-	exact = 400 * time.Millisecond
-	// early is how long before a write it must not be there; the clock is read
-	// behind the write.
-	early = 50 * time.Millisecond
-)
+// exact is how long after the archive has a write a restore to that time must
+// have it: the timeline's resolution, and what a busy machine takes to get there.
+const exact = 400 * time.Millisecond
+
+// between chooses a time at which number n is what a restore must show; there is
+// none where the archive had the number late, or the next one came soon.
+func (m *moments) between(r *rand.Rand, n int) (at time.Time, ok bool) {
+	from, to := m.written[n].acked.Add(exact), m.written[n+1].begun
+	if m.written[n].acked.IsZero() || !from.Before(to) {
+		return at, false
+	}
+	return from.Add(time.Duration(r.Int64N(int64(to.Sub(from))))), true
+}
 
 // pick chooses a time, and the number that a restore to it must show. Times in
 // which two numbers would be right are not chosen.
 func (m *moments) pick(r *rand.Rand) (at time.Time, number int, ok bool) {
 	n := 1 + r.IntN(len(m.written)-2)
-	from, to := m.written[n].Add(exact), m.written[n+1].Add(-early)
-	if !from.Before(to) {
-		return at, 0, false
-	}
-	at = from.Add(time.Duration(r.Int64N(int64(to.Sub(from)))))
+	at, ok = m.between(r, n)
 	for _, o := range m.outages {
 		if at.After(o.from.Add(-exact)) && at.Before(o.to.Add(exact)) {
 			return at, 0, false
 		}
 	}
-	return at, n, true
+	return at, n, ok
 }
 
 func TestAnyMomentIsRestoredAcrossRotationResumeAndRebase(t *testing.T) {
@@ -245,12 +259,11 @@ func TestARebaseUnderLoadHasNoGapAndTakesLittleMemory(t *testing.T) {
 	// The moments around the change of generations.
 	r := rand.New(rand.NewPCG(3, 4))
 	for i, done := 1, 0; i < len(m.written)-1 && done < 6; i++ {
-		if w := m.written[i]; w.Before(all[1].From.Add(-3*time.Second)) || w.After(all[1].From.Add(3*time.Second)) {
+		if w := m.written[i].begun; w.Before(all[1].From.Add(-3*time.Second)) || w.After(all[1].From.Add(3*time.Second)) {
 			continue
 		}
-		from, to := m.written[i].Add(exact), m.written[i+1].Add(-early)
-		if from.Before(to) {
-			restoredTo(t, dir, from.Add(time.Duration(r.Int64N(int64(to.Sub(from))))), i)
+		if at, ok := m.between(r, i); ok {
+			restoredTo(t, dir, at, i)
 			done++
 		}
 	}

@@ -315,8 +315,8 @@ func TestWAITCountsTheDaemonOnceTheWriteIsInTheFile(t *testing.T) {
 				master.Do("SET", "key", value)
 				offset := master.Offset()
 				began := time.Now()
-				if got := master.Do("WAIT", 1, 1000); got != int64(1) {
-					t.Fatalf("WAIT 1 1000 after write %d returned %v, want 1", i, got)
+				if got := master.Do("WAIT", 1, patience.Milliseconds()); got != int64(1) {
+					t.Fatalf("WAIT 1 after write %d returned %v, want 1", i, got)
 				}
 				took := time.Since(began)
 				total, most = total+took, max(most, took)

@@ -395,7 +395,7 @@ func TestAMasterThatSendsNewlinesForEverIsCut(t *testing.T) {
 func TestNewlinesKeepALinkAliveBeyondReplTimeout(t *testing.T) {
 	t.Parallel()
 	ln := listen(t)
-	const timeout = 700 * time.Millisecond
+	const timeout = 2 * time.Second
 	r := newRig(t, replica.Config{ReplTimeout: timeout}, storeOptions{}, ln.Addr())
 	r.start()
 	k := accept(t, ln)
@@ -749,7 +749,7 @@ func TestBackPressureLosesNoByteAndIsNoTimeout(t *testing.T) {
 	rng := rand.New(rand.NewPCG(seed, 0))
 	// repl-timeout is shorter than the ACK's second: each of the two ACKs
 	// awaited below could have ended the link.
-	r := newRig(t, replica.Config{ReplTimeout: 500 * time.Millisecond}, storeOptions{buffer: 1000, capacity: 5000}, ln.Addr())
+	r := newRig(t, replica.Config{ReplTimeout: 900 * time.Millisecond}, storeOptions{buffer: 1000, capacity: 5000}, ln.Addr())
 	r.start()
 	k := accept(t, ln)
 	k.say(everyStep + fullSync)

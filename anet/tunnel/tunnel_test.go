@@ -20,7 +20,7 @@ import (
 	"replicad/anet/tunnel/tunneltest"
 )
 
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // serve answers one connection and returns the port.
 func serve(t *testing.T, do func(net.Conn)) (port int) {

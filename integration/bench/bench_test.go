@@ -59,7 +59,7 @@ func replicaOf(t *testing.T, m *master, says string) net.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	c.SetDeadline(time.Now().Add(10 * time.Second))
+	c.SetDeadline(time.Now().Add(time.Minute))
 	if _, err := io.WriteString(c, says); err != nil {
 		t.Fatal(err)
 	}

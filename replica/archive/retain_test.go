@@ -400,7 +400,7 @@ func TestTwoPrunesAtTheSameTimeDoNotDisturbEachOther(t *testing.T) {
 	removed := map[int]int{}
 	for range 4 {
 		wg.Go(func() {
-			for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); {
+			for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); {
 				p, err := Prune(dir, all, later, false)
 				if err != nil {
 					t.Error(err)

@@ -61,7 +61,7 @@ func do(t *testing.T, m *minimaster.Master, args ...string) {
 
 func awaitAck(t *testing.T, m *minimaster.Master) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); m.Wait(1, 100*time.Millisecond) < 1; {
+	for deadline := time.Now().Add(time.Minute); m.Wait(1, 100*time.Millisecond) < 1; {
 		if time.Now().After(deadline) {
 			t.Fatal("WAIT 1 never counts the archive")
 		}

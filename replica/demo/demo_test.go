@@ -14,7 +14,7 @@ import (
 // runDemo runs the demo and returns what it printed and where it wrote.
 func runDemo(t *testing.T) (printed, dir string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	var out bytes.Buffer
 	dir = t.TempDir()

@@ -9,7 +9,7 @@ import (
 )
 
 // patience bounds every wait of these tests. It is only ever used up when one fails.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // eventually polls until cond holds.
 func eventually(t *testing.T, what string, cond func() bool) {

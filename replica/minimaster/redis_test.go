@@ -227,7 +227,7 @@ func dialAndDo(sock string, args ...string) (any, error) {
 		return nil, err
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(time.Minute))
 	if _, err := c.Write(appendCommand(nil, args...)); err != nil {
 		return nil, err
 	}

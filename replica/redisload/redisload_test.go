@@ -44,7 +44,7 @@ func folder(t *testing.T, incr string) string {
 
 func TestAFolderIsLoadedAndNothingOfTheServerStays(t *testing.T) {
 	b := find(t)
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	s, err := b.Load(ctx, folder(t, "*2\r\n$6\r\nSELECT\r\n$3\r\n300\r\n*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n"))
 	if err != nil {
@@ -71,7 +71,7 @@ func TestAFolderIsLoadedAndNothingOfTheServerStays(t *testing.T) {
 
 func TestADamagedFolderIsAnErrorThatHoldsTheServersWords(t *testing.T) {
 	b := find(t)
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	_, err := b.Load(ctx, folder(t, "this is no AOF\r\n"))
 	if !errors.Is(err, ErrLoad) {
