@@ -3,6 +3,7 @@ package integration
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -148,35 +149,42 @@ func (p *process) signal(s os.Signal) (code int, took time.Duration) {
 	return p.wait(), time.Since(began)
 }
 
-// ends sends a signal and wants the exit code within a second. What the machine
-// takes for a file, an fsync and a process of its own meanwhile is not counted.
+// ends sends a signal and wants the exit code within a second, or, where the
+// machine itself stands still meanwhile, within three times that longer.
 func (p *process) ends(s os.Signal, want int) {
 	p.t.Helper()
-	quit, stalled := make(chan struct{}), make(chan time.Duration)
+	stalled := standstill(p.t)
+	code, took := p.signal(s)
+	if slow := stalled(); code != want || took > time.Second+3*slow {
+		p.t.Errorf("exit code %d after %v (the machine stood still for %v), want %d within a second", code, took, slow, want)
+	}
+}
+
+// standstill measures until the function that it returns is called, which tells
+// how long the machine stood still: what it took for a file, its fsync and a
+// process, where that was more than the tenth of a second.
+func standstill(t *testing.T) (stalled func() time.Duration) {
+	dir := t.TempDir()
+	ctx, stop := context.WithCancel(t.Context())
+	sum := make(chan time.Duration, 1)
 	go func() {
-		var sum time.Duration
-		defer func() { stalled <- sum }()
-		for {
-			select {
-			case <-quit:
-				return
-			default:
-			}
+		slow := time.Duration(0)
+		for ctx.Err() == nil {
 			began := time.Now()
-			if f, err := os.CreateTemp(p.t.TempDir(), ""); err == nil {
+			if f, err := os.CreateTemp(dir, ""); err == nil {
 				_ = f.Sync()
 				f.Close()
 			}
 			_ = exec.Command("true").Run()
 			if took := time.Since(began); took > 100*time.Millisecond {
-				sum += took
+				slow += took
 			}
 		}
+		sum <- slow
 	}()
-	code, took := p.signal(s)
-	close(quit)
-	if slow := <-stalled; code != want || took > time.Second+3*slow {
-		p.t.Errorf("exit code %d after %v (the machine stood still for %v), want %d within a second", code, took, slow, want)
+	return func() time.Duration {
+		stop()
+		return <-sum
 	}
 }
 
