@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"replicad/replica"
+	"replicad/replica/rdb/rdbtest"
 )
 
 // sizes gives a file's length, and what is allocated for it.
@@ -82,7 +83,7 @@ func TestWhatIsAllocatedAheadIsGivenBackInTheEnd(t *testing.T) {
 	dir := t.TempDir()
 	a := open(t, dir, Options{})
 	full := replica.FullSync{ReplID: "0123456789012345678901234567890123456789", Size: -1}
-	f := fullSync(t, a, full, anRDB(0, false))
+	f := fullSync(t, a, full, rdbtest.Empty(0, false))
 	command := []byte("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$5000\r\n" + string(bytes.Repeat([]byte{'v'}, 5000)) + "\r\n")
 	f.feed(bytes.Repeat(command, 800), 64<<10) // some 4 MB
 	f.awaitDurable()

@@ -20,6 +20,7 @@ import (
 
 	"replicad/replica"
 	"replicad/replica/rdb"
+	"replicad/replica/rdb/rdbtest"
 	"replicad/replica/resp"
 )
 
@@ -27,23 +28,6 @@ const (
 	idA = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 	idB = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
 )
-
-// anRDB is an RDB without keys, whose stream is in database db; checked says
-// whether it carries its checksum, or zeros in its place.
-func anRDB(db int, checked bool) []byte {
-	p := []byte("REDIS0010\xfa\x09redis-ver\x067.0.15\xfa\x0erepl-stream-db\xc0")
-	p = append(p, byte(db), 0xff)
-	var sum uint64
-	if checked {
-		c := rdb.NewChecksum()
-		c.Write(p)
-		sum = c.Sum64()
-	}
-	for i := range 8 {
-		p = append(p, byte(sum>>(8*i)))
-	}
-	return p
-}
 
 // feeder plays the link: it walks a stream and commits it.
 type feeder struct {
@@ -228,13 +212,13 @@ func segmentBytes(t *testing.T, g generation) (stream []byte) {
 func TestAGenerationIsADirectoryThatRedisServerLoads(t *testing.T) {
 	dir := t.TempDir()
 	a := open(t, dir, Options{})
-	f := fullSync(t, a, replica.FullSync{ReplID: idA, Offset: 100, Size: -1}, anRDB(5, true))
+	f := fullSync(t, a, replica.FullSync{ReplID: idA, Offset: 100, Size: -1}, rdbtest.Empty(5, true))
 	stream := resp.AppendCommand(nil, "SET", "k", "v")
 	f.feed(stream, len(stream))
 	f.awaitDurable()
 	g := generationIn(dir, 1)
 	want := map[string]string{
-		g.base():            string(anRDB(5, true)),
+		g.base():            string(rdbtest.Empty(5, true)),
 		g.aof(ManifestName): "file appendonly.aof.1.base.rdb seq 1 type b\nfile appendonly.aof.1.incr.aof seq 1 type i\n",
 		g.segment(1):        "*2\r\n$6\r\nSELECT\r\n$1\r\n5\r\n" + string(stream), // repl-stream-db of the RDB
 	}
@@ -252,7 +236,7 @@ func TestAByteOfTheStreamLiesWhereTheTimelineSays(t *testing.T) {
 	dir := t.TempDir()
 	a := open(t, dir, Options{})
 	const base = 123456
-	f := fullSync(t, a, replica.FullSync{ReplID: idA, Offset: base, Size: -1}, anRDB(12, true))
+	f := fullSync(t, a, replica.FullSync{ReplID: idA, Offset: base, Size: -1}, rdbtest.Empty(12, true))
 	stream := commands(rand.New(rand.NewPCG(1, 1)), 500)
 	f.feed(stream, 700)
 	f.awaitStored()
@@ -277,7 +261,7 @@ func TestAReopenedArchiveGoesOnWhereItEnded(t *testing.T) {
 	dir := t.TempDir()
 	r := rand.New(rand.NewPCG(2, 2))
 	a := open(t, dir, Options{AppendFsync: No})
-	f := fullSync(t, a, replica.FullSync{ReplID: idA, Offset: 7, Size: -1}, anRDB(0, true))
+	f := fullSync(t, a, replica.FullSync{ReplID: idA, Offset: 7, Size: -1}, rdbtest.Empty(0, true))
 	var all []byte
 	for range 5 {
 		p := commands(r, 100)
@@ -306,7 +290,7 @@ func TestClosingInsideACommandOrTransactionReopensAtTheBoundaryBefore(t *testing
 	for n := 1; n <= len(tail); n++ {
 		dir := t.TempDir()
 		a := open(t, dir, Options{AppendFsync: No})
-		f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, anRDB(0, true))
+		f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, rdbtest.Empty(0, true))
 		f.feed(whole, 11)
 		f.feed(tail[:n], 13)
 		mustClose(t, a)
@@ -324,7 +308,7 @@ func TestClosingInsideACommandOrTransactionReopensAtTheBoundaryBefore(t *testing
 func TestAnUnfinishedFullSyncLeavesNoTrace(t *testing.T) {
 	dir := t.TempDir()
 	a := open(t, dir, Options{})
-	fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, anRDB(0, true))
+	fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, rdbtest.Empty(0, true))
 	b, err := a.BeginBase(replica.FullSync{ReplID: idB, Size: 1000})
 	if err != nil {
 		t.Fatal(err)
@@ -377,17 +361,17 @@ func TestWhatIsNoRDBMakesNoGeneration(t *testing.T) {
 func TestANewGenerationTouchesNothingOfTheOldOne(t *testing.T) {
 	dir := t.TempDir()
 	a := open(t, dir, Options{})
-	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, anRDB(0, true))
+	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, rdbtest.Empty(0, true))
 	f.feed(commands(rand.New(rand.NewPCG(3, 3)), 50), 1000)
 	whole := bytes.Clone(f.sent.Bytes())
 	f.feed([]byte("*3\r\n$3\r\nSET\r\n$1\r\nk"), 100) // cut inside a command
 	f.awaitDurable()
-	fullSync(t, a, replica.FullSync{ReplID: idB, Offset: 5, Size: -1}, anRDB(0, true))
+	fullSync(t, a, replica.FullSync{ReplID: idB, Offset: 5, Size: -1}, rdbtest.Empty(0, true))
 	old := generationIn(dir, 1)
 	if got := segmentBytes(t, old); !bytes.Equal(got, whole) {
 		t.Fatalf("the old generation does not end with its last whole command: %d bytes, want %d", len(got), len(whole))
 	}
-	if got, _ := os.ReadFile(old.base()); !bytes.Equal(got, anRDB(0, true)) {
+	if got, _ := os.ReadFile(old.base()); !bytes.Equal(got, rdbtest.Empty(0, true)) {
 		t.Fatal("the old base was changed")
 	}
 	before := snapshotDir(t, old.dir)
@@ -456,7 +440,7 @@ func TestALookByListDoesNotKeepAWriterOut(t *testing.T) {
 func TestAnotherReplicationIDIsWrittenDownAtItsOffset(t *testing.T) {
 	dir := t.TempDir()
 	a := open(t, dir, Options{})
-	f := fullSync(t, a, replica.FullSync{ReplID: idA, Offset: 10, Size: -1}, anRDB(0, true))
+	f := fullSync(t, a, replica.FullSync{ReplID: idA, Offset: 10, Size: -1}, rdbtest.Empty(0, true))
 	f.feed(resp.AppendCommand(nil, "SET", "k", "1"), 100)
 	at := f.end()
 	a.Continue(idB)
@@ -480,14 +464,14 @@ func TestAnotherReplicationIDIsWrittenDownAtItsOffset(t *testing.T) {
 func TestAMasterWithoutPSYNCHasNoHistoryToContinue(t *testing.T) {
 	dir := t.TempDir()
 	a := open(t, dir, Options{})
-	f := fullSync(t, a, replica.FullSync{Size: -1}, anRDB(0, true))
+	f := fullSync(t, a, replica.FullSync{Size: -1}, rdbtest.Empty(0, true))
 	f.feed(resp.AppendCommand(nil, "SET", "k", "1"), 100)
 	mustClose(t, a)
 	a = open(t, dir, Options{})
 	if pos, ok := a.Position(); ok {
 		t.Fatalf("Position offers %+v", pos)
 	}
-	fullSync(t, a, replica.FullSync{Size: -1}, anRDB(0, true))
+	fullSync(t, a, replica.FullSync{Size: -1}, rdbtest.Empty(0, true))
 	if m, _, _ := Describe(dir); len(m.Generations) != 2 {
 		t.Fatalf("%d generations, want 2", len(m.Generations))
 	}
@@ -496,7 +480,7 @@ func TestAMasterWithoutPSYNCHasNoHistoryToContinue(t *testing.T) {
 func TestADamagedBaseIsFoundAndItsGenerationDiscarded(t *testing.T) {
 	dir := t.TempDir()
 	a := open(t, dir, Options{})
-	payload := anRDB(0, true)
+	payload := rdbtest.Empty(0, true)
 	payload[len(payload)-12] ^= 1
 	fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, payload)
 	eventually(t, "the damage is found", func() bool { return errors.Is(a.Progress().Failed, replica.ErrChecksum) })
@@ -509,14 +493,14 @@ func TestADamagedBaseIsFoundAndItsGenerationDiscarded(t *testing.T) {
 	if done, unfinished, _ := generations(dir); len(done)+len(unfinished) != 0 {
 		t.Fatalf("left behind: %v %v", done, unfinished)
 	}
-	fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, anRDB(0, true))
+	fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, rdbtest.Empty(0, true))
 	eventually(t, "the sound base is verified", func() bool { m, _, _ := Describe(dir); return m.Generations[0].BaseVerified })
 }
 
 func TestTheBaseIsVerifiedAgainAfterARestartThatCameBefore(t *testing.T) {
 	dir := t.TempDir()
 	a := open(t, dir, Options{})
-	fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, anRDB(0, false))
+	fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, rdbtest.Empty(0, false))
 	eventually(t, "the base is verified", func() bool { m, _, _ := Describe(dir); return m.Generations[0].BaseVerified })
 	mustClose(t, a)
 	g := generationIn(dir, 1)
@@ -599,7 +583,7 @@ func TestAFullDiskStopsTheWriterLosesNothingAndHeals(t *testing.T) {
 	a := open(t, dir, opt)
 	var notified atomic.Int64
 	a.Notify(func() { notified.Add(1) })
-	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, anRDB(0, true))
+	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, rdbtest.Empty(0, true))
 	quota.Store(100_003)
 	stream := commands(rand.New(rand.NewPCG(4, 4)), 30_000)
 	n := 0
@@ -644,7 +628,7 @@ func TestClosingOnAFullDiskSaysThatSomethingIsLost(t *testing.T) {
 		return f.WriteAt(p, off)
 	}
 	a := open(t, t.TempDir(), opt)
-	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, anRDB(0, true))
+	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, rdbtest.Empty(0, true))
 	full.Store(true)
 	f.feed(resp.AppendCommand(nil, "SET", "a", "b"), 100)
 	if err := a.Close(); !errors.Is(err, errLost) || !errors.Is(err, syscall.ENOSPC) {
@@ -669,7 +653,7 @@ func TestAnFsyncThatFailsTakesTheArchiveBackToTheLastOneThatDidNot(t *testing.T)
 	var broken atomic.Bool
 	opt := Options{AppendFsync: Always, disk: failingDisk(broken.Load)}
 	a := open(t, dir, opt)
-	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, anRDB(0, true))
+	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, rdbtest.Empty(0, true))
 	f.feed(commands(rand.New(rand.NewPCG(5, 5)), 20), 1000)
 	f.awaitDurable()
 	safe := f.end()
@@ -701,7 +685,7 @@ func TestTheBufferIsBoundedAndComesBack(t *testing.T) {
 		return f.WriteAt(p, off)
 	}
 	a := open(t, t.TempDir(), opt)
-	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, anRDB(0, true))
+	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, rdbtest.Empty(0, true))
 	stream := commands(rand.New(rand.NewPCG(7, 7)), 60_000)
 	n := 0
 	for buf := a.Buffer(); len(buf) > 0; buf = a.Buffer() {
@@ -719,7 +703,7 @@ func TestTheBufferIsBoundedAndComesBack(t *testing.T) {
 
 func TestAppendFsyncAlwaysMakesEachWriteDurableByItself(t *testing.T) {
 	a := open(t, t.TempDir(), Options{AppendFsync: Always})
-	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, anRDB(0, true))
+	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, rdbtest.Empty(0, true))
 	for i := range 20 {
 		f.feed(resp.AppendCommand(nil, "SET", "k", strconv.Itoa(i)), 100)
 		f.awaitDurable()
@@ -732,7 +716,7 @@ func TestListDescribesFinishedAndUnfinishedGenerations(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(dir, "something else"), 0o750); err != nil {
 		t.Fatal(err)
 	}
-	f := fullSync(t, a, replica.FullSync{ReplID: idA, Offset: 1000, Size: -1}, anRDB(0, true))
+	f := fullSync(t, a, replica.FullSync{ReplID: idA, Offset: 1000, Size: -1}, rdbtest.Empty(0, true))
 	f.feed(resp.AppendCommand(nil, "SET", "k", "v"), 100)
 	f.awaitDurable()
 	if _, err := a.BeginBase(replica.FullSync{ReplID: idB, Size: 100}); err != nil {
@@ -747,7 +731,7 @@ func TestListDescribesFinishedAndUnfinishedGenerations(t *testing.T) {
 		t.Fatalf("List: %+v", m)
 	}
 	g := m.Generations[0]
-	if !g.Complete || g.BaseOffset != 1000 || g.EndOffset != f.end() || g.FsyncedOffset != f.end() || g.BaseBytes != int64(len(anRDB(0, true))) || g.From.IsZero() || g.To.Before(g.From) {
+	if !g.Complete || g.BaseOffset != 1000 || g.EndOffset != f.end() || g.FsyncedOffset != f.end() || g.BaseBytes != int64(len(rdbtest.Empty(0, true))) || g.From.IsZero() || g.To.Before(g.From) {
 		t.Errorf("the finished generation: %+v", g)
 	}
 	if m.Generations[1].Complete {
@@ -779,7 +763,7 @@ func streamToDisk(b *testing.B, opt Options) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	io.Copy(base, bytes.NewReader(anRDB(0, false)))
+	io.Copy(base, bytes.NewReader(rdbtest.Empty(0, false)))
 	if _, err := base.Commit(); err != nil {
 		b.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"replicad/replica"
+	"replicad/replica/rdb/rdbtest"
 	"replicad/replica/resp"
 )
 
@@ -31,7 +32,7 @@ func TestAResetThatIsTriedAgainStillTrustsOnlyWhatWasFsynced(t *testing.T) {
 	var broken atomic.Bool
 	opt := Options{disk: failingDisk(broken.Load)}
 	a := open(t, dir, opt)
-	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, anRDB(0, true))
+	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, rdbtest.Empty(0, true))
 	f.feed(resp.AppendCommand(nil, "SET", "a", "1"), 1000)
 	f.awaitDurable()
 	safe := f.end()
@@ -62,7 +63,7 @@ func TestAnFsyncThatFailsInsideResetIsNotOverlooked(t *testing.T) {
 	var fails atomic.Int64
 	opt := Options{AppendFsync: No, disk: failingDisk(func() bool { return fails.Add(-1) >= 0 })}
 	a := open(t, dir, opt)
-	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, anRDB(0, true))
+	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, rdbtest.Empty(0, true))
 	f.feed(resp.AppendCommand(nil, "SET", "a", "1"), 1000)
 	waitMarked(t, dir, f.end())
 	fails.Store(1)
@@ -79,7 +80,7 @@ func TestBytesWhoseFsyncFailedAreWrittenAgainAfterARestart(t *testing.T) {
 	var fails atomic.Int64
 	opt := Options{AppendFsync: No, disk: failingDisk(func() bool { return fails.Add(-1) >= 0 })}
 	a := open(t, dir, opt)
-	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, anRDB(0, true))
+	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, rdbtest.Empty(0, true))
 	f.feed(resp.AppendCommand(nil, "SET", "a", "1"), 1000)
 	waitMarked(t, dir, f.end())
 	fails.Store(1)
@@ -102,7 +103,7 @@ func TestBytesWhoseFsyncFailedAreWrittenAgainAfterARestart(t *testing.T) {
 func TestTheReplicationIDOutlivesACutBeforeThePlaceWhereItBegan(t *testing.T) {
 	dir := t.TempDir()
 	a := open(t, dir, Options{})
-	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, anRDB(0, true))
+	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, rdbtest.Empty(0, true))
 	f.feed(resp.AppendCommand(nil, "SET", "a", "1"), 1000)
 	whole := f.end()
 	f.feed([]byte("*3\r\n$3\r\nSET\r\n$1\r\nk"), 100) // the cut came inside a command
@@ -129,14 +130,14 @@ func TestTheReplicationIDOutlivesACutBeforeThePlaceWhereItBegan(t *testing.T) {
 func TestAFullSyncThatFailsAfterTheRenameLeavesNoGeneration(t *testing.T) {
 	dir := t.TempDir()
 	a := open(t, dir, Options{})
-	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, anRDB(0, true))
+	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, rdbtest.Empty(0, true))
 	bad := strings.Repeat("a", 20) + "\t" + strings.Repeat("a", 19)
 	for range 3 {
 		b, err := a.BeginBase(replica.FullSync{ReplID: bad, Offset: 5000, Size: -1})
 		if err != nil {
 			t.Fatal(err)
 		}
-		b.Write(anRDB(0, true))
+		b.Write(rdbtest.Empty(0, true))
 		if _, err := b.Commit(); err == nil {
 			t.Fatal("a replication id with a tab in it was taken")
 		}
@@ -178,12 +179,12 @@ func TestAGenerationThatAKillLeftOpenIsEndedAtTheNextOpen(t *testing.T) {
 		return fdatasync(f)
 	}
 	a := open(t, dir, opt)
-	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, anRDB(0, true))
+	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, rdbtest.Empty(0, true))
 	f.feed(resp.AppendCommand(nil, "SET", "a", "1"), 1000)
 	whole := bytes.Clone(f.sent.Bytes())
 	f.feed(resp.AppendCommand(resp.AppendCommand(nil, "MULTI"), "SET", "b", "1"), 1000)
 	f.awaitStored()
-	fullSync(t, a, replica.FullSync{ReplID: idB, Offset: 5, Size: -1}, anRDB(0, true))
+	fullSync(t, a, replica.FullSync{ReplID: idB, Offset: 5, Size: -1}, rdbtest.Empty(0, true))
 	mustClose(t, a)
 	a = open(t, after, Options{})
 	mustClose(t, a)
@@ -199,11 +200,11 @@ func TestAnEndedGenerationIsNeitherContinuedNorChanged(t *testing.T) {
 	for _, tail := range []string{"", "*3\r\n$3\r\nSET\r\n$1\r\nk"} {
 		dir := t.TempDir()
 		a := open(t, dir, Options{})
-		f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, anRDB(0, true))
+		f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, rdbtest.Empty(0, true))
 		f.feed(resp.AppendCommand(nil, "SET", "a", "1"), 1000)
 		f.feed([]byte(tail), 1000)
 		f.awaitDurable()
-		payload := anRDB(0, true)
+		payload := rdbtest.Empty(0, true)
 		payload[len(payload)-12] ^= 1
 		fullSync(t, a, replica.FullSync{ReplID: idB, Offset: 5, Size: -1}, payload)
 		eventually(t, "damage", func() bool { return a.Progress().Failed != nil })
@@ -224,7 +225,7 @@ func TestAnEndedGenerationIsNeitherContinuedNorChanged(t *testing.T) {
 
 func TestNoRecordHasItsBoundaryBehindItsEnd(t *testing.T) {
 	a := open(t, t.TempDir(), Options{AppendFsync: No})
-	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, anRDB(0, true))
+	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, rdbtest.Empty(0, true))
 	g := a.log.Load()
 	stop := make(chan struct{})
 	var bad atomic.Int64
@@ -259,7 +260,7 @@ func TestNoRecordHasItsBoundaryBehindItsEnd(t *testing.T) {
 func TestABaseWithADamagedMagicIsFound(t *testing.T) {
 	dir := t.TempDir()
 	a := open(t, dir, Options{})
-	fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, anRDB(0, true))
+	fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, rdbtest.Empty(0, true))
 	eventually(t, "verified", func() bool { m, _, _ := Describe(dir); return m.Generations[0].BaseVerified })
 	mustClose(t, a)
 	g := generationIn(dir, 1)
@@ -303,7 +304,7 @@ func TestAGenerationWithoutManifestIsNotComplete(t *testing.T) {
 func TestRotThatBreaksTheFramingTakesWhatIsBeforeItAlong(t *testing.T) {
 	dir := t.TempDir()
 	a := open(t, dir, Options{AppendFsync: No})
-	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, anRDB(0, true))
+	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, rdbtest.Empty(0, true))
 	g := a.log.Load()
 	g.mu.Lock()
 	first := g.reached
@@ -347,7 +348,7 @@ func TestARecordWhoseFsyncFailedIsWrittenAgain(t *testing.T) {
 		return fdatasync(f)
 	}
 	a := open(t, dir, opt)
-	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, anRDB(0, true))
+	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, rdbtest.Empty(0, true))
 	f.feed(resp.AppendCommand(nil, "SET", "a", "1"), 1000)
 	f.awaitDurable()
 	eventually(t, "the base is verified", func() bool { m, _, _ := Describe(dir); return m.Generations[0].BaseVerified })
@@ -376,7 +377,7 @@ func TestAGenerationWithoutItsSegmentIsLeftAloneAndNotContinued(t *testing.T) {
 	if pos, ok := a.Position(); ok || a.Recovery().Why == "" {
 		t.Fatalf("Position offers %+v: %+v", pos, a.Recovery())
 	}
-	fullSync(t, a, replica.FullSync{ReplID: idB, Size: -1}, anRDB(0, true))
+	fullSync(t, a, replica.FullSync{ReplID: idB, Size: -1}, rdbtest.Empty(0, true))
 	if done, _, err := generations(dir); len(done) != 2 {
 		t.Fatalf("%d generations, %v; want the damaged one and a new one", len(done), err)
 	}

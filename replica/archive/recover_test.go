@@ -13,6 +13,7 @@ import (
 
 	"replicad/replica"
 	"replicad/replica/files"
+	"replicad/replica/rdb/rdbtest"
 	"replicad/replica/resp"
 )
 
@@ -262,7 +263,7 @@ func TestWhatWasDurableIsThereAfterAPowerCut(t *testing.T) {
 		j, d := watched()
 		opt := Options{AppendFsync: policy, disk: d}
 		a := open(t, dir, opt)
-		f := fullSync(t, a, replica.FullSync{ReplID: idA, Offset: 50, Size: -1}, anRDB(0, false))
+		f := fullSync(t, a, replica.FullSync{ReplID: idA, Offset: 50, Size: -1}, rdbtest.Empty(0, false))
 		j.begin(t, dir)
 		stream := commands(r, 20+r.IntN(300))
 		for rest := stream; len(rest) > 0; {
@@ -303,7 +304,7 @@ func TestAPowerCutBeforeAnyFsyncLosesNothingThatWasDurable(t *testing.T) {
 	j, d := watched()
 	opt := Options{AppendFsync: Always, disk: d}
 	a := open(t, dir, opt)
-	f := fullSync(t, a, replica.FullSync{ReplID: idA, Offset: 50, Size: -1}, anRDB(0, false))
+	f := fullSync(t, a, replica.FullSync{ReplID: idA, Offset: 50, Size: -1}, rdbtest.Empty(0, false))
 	j.begin(t, dir)
 	type cut struct {
 		dir     string
@@ -342,7 +343,7 @@ func TestAPowerCutBeforeAnyFsyncLosesNothingThatWasDurable(t *testing.T) {
 func TestGarbageInsideAValueIsFoundByTheMarks(t *testing.T) {
 	dir := t.TempDir()
 	a := open(t, dir, Options{AppendFsync: No})
-	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, anRDB(0, true))
+	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, rdbtest.Empty(0, true))
 	first := resp.AppendCommand(nil, "SET", "a", strings.Repeat("v", 1000))
 	f.feed(first, 5000)
 	marked := func() bool {
@@ -374,7 +375,7 @@ func TestGarbageInsideAValueIsFoundByTheMarks(t *testing.T) {
 func TestGarbageInsideAValueIsFoundWithoutAMark(t *testing.T) {
 	dir, after := t.TempDir(), t.TempDir()
 	a := open(t, dir, Options{AppendFsync: No})
-	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, anRDB(0, true))
+	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, rdbtest.Empty(0, true))
 	f.feed(resp.AppendCommand(nil, "SET", "a", strings.Repeat("v", 1000)), 5000)
 	f.awaitStored()
 	if err := os.CopyFS(after, os.DirFS(dir)); err != nil {
@@ -398,7 +399,7 @@ func TestWhatWasMarkedIsThereAfterAKill(t *testing.T) {
 	dir, after := t.TempDir(), t.TempDir()
 	r := rand.New(rand.NewPCG(9, 9))
 	a := open(t, dir, Options{AppendFsync: No})
-	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, anRDB(0, true))
+	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, rdbtest.Empty(0, true))
 	stream := commands(r, 3000)
 	f.feed(stream, 5000)
 	g := generationIn(dir, 1)
@@ -420,7 +421,7 @@ func TestWhatWasMarkedIsThereAfterAKill(t *testing.T) {
 func TestWhatWasStoredIsThereAfterAKillThoughNoMarkSaysSo(t *testing.T) {
 	dir := t.TempDir()
 	a := open(t, dir, Options{AppendFsync: No})
-	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, anRDB(0, true))
+	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, rdbtest.Empty(0, true))
 	r := rand.New(rand.NewPCG(15, 15))
 	n := soak(30, 300)
 	for range n {
@@ -441,7 +442,7 @@ func TestWhatWasStoredIsThereAfterAKillThoughNoMarkSaysSo(t *testing.T) {
 func stored(t *testing.T, dir string, n int) []byte {
 	t.Helper()
 	a := open(t, dir, Options{AppendFsync: No})
-	f := fullSync(t, a, replica.FullSync{ReplID: idA, Offset: 9, Size: -1}, anRDB(0, true))
+	f := fullSync(t, a, replica.FullSync{ReplID: idA, Offset: 9, Size: -1}, rdbtest.Empty(0, true))
 	stream := commands(rand.New(rand.NewPCG(10, 10)), n)
 	f.feed(stream[:len(stream)/2], 999)
 	f.awaitStored()
@@ -523,7 +524,7 @@ func TestATimelineWithoutItsFirstFactsIsLeftAloneAndNotContinued(t *testing.T) {
 	if a.Recovery().Why == "" {
 		t.Fatal("nobody is told")
 	}
-	fullSync(t, a, replica.FullSync{ReplID: idB, Size: -1}, anRDB(0, true))
+	fullSync(t, a, replica.FullSync{ReplID: idB, Size: -1}, rdbtest.Empty(0, true))
 	for name, p := range snapshotDir(t, g.dir) {
 		if !bytes.Equal(p, before[name]) {
 			t.Errorf("%s was changed", name)
@@ -541,7 +542,7 @@ func TestMarksOfWhatWasCutDoNotSpeakAgainstWhatCameInstead(t *testing.T) {
 	dir := t.TempDir()
 	r := rand.New(rand.NewPCG(12, 12))
 	a := open(t, dir, Options{AppendFsync: No})
-	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, anRDB(0, true))
+	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, rdbtest.Empty(0, true))
 	first := commands(r, 50)
 	f.feed(first, 1000)
 	unfinished := []byte("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$5\r\nab")

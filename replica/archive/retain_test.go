@@ -14,6 +14,7 @@ import (
 
 	"replicad/replica"
 	"replicad/replica/files"
+	"replicad/replica/rdb/rdbtest"
 	"replicad/replica/resp"
 )
 
@@ -252,7 +253,7 @@ func several(t *testing.T, dir string, n int) (*Archive, *feeder) {
 	a := open(t, dir, Options{})
 	var f *feeder
 	for i := range n {
-		f = fullSync(t, a, replica.FullSync{ReplID: idA, Offset: int64(1000 * i), Size: -1}, anRDB(0, true))
+		f = fullSync(t, a, replica.FullSync{ReplID: idA, Offset: int64(1000 * i), Size: -1}, rdbtest.Empty(0, true))
 		f.feed(resp.AppendCommand(nil, "SET", "k", "v"), 100)
 		f.awaitDurable()
 		awaitVerified(t, dir)
@@ -320,7 +321,7 @@ func TestPruneRemovesOldGenerationsWhileTheArchiveIsWritten(t *testing.T) {
 	}
 	// The numbers go on.
 	b := open(t, dir, Options{})
-	fullSync(t, b, replica.FullSync{ReplID: idB, Size: -1}, anRDB(0, true))
+	fullSync(t, b, replica.FullSync{ReplID: idB, Size: -1}, rdbtest.Empty(0, true))
 	if got := numbers(t, dir); !reflect.DeepEqual(got, []int{3, 4, 5}) {
 		t.Errorf("after the next full sync: %v", got)
 	}

@@ -15,6 +15,7 @@ import (
 
 	"replicad/replica"
 	"replicad/replica/files"
+	"replicad/replica/rdb/rdbtest"
 	"replicad/replica/resp"
 )
 
@@ -48,7 +49,7 @@ func segmentsOf(t *testing.T, g generation) int {
 func TestASegmentEndsOnTheFirstBoundaryThatIsSeenBehindItsSize(t *testing.T) {
 	dir := t.TempDir()
 	a := open(t, dir, Options{AppendFsync: No, SegmentSize: small})
-	f := fullSync(t, a, replica.FullSync{ReplID: idA, Offset: 77, Size: -1}, anRDB(3, true))
+	f := fullSync(t, a, replica.FullSync{ReplID: idA, Offset: 77, Size: -1}, rdbtest.Empty(3, true))
 	set := resp.AppendCommand(nil, "SET", "k", strings.Repeat("v", 100))
 	for range 30 {
 		f.feed(set, 1000)
@@ -78,7 +79,7 @@ func TestASegmentEndsOnTheFirstBoundaryThatIsSeenBehindItsSize(t *testing.T) {
 func TestATransactionIsNotCutThoughItIsLargerThanASegment(t *testing.T) {
 	dir := t.TempDir()
 	a := open(t, dir, Options{AppendFsync: No, SegmentSize: small})
-	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, anRDB(0, true))
+	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, rdbtest.Empty(0, true))
 	f.feed(resp.AppendCommand(nil, "SET", "k", "v"), 100)
 	f.feed(resp.AppendCommand(nil, "MULTI"), 100)
 	for range 50 {
@@ -114,7 +115,7 @@ func cutsOf(t *testing.T, policy Policy, seed uint64, n int) (cuts []cut, stream
 	dir := t.TempDir()
 	j, d := watched()
 	a := open(t, dir, Options{AppendFsync: policy, SegmentSize: small, disk: d})
-	f := fullSync(t, a, replica.FullSync{ReplID: idA, Offset: 50, Size: -1}, anRDB(0, true))
+	f := fullSync(t, a, replica.FullSync{ReplID: idA, Offset: 50, Size: -1}, rdbtest.Empty(0, true))
 	j.begin(t, dir)
 	var mu sync.Mutex
 	chance := rand.New(rand.NewPCG(21, seed))
@@ -205,7 +206,7 @@ func TestWhatRecoveryFoundAfterAKillIsThereAfterAPowerCut(t *testing.T) {
 	r, chance := rand.New(rand.NewPCG(34, 34)), rand.New(rand.NewPCG(35, 35))
 	j, d := watched()
 	a := open(t, dir, Options{AppendFsync: No, SegmentSize: small, disk: d})
-	f := fullSync(t, a, replica.FullSync{ReplID: idA, Offset: 50, Size: -1}, anRDB(0, true))
+	f := fullSync(t, a, replica.FullSync{ReplID: idA, Offset: 50, Size: -1}, rdbtest.Empty(0, true))
 	j.begin(t, dir)
 	type kill struct {
 		dir string
@@ -317,7 +318,7 @@ func TestWhatWasStoredIsThereAfterAKillAtAnyWriteOfARotation(t *testing.T) {
 		return file.WriteAt(p, off)
 	}
 	a = open(t, dir, opt)
-	f = fullSync(t, a, replica.FullSync{ReplID: idA, Offset: 50, Size: -1}, anRDB(0, true))
+	f = fullSync(t, a, replica.FullSync{ReplID: idA, Offset: 50, Size: -1}, rdbtest.Empty(0, true))
 	on.Store(true)
 	enough := func() bool {
 		mu.Lock()
@@ -355,7 +356,7 @@ func TestAFullDiskDuringARotationLosesNothingAndLeavesNothing(t *testing.T) {
 				return f.WriteAt(p, off)
 			}
 			a := open(t, dir, opt)
-			f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, anRDB(0, true))
+			f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, rdbtest.Empty(0, true))
 			fails.Store(2)
 			stream := commands(r, 300)
 			f.feed(stream[:2000], 500)
@@ -396,7 +397,7 @@ func TestAnFsyncThatFailsDuringARotationTakesTheArchiveBack(t *testing.T) {
 			opt.disk.fdatasync = func(f *os.File) error { return errors.Join(fails(f.Name()), fdatasync(f)) }
 			opt.disk.syncDir = func(path string) error { return errors.Join(fails(path), files.Sync(path)) }
 			a := open(t, dir, opt)
-			f := fullSync(t, a, replica.FullSync{ReplID: idA, Offset: 50, Size: -1}, anRDB(0, true))
+			f := fullSync(t, a, replica.FullSync{ReplID: idA, Offset: 50, Size: -1}, rdbtest.Empty(0, true))
 			countdown.Store(1 + r.Int64N(8))
 			for a.Progress().Failed == nil {
 				if buf := a.Buffer(); len(buf) > 0 {
@@ -435,7 +436,7 @@ func TestADiskThatIsSlowToFsyncBoundsTheOpenSegments(t *testing.T) {
 	a := open(t, dir, opt)
 	release := sync.OnceFunc(func() { close(gate) })
 	t.Cleanup(release) // before the archive is closed
-	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, anRDB(0, true))
+	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, rdbtest.Empty(0, true))
 	set := resp.AppendCommand(nil, "SET", "k", strings.Repeat("v", small))
 	var at int64
 	for range 3 * mostSealing {
@@ -483,7 +484,7 @@ func TestEachClosedSegmentIsToldAndVerifiedOnce(t *testing.T) {
 	dir := t.TempDir()
 	var o observer
 	a := open(t, dir, Options{AppendFsync: No, SegmentSize: small, Observe: o.observe})
-	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, anRDB(0, false)) // rdbchecksum no
+	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, rdbtest.Empty(0, false)) // rdbchecksum no
 	r := rand.New(rand.NewPCG(27, 27))
 	f.feedSlowly(r, commands(r, 200))
 	f.awaitStored()
@@ -516,7 +517,7 @@ func TestEachClosedSegmentIsToldAndVerifiedOnce(t *testing.T) {
 func TestAFlippedBitInAClosedSegmentIsFoundInTheBackground(t *testing.T) {
 	dir := t.TempDir()
 	a := open(t, dir, Options{AppendFsync: No, SegmentSize: small})
-	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, anRDB(0, true))
+	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, rdbtest.Empty(0, true))
 	r := rand.New(rand.NewPCG(28, 28))
 	f.feedSlowly(r, commands(r, 200))
 	mustClose(t, a)
@@ -570,7 +571,7 @@ func TestAFlippedBitInAClosedSegmentIsFoundInTheBackground(t *testing.T) {
 func TestAGenerationMayBeRenamedWhileItsLogIsOpen(t *testing.T) {
 	dir := t.TempDir()
 	a := open(t, dir, Options{SegmentSize: small})
-	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, anRDB(0, true))
+	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, rdbtest.Empty(0, true))
 	r := rand.New(rand.NewPCG(29, 29))
 	names := []generation{generationIn(dir, 1), generationIn(dir, 2), generationIn(dir, 3)}
 	for i := range 30 {
@@ -617,13 +618,13 @@ func TestAnArchiveOfTheTimeBeforeRotationOpensAndGoesOn(t *testing.T) {
 func TestAClosedGenerationHasAllItsSegmentsSealed(t *testing.T) {
 	dir := t.TempDir()
 	a := open(t, dir, Options{AppendFsync: No, SegmentSize: small})
-	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, anRDB(0, true))
+	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, rdbtest.Empty(0, true))
 	r := rand.New(rand.NewPCG(31, 31))
 	f.feedSlowly(r, commands(r, 100))
 	whole := bytes.Clone(f.sent.Bytes())
 	f.feed([]byte("*3\r\n$3\r\nSET\r\n$1\r\nk"), 100)
 	f.awaitStored()
-	fullSync(t, a, replica.FullSync{ReplID: idB, Size: -1}, anRDB(0, true))
+	fullSync(t, a, replica.FullSync{ReplID: idB, Size: -1}, rdbtest.Empty(0, true))
 	g := generationIn(dir, 1)
 	if got := segmentBytes(t, g); !bytes.Equal(got, whole) {
 		t.Fatal("the segments do not hold the stream")
@@ -639,7 +640,7 @@ func TestAClosedGenerationHasAllItsSegmentsSealed(t *testing.T) {
 func TestARecordWithoutASlotIsLookedForBehindTheLastVerifiedSegment(t *testing.T) {
 	dir := t.TempDir()
 	a := open(t, dir, Options{AppendFsync: No, SegmentSize: small})
-	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, anRDB(0, true))
+	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, rdbtest.Empty(0, true))
 	r := rand.New(rand.NewPCG(32, 32))
 	f.feedSlowly(r, commands(r, 100))
 	mustClose(t, a)
@@ -685,7 +686,7 @@ func TestDamagedLinesGoFromTheTimelineThatIsContinued(t *testing.T) {
 func TestMarksAreAsFarApartAsTheResolutionSays(t *testing.T) {
 	dir := t.TempDir()
 	a := open(t, dir, Options{TimelineResolution: time.Hour})
-	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, anRDB(0, true))
+	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, rdbtest.Empty(0, true))
 	for range 10 {
 		f.feed(resp.AppendCommand(nil, "SET", "k", "v"), 100)
 		f.awaitStored()
@@ -698,7 +699,7 @@ func TestMarksAreAsFarApartAsTheResolutionSays(t *testing.T) {
 	mustClose(t, a)
 	dir = t.TempDir()
 	a = open(t, dir, Options{TimelineResolution: time.Millisecond})
-	f = fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, anRDB(0, true))
+	f = fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, rdbtest.Empty(0, true))
 	eventually(t, "there are 5 marks", func() bool {
 		f.feed(resp.AppendCommand(nil, "SET", "k", "v"), 100)
 		p, _ := os.ReadFile(generationIn(dir, 1).timeline())
@@ -719,7 +720,7 @@ func withoutLines(t *testing.T, lost []string) {
 	dir := t.TempDir()
 	var first checkpoint
 	a := open(t, dir, Options{AppendFsync: No, SegmentSize: small})
-	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, anRDB(0, true))
+	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, rdbtest.Empty(0, true))
 	first = a.log.Load().reached
 	r := rand.New(rand.NewPCG(33, 33))
 	f.feedSlowly(r, commands(r, 100))

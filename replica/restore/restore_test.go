@@ -15,7 +15,7 @@ import (
 
 	"replicad/replica"
 	"replicad/replica/archive"
-	"replicad/replica/rdb"
+	"replicad/replica/rdb/rdbtest"
 	"replicad/replica/resp"
 )
 
@@ -23,17 +23,6 @@ const (
 	baseOffset = 1000
 	baseDB     = 2
 )
-
-// anRDB is an RDB without keys.
-func anRDB() []byte {
-	p := append([]byte("REDIS0010\xfa\x09redis-ver\x067.0.15\xfa\x0erepl-stream-db\xc0"), baseDB, 0xff)
-	c := rdb.NewChecksum()
-	c.Write(p)
-	for i, sum := 0, c.Sum64(); i < 8; i++ {
-		p = append(p, byte(sum>>(8*i)))
-	}
-	return p
-}
 
 // made is an archive of one generation, and what is known of its stream.
 type made struct {
@@ -55,7 +44,7 @@ func makeArchive(t *testing.T, size int64) made {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.Write(anRDB()); err != nil {
+	if _, err := b.Write(rdbtest.Empty(baseDB, true)); err != nil {
 		t.Fatal(err)
 	}
 	pos, err := b.Commit()
@@ -144,7 +133,7 @@ func (m made) holds(t *testing.T, opt Options, n int) {
 	var base, rest []byte
 	if opt.Format == AOF {
 		p := read(t, filepath.Join(opt.Out, "appendonly.aof"))
-		k := min(len(anRDB()), len(p))
+		k := min(len(rdbtest.Empty(baseDB, true)), len(p))
 		base, rest = p[:k], p[k:]
 	} else {
 		dir := filepath.Join(opt.Out, archive.AOFDir)
@@ -160,7 +149,7 @@ func (m made) holds(t *testing.T, opt Options, n int) {
 			rest = append(rest, p...)
 		}
 	}
-	if !bytes.Equal(base, anRDB()) {
+	if !bytes.Equal(base, rdbtest.Empty(baseDB, true)) {
 		t.Fatalf("the base holds %q", base)
 	}
 	r, _, err := archive.Locate(m.dir, opt.Target, time.Now())

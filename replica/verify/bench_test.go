@@ -9,6 +9,7 @@ import (
 
 	"replicad/replica"
 	"replicad/replica/archive"
+	"replicad/replica/rdb/rdbtest"
 	"replicad/replica/resp"
 	"replicad/replica/verify"
 )
@@ -31,7 +32,7 @@ func benchmark(b *testing.B, size int) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	if _, err := base.Write(anRDB(true)); err != nil {
+	if _, err := base.Write(rdbtest.Empty(0, true)); err != nil {
 		b.Fatal(err)
 	}
 	pos, err := base.Commit()

@@ -14,27 +14,12 @@ import (
 
 	"replicad/replica"
 	"replicad/replica/archive"
-	"replicad/replica/rdb"
+	"replicad/replica/rdb/rdbtest"
 	"replicad/replica/resp"
 	"replicad/replica/verify"
 )
 
 const id = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
-
-// anRDB is an RDB without keys; checked says whether it carries its checksum.
-func anRDB(checked bool) []byte {
-	p := []byte("REDIS0010\xfa\x09redis-ver\x067.0.15\xfa\x0erepl-stream-db\xc0\x00\xff")
-	var sum uint64
-	if checked {
-		c := rdb.NewChecksum()
-		c.Write(p)
-		sum = c.Sum64()
-	}
-	for i := range 8 {
-		p = append(p, byte(sum>>(8*i)))
-	}
-	return p
-}
 
 // made is an archive of several segments, closed or as kill -9 left it.
 func made(t *testing.T, checked, closed bool) string {
@@ -49,7 +34,7 @@ func made(t *testing.T, checked, closed bool) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.Write(anRDB(checked)); err != nil {
+	if _, err := b.Write(rdbtest.Empty(0, checked)); err != nil {
 		t.Fatal(err)
 	}
 	pos, err := b.Commit()
@@ -326,7 +311,7 @@ func FuzzVerify(f *testing.F) {
 		write(t, filepath.Join(gen, "timeline"), lines)
 		write(t, filepath.Join(gen, "fsynced"), slots)
 		write(t, filepath.Join(gen, "appendonlydir", "appendonly.aof.manifest"), manifest)
-		write(t, filepath.Join(gen, "appendonlydir", "appendonly.aof.1.base.rdb"), anRDB(true))
+		write(t, filepath.Join(gen, "appendonlydir", "appendonly.aof.1.base.rdb"), rdbtest.Empty(0, true))
 		write(t, filepath.Join(gen, "appendonlydir", "appendonly.aof.1.incr.aof"), []byte("*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n"))
 		verified(t, dir)
 	})
