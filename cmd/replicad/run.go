@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 	"time"
 
@@ -15,7 +14,6 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
-	"replicad/anet/tunnel"
 	"replicad/replica"
 	"replicad/replica/archive"
 	"replicad/replica/daemon"
@@ -23,25 +21,17 @@ import (
 	"replicad/replica/resp"
 )
 
-// masterauthVariable holds the password, so that it need not stand on the
-// command line, where every user of the host can read it.
-const masterauthVariable = "REPLICAD_MASTERAUTH"
-
 const runPath = "replicad run"
 
 type runFlags struct {
-	replicaof      []string
-	dir            string
-	masteruser     string
-	masterauth     string
-	masterauthFile string
-	source         string
-	appendfsync    string
-	logLevel       string
-	logFormat      string
-	link           replica.Config
-	tls            bool
-	archive        archiveFlags
+	replicaof   []string
+	dir         string
+	connect     connectFlags
+	appendfsync string
+	logLevel    string
+	logFormat   string
+	link        replica.Config
+	archive     archiveFlags
 }
 
 // archiveFlags say how the archive is cut into files, begun anew, and kept.
@@ -126,10 +116,7 @@ can't be used, or one that another replicad uses.`,
 	fl := cmd.Flags()
 	fl.StringArrayVar(&f.replicaof, "replicaof", nil, "the master to follow, as [NAME=]ADDR; may repeat")
 	fl.StringVar(&f.dir, "dir", "", "where the archives are kept, a folder for each master")
-	fl.StringVar(&f.masteruser, "masteruser", "", "ACL user to authenticate as")
-	fl.StringVar(&f.masterauthFile, "masterauth-file", "", "file that holds the master's password")
-	fl.StringVar(&f.masterauth, "masterauth", "", "the master's password (visible to every user of this host: prefer the file or the variable)")
-	fl.StringVar(&f.source, "bind-source-addr", "", "address to connect from; as in Redis, another one is used where it can't be bound")
+	f.connect.register(fl)
 	fl.StringVar(&f.appendfsync, "appendfsync", "everysec", "when to fsync: always, everysec or no; always makes ACK, and so WAIT, wait for the fsync")
 	fl.DurationVar(&f.link.ReplTimeout, "repl-timeout", replica.DefaultReplTimeout, "give a link up after so long without a byte")
 	fl.DurationVar(&f.link.ReplSyncioTimeout, "repl-syncio-timeout", replica.DefaultReplSyncioTimeout, "limit for the connect and for each step of the handshake")
@@ -138,11 +125,6 @@ can't be used, or one that another replicad uses.`,
 	fl.IntVar(&f.link.Limits.MaxArgs, "max-arguments", resp.DefaultMaxArgs, "most arguments of a command in the stream")
 	fl.StringVar(&f.link.AnnounceIP, "replica-announce-ip", "", "address to tell the master")
 	fl.IntVar(&f.link.AnnouncePort, "replica-announce-port", 0, "port to tell the master; 0 for none")
-	fl.BoolVar(&f.tls, "tls", false, "speak TLS with each master, as rediss:// does with one")
-	fl.StringVar(&f.link.TLS.CACert, "tls-ca-cert-file", "", "authorities that a master's certificate may be signed by; the system's where not given")
-	fl.StringVar(&f.link.TLS.Cert, "tls-cert-file", "", "certificate to show to a master that asks for one")
-	fl.StringVar(&f.link.TLS.Key, "tls-key-file", "", "its private key")
-	fl.StringVar(&f.link.TLS.ServerName, "tls-server-name", "", "the name that the master's certificate must have; the host of ADDR where not given")
 	f.archive.register(fl)
 	fl.StringVar(&f.logLevel, "loglevel", "notice", "debug, verbose, notice or warning")
 	fl.StringVar(&f.logFormat, "log-format", "text", "text or json")
@@ -158,38 +140,13 @@ func (f *runFlags) config(warn func(string)) (daemon.Config, error) {
 	if f.dir == "" {
 		return cfg, errors.New("--dir is missing: where to keep the archive? For example: --dir data")
 	}
-	password, err := f.password(warn)
-	if err != nil {
+	var err error
+	if cfg.Masters, err = f.connect.masters(f.replicaof, warn); err != nil {
 		return cfg, err
 	}
-	for _, s := range f.replicaof {
-		m, err := replica.ParseMaster(s)
-		if err != nil {
-			return cfg, fmt.Errorf("--replicaof: %w", err)
-		}
-		if m.Password != "" {
-			warn("a password on the command line is visible to every user of this host: prefer --masterauth-file or " + masterauthVariable)
-		}
-		if m.User == "" && m.Password == "" {
-			m.User, m.Password = f.masteruser, password
-		} else if m.Password == "" {
-			m.Password = password
-		}
-		if m.User != "" && m.Password == "" {
-			return cfg, fmt.Errorf("user %q for %s has no password: set --masterauth-file or %s", m.User, m, masterauthVariable)
-		}
-		m.TLS = m.TLS || f.tls
-		cfg.Masters = append(cfg.Masters, m)
-	}
-	if err := f.checkTLS(cfg.Masters); err != nil {
+	if err := f.connect.config(&cfg.Link); err != nil {
 		return cfg, err
 	}
-	source, err := replica.ParseSource(f.source)
-	if err != nil {
-		return cfg, fmt.Errorf("--%w", err)
-	}
-	source.BestEffort = true
-	cfg.Link.Source = source
 	if cfg.Archive.AppendFsync, err = archive.ParsePolicy(f.appendfsync); err != nil {
 		return cfg, fmt.Errorf("--%w", err)
 	}
@@ -207,46 +164,6 @@ func (f *runFlags) config(warn func(string)) (daemon.Config, error) {
 		err = errors.New("--max-arguments must be at least 1")
 	}
 	return cfg, err
-}
-
-// checkTLS reads the files once, so that a wrong one is known at once.
-func (f *runFlags) checkTLS(masters []replica.Master) error {
-	used := false
-	for _, m := range masters {
-		if m.TLS && m.Path != "" {
-			return fmt.Errorf("--tls with the unix socket %s: Redis speaks no TLS there", m.Address())
-		}
-		used = used || m.TLS
-	}
-	if !used {
-		if f.link.TLS != (tunnel.Files{}) {
-			return errors.New("flags --tls-... without TLS: add --tls, or follow a master by rediss://")
-		}
-		return nil
-	}
-	_, err := f.link.TLS.Config("")
-	return err
-}
-
-func (f *runFlags) password(warn func(string)) (string, error) {
-	switch {
-	case f.masterauth != "" && f.masterauthFile != "":
-		return "", errors.New("--masterauth and --masterauth-file exclude each other")
-	case f.masterauth != "":
-		warn("--masterauth is visible to every user of this host: prefer --masterauth-file or " + masterauthVariable)
-		return f.masterauth, nil
-	case f.masterauthFile != "":
-		b, err := os.ReadFile(f.masterauthFile)
-		if err != nil {
-			return "", fmt.Errorf("--masterauth-file: %w", err)
-		}
-		p := strings.TrimRight(string(b), "\r\n")
-		if p == "" {
-			return "", fmt.Errorf("--masterauth-file: %s is empty", f.masterauthFile)
-		}
-		return p, nil
-	}
-	return os.Getenv(masterauthVariable), nil
 }
 
 func (f *runFlags) run(ctx context.Context, stderr io.Writer) error {
