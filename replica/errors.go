@@ -82,6 +82,51 @@ func (e *LinkError) Error() string {
 
 func (e *LinkError) Unwrap() error { return e.Cause }
 
+// Causes that [Cause] tells apart.
+const (
+	CauseResolve  = "resolve"  // the master's name has no address
+	CauseConnect  = "connect"  // connect(2) failed
+	CauseTLS      = "tls"      // TLS failed, or its files
+	CauseRefused  = "refused"  // an error reply
+	CauseProtocol = "protocol" // what came is not what a master sends
+	CauseClosed   = "closed"   // the connection ended
+	CauseTimeout  = "timeout"  // a deadline passed
+	CauseArchive  = "archive"  // the store failed, or has no room
+	CauseOther    = "other"
+)
+
+// Causes are all that [Cause] returns.
+func Causes() []string {
+	return []string{CauseResolve, CauseConnect, CauseTLS, CauseRefused, CauseProtocol, CauseClosed, CauseTimeout, CauseArchive, CauseOther}
+}
+
+// Cause is one word for why a link or an attempt ended, for counting.
+func Cause(err error) string {
+	var le *LinkError
+	for _, c := range []struct {
+		cause string
+		is    []error
+	}{
+		{CauseResolve, []error{ErrResolve}},
+		{CauseProtocol, []error{ErrUnexpected, ErrNotRDB, resp.ErrProtocol}},
+		{CauseArchive, []error{ErrStore, ErrNoRoom, ErrChecksum}},
+		{CauseTLS, []error{tunnel.ErrTLS, tunnel.ErrFiles, errNoHello}},
+		{CauseRefused, []error{ErrReply, ErrNoSync}},
+		{CauseTimeout, []error{ErrDeadline, syscall.ETIMEDOUT}},
+		{CauseClosed, []error{ErrClosed, syscall.ECONNRESET, syscall.EPIPE}},
+	} {
+		for _, e := range c.is {
+			if errors.Is(err, e) {
+				return c.cause
+			}
+		}
+	}
+	if errors.As(err, &le) && (le.State == Connecting || le.State == None) {
+		return CauseConnect
+	}
+	return CauseOther
+}
+
 // replyRemedies says what helps against an error reply, by its first word or
 // words; the first that fits counts.
 var replyRemedies = []struct{ prefix, remedy string }{

@@ -36,8 +36,9 @@ const (
 	// ReplyNoted: an optional REPLCONF was refused and passed over. Text is
 	// the reply.
 	ReplyNoted
-	// FullSyncBegun: the master answered FULLRESYNC. ReplID, Offset; Text
-	// says why where a partial resync had been asked for.
+	// FullSyncBegun: the master answered FULLRESYNC. ReplID, Offset, Cause
+	// (SyncInitial ...); Text says why where a partial resync had been asked
+	// for.
 	FullSyncBegun
 	// TransferBegun: the payload starts. Total is its size in bytes, -1 if
 	// unknown.
@@ -53,8 +54,10 @@ const (
 	Resumed
 	// Acknowledged: Offset and Durable were sent as ACK and FACK.
 	Acknowledged
-	// Advanced: the store moved. Offset is stored, Durable fsynced. Told at
-	// most once a loop iteration.
+	// Advanced: the store moved. Received is the offset of the last byte that
+	// was received, Offset stored, Durable fsynced; Commands is how many
+	// commands were completed since the last time. Told at most once a loop
+	// iteration.
 	Advanced
 	// Paused: the store has no room, the read event is dropped.
 	Paused
@@ -90,11 +93,23 @@ const (
 	// Overfull: the archive is larger than it may be, and holds nothing that
 	// may go. Bytes, Total (what it may be).
 	Overfull
-	// Failed: the attempt or the link ended. Err is a *LinkError; Delay is
-	// the time until the next attempt.
+	// Failed: the attempt or the link ended. Err is a *LinkError, Cause one
+	// word for it (see Cause); Delay is the time until the next attempt.
 	Failed
+	// Repointed: the link follows another master, or none, by an order given
+	// at run time (REPLICAOF). Endpoint is the new master's address, "" for
+	// none.
+	Repointed
 	// Stopped: the link was told to stop, and has.
 	Stopped
+)
+
+// Why a full sync was taken; see [FullSyncBegun].
+const (
+	SyncInitial = "initial"  // there was no history to continue
+	SyncBacklog = "backlog"  // the master's backlog does not reach back far enough
+	SyncHistory = "history"  // the master has another history
+	SyncNoPsync = "no_psync" // the master knows no partial resync
 )
 
 // Event is one thing that happened to a link. It is passed by value and may be
@@ -119,6 +134,9 @@ type Event struct {
 	Total      int64
 	Offset     int64
 	Durable    int64
+	Received   int64
+	Commands   int64
+	Cause      string
 	ReplID     string
 	Text       string
 	Err        error

@@ -252,7 +252,7 @@ func (l *Link) handlePsync(line, rest []byte) bool {
 	case s == "": // a keep-alive
 	case l.useSync && s[0] == '$':
 		l.full = FullSync{}
-		l.emit(Event{Kind: FullSyncBegun, Text: "the master does not know PSYNC"})
+		l.emit(Event{Kind: FullSyncBegun, Text: "the master does not know PSYNC", Cause: SyncNoPsync})
 		l.enter(Sync, Transfer)
 		return l.handlePreamble(line, rest)
 	case l.useSync && s[0] == '-':
@@ -295,14 +295,16 @@ func (l *Link) handleFullResync(line []byte, args string) {
 		return
 	}
 	l.full = FullSync{ReplID: id, Offset: n}
-	why := ""
+	why, cause := "", SyncInitial
 	switch {
 	case l.askedFor && id == l.asked.ReplID:
+		cause = SyncBacklog
 		why = fmt.Sprintf("the master's backlog does not reach back to offset %d: raise repl-backlog-size above write rate x longest cut", l.asked.Offset+1)
 	case l.askedFor:
+		cause = SyncHistory
 		why = fmt.Sprintf("the master has another history (asked for %s from offset %d)", l.asked.ReplID, l.asked.Offset+1)
 	}
-	l.emit(Event{Kind: FullSyncBegun, ReplID: id, Offset: n, Text: why})
+	l.emit(Event{Kind: FullSyncBegun, ReplID: id, Offset: n, Text: why, Cause: cause})
 	l.enter(Sync, Transfer)
 	l.armWait()
 }

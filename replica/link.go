@@ -82,6 +82,7 @@ type Link struct {
 	state   State
 	phase   Phase
 	entered time.Time // when state or phase was entered
+	started bool
 	stopped bool
 	onStop  func()
 
@@ -119,6 +120,7 @@ type Link struct {
 	pos       Position // replication id; Offset and DB where the scanner began
 	known     bool     // pos can be asked for by PSYNC
 	scanner   *resp.Scanner
+	counted   int64  // commands of the scanner's that Advanced told
 	leftover  []byte // stream bytes that were read together with a reply
 	paused    bool
 	noOffsets bool // a master without PSYNC: no ACK, no resume
@@ -208,8 +210,29 @@ func (l *Link) Promote() {
 // its place.
 func (l *Link) StandAside() { l.cfg.Aside = true }
 
+// Follow repoints the link (replicationSetMaster): whatever it does ends in
+// state NONE, and the next attempt is made at once, to m. The history goes on
+// where the new master takes a partial resync; where it does not, a full sync
+// begins another one. A master without an address is nobody to follow
+// (replicationUnsetMaster): the link stays in NONE. The name stays what it was.
+func (l *Link) Follow(m Master) {
+	m.Name = l.cfg.Master.Name
+	if !l.started || l.stopped {
+		l.cfg.Master = m
+		return
+	}
+	l.retry.Stop()
+	l.disconnect()
+	l.enter(None, NoPhase)
+	l.cfg.Master = m
+	l.failures = 0
+	l.emit(Event{Kind: Repointed, Endpoint: m.Address()})
+	l.retry.Reset(0)
+}
+
 // Start begins the first attempt.
 func (l *Link) Start() {
+	l.started = true
 	l.stored = l.store.Progress()
 	l.told = l.stored
 	l.needReset = l.needReset || l.stored.Failed != nil
@@ -254,7 +277,7 @@ func (l *Link) loadPosition() {
 	l.pos, l.known = l.store.Position()
 	l.scanner = nil
 	if l.known {
-		l.scanner = resp.NewScanner(l.pos.DB, l.cfg.Limits)
+		l.newScanner()
 	}
 }
 
@@ -303,26 +326,29 @@ func (l *Link) connect() {
 		l.resetStore()
 		return
 	}
+	if l.cfg.Master.Address() == "" {
+		return // nobody to follow
+	}
 	l.attempt++
+	attempt := l.attempt
 	ctx, cancel := context.WithTimeout(context.Background(), l.cfg.ResolveTimeout)
 	l.cancel = cancel
 	l.resolving = true
-	resolve, store := l.resolve, l.store
+	m, store := l.cfg.Master, l.store
 	go func() {
 		defer cancel()
-		eps, err := resolve(ctx)
+		eps, err := l.resolve(ctx, m)
 		if err != nil {
 			err = fmt.Errorf("%w: %w", ErrResolve, err)
 		} else {
 			err = store.Room() // asks the file system: not on the loop's thread
 		}
-		l.loop.Post(func() { l.resolved(eps, err) })
+		l.loop.Post(func() { l.resolved(attempt, eps, err) })
 	}()
 }
 
 // resolve gives the master's addresses. It runs on a goroutine.
-func (l *Link) resolve(ctx context.Context) ([]anet.Endpoint, error) {
-	m := l.cfg.Master
+func (l *Link) resolve(ctx context.Context, m Master) ([]anet.Endpoint, error) {
 	if m.Path == "" {
 		return l.cfg.Resolve(ctx, m.Host, m.Port)
 	}
@@ -331,13 +357,13 @@ func (l *Link) resolve(ctx context.Context) ([]anet.Endpoint, error) {
 }
 
 // resolved goes on with the addresses, or with why there are none.
-func (l *Link) resolved(eps []anet.Endpoint, err error) {
+func (l *Link) resolved(attempt uint64, eps []anet.Endpoint, err error) {
 	l.resolving = false
 	switch {
 	case l.stopped:
 		l.finishStop()
 		return
-	case l.needReset: // the store failed meanwhile
+	case l.needReset, l.attempt != attempt: // the store failed meanwhile, or the link was repointed
 		l.connect()
 		return
 	case err != nil:
@@ -503,7 +529,7 @@ func (l *Link) fail(cause error) {
 	l.failures++
 	d := l.cfg.Backoff.delay(l.failures)
 	l.enter(None, NoPhase)
-	l.emit(Event{Kind: Failed, Err: le, Delay: d})
+	l.emit(Event{Kind: Failed, Err: le, Cause: Cause(le), Delay: d})
 	if !l.stopped {
 		l.retry.Reset(d)
 	}
@@ -589,7 +615,7 @@ func (l *Link) storeChanged() {
 	}
 	if moved {
 		l.told = p
-		l.emit(Event{Kind: Advanced, Offset: p.Stored, Durable: p.Durable})
+		l.emit(Event{Kind: Advanced, Received: l.taken(), Offset: p.Stored, Durable: p.Durable, Commands: l.newCommands()})
 	}
 	if l.phase != Stream {
 		return
@@ -598,6 +624,16 @@ func (l *Link) storeChanged() {
 	if l.paused {
 		l.unpause()
 	}
+}
+
+// newCommands is how many commands were completed since it was asked last.
+func (l *Link) newCommands() int64 {
+	if l.scanner == nil {
+		return 0
+	}
+	n := l.scanner.Commands() - l.counted
+	l.counted += n
+	return n
 }
 
 // tellStall tells when the store stops writing, once a minute while it does

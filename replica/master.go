@@ -170,13 +170,28 @@ func (m *Master) defaultName() string {
 	return s
 }
 
-// Address is the address without any secret: host:port or unix:///path.
+// Address is the address without any secret: host:port or unix:///path; "" for
+// a master of which only the name is known.
 func (m Master) Address() string {
+	if m.Path == "" && m.Host == "" {
+		return ""
+	}
 	if m.Path != "" {
 		return "unix://" + m.Path
 	}
 	return net.JoinHostPort(m.Host, strconv.Itoa(m.Port))
 }
+
+// At is the master with another address: what REPLICAOF changes. Name, user,
+// password and TLS stay, as masteruser, masterauth and tls-replication do in
+// Redis.
+func (m Master) At(host string, port int) Master {
+	m.Host, m.Port, m.Path = host, port, ""
+	return m
+}
+
+// Nobody is the master without an address: REPLICAOF NO ONE.
+func (m Master) Nobody() Master { return m.At("", 0) }
 
 // String is the name with the address, without any secret.
 func (m Master) String() string { return m.Name + " (" + m.Address() + ")" }

@@ -93,9 +93,9 @@ func Transitions() []Transition {
 		{None, Connecting, "an attempt is due and connect(2) says EINPROGRESS or 0", "register READABLE|WRITABLE"},
 		{Connecting, Connecting, "SO_ERROR is set and the name has another address", "close, connect(2) to the next address"},
 		{Connecting, ReceivePong, "EPOLLOUT and SO_ERROR is 0", "drop the write event, PING"},
-		{Connecting, None, "no address is left, a deadline passed, or the link was stopped", "close, back off"},
+		{Connecting, None, "no address is left, a deadline passed, or the link was stopped or repointed", "close, back off"},
 		{ReceivePong, Sync, "EPOLLIN and the answer is +PONG, -NOAUTH, -NOPERM or -ERR operation not permitted", "AUTH and REPLCONFs in one write"},
-		{ReceivePong, None, "another answer, end of file, a deadline passed, or the link was stopped", "close, back off"},
-		{Sync, None, "an error, end of file, a deadline passed, or the link was stopped", "close, back off"},
+		{ReceivePong, None, "another answer, end of file, a deadline passed, or the link was stopped or repointed", "close, back off"},
+		{Sync, None, "an error, end of file, a deadline passed, or the link was stopped or repointed", "close, back off"},
 	}
 }

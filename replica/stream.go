@@ -12,7 +12,9 @@ import (
 	"replicad/replica/resp"
 )
 
-func (l *Link) newScanner() { l.scanner = resp.NewScanner(l.pos.DB, l.cfg.Limits) }
+func (l *Link) newScanner() {
+	l.scanner, l.counted = resp.NewScanner(l.pos.DB, l.cfg.Limits), 0
+}
 
 // beginStream enters STREAM: the socket is the loop's again, and every byte
 // from here on belongs to the history.

@@ -37,6 +37,7 @@ type Daemon struct {
 	loop      *eventloop.Loop
 	followers []*follower
 	cron      *eventloop.Timer
+	ended     chan struct{} // closed when the loop runs no more
 }
 
 // cronEvery is how often it is looked whether a rebase is due.
@@ -44,7 +45,7 @@ const cronEvery = time.Second
 
 // Open opens the archives. An error wraps ErrSetup, and leaves nothing open.
 func Open(cfg Config) (d *Daemon, err error) {
-	d = &Daemon{}
+	d = &Daemon{ended: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			d.close()
@@ -69,7 +70,7 @@ func Open(cfg Config) (d *Daemon, err error) {
 	cfg.Archive.Limits = cfg.Link.Limits
 	for _, m := range cfg.Masters {
 		f := newFollower(d.loop, cfg, m)
-		if err := f.open(cfg.Archive); err != nil {
+		if err := f.open(cfg.Archive, cfg.Log); err != nil {
 			return d, err
 		}
 		d.followers = append(d.followers, f)
@@ -99,6 +100,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { d.loop.Post(d.stop) })
 	defer stop()
 	err := d.loop.Run()
+	close(d.ended)
 	return errors.Join(err, d.close())
 }
 

@@ -1,6 +1,8 @@
 package daemon
 
 import (
+	"errors"
+	"log/slog"
 	"path/filepath"
 	"sync"
 	"time"
@@ -8,13 +10,18 @@ import (
 	"replicad/eventloop"
 	"replicad/replica"
 	"replicad/replica/archive"
+	"replicad/replica/status"
 )
 
 // follower is what the daemon has for one master. Its methods belong to the
 // loop's thread.
 type follower struct {
+	name     string
 	loop     *eventloop.Loop
-	cfg      replica.Config // of its links
+	cfg      replica.Config // of its links; Master is who is followed now
+	status   *status.Tracker
+	origin   string     // what the configuration says: an address, or a Sentinel's name for it
+	ordering sync.Mutex // of ReplicaOf, for the file of the order
 	rules    Rebase
 	archive  *archive.Archive
 	link     *replica.Link
@@ -35,22 +42,47 @@ type follower struct {
 }
 
 func newFollower(loop *eventloop.Loop, cfg Config, m replica.Master) *follower {
-	f := &follower{loop: loop, cfg: cfg.Link, rules: cfg.Rebase, retention: cfg.Retention, dir: filepath.Join(cfg.Dir, m.Name)}
-	f.cfg.Master = m
-	if f.cfg.Observer == nil {
-		f.cfg.Observer = replica.Observers(nil)
+	f := &follower{name: m.Name, loop: loop, cfg: cfg.Link, rules: cfg.Rebase, retention: cfg.Retention, dir: filepath.Join(cfg.Dir, m.Name)}
+	f.cfg.Master, f.origin = m, m.Address()
+	f.status = status.New(m)
+	observers := replica.Observers{f.status}
+	if cfg.Link.Observer != nil {
+		observers = append(observers, cfg.Link.Observer)
 	}
+	f.cfg.Observer = observers
 	return f
 }
 
 // open opens the archive and makes the link.
-func (f *follower) open(opt archive.Options) (err error) {
+func (f *follower) open(opt archive.Options, log *slog.Logger) (err error) {
 	opt.Observe = func(e replica.Event) { f.loop.Post(func() { f.ofTheFiles(e) }) }
 	if f.archive, err = archive.Open(f.dir, opt); err != nil {
 		return err
 	}
+	configured := f.cfg.Master
+	m, ordered, void, err := readOrder(f.dir, f.origin, configured)
+	if err != nil {
+		return errors.Join(err, f.archive.Close())
+	}
+	f.cfg.Master = m
+	f.status.Order(m.Address())
+	if log != nil && (ordered || void != "") {
+		logOrder(log, configured, m, void)
+	}
 	f.link = f.newLink(f.archive, false)
 	return nil
+}
+
+// logOrder says that an order holds, or does not hold any more.
+func logOrder(log *slog.Logger, configured, m replica.Master, void string) {
+	switch {
+	case void != "":
+		log.Warn("the last REPLICAOF is void, for the configuration was changed since", "master", m.Name, "replicaof", void, "configured", configured.Address())
+	case m.Address() == "":
+		log.Warn("the last order was REPLICAOF NO ONE: nobody is followed until REPLICAOF names a master", "master", m.Name, "configured", configured.Address())
+	default:
+		log.Warn("the last order was REPLICAOF: it counts, not the configuration", "master", m.Name, "replicaof", m.Address(), "configured", configured.Address())
+	}
 }
 
 func (f *follower) newLink(s replica.Store, aside bool) *replica.Link {
@@ -60,7 +92,21 @@ func (f *follower) newLink(s replica.Store, aside bool) *replica.Link {
 	return replica.NewLink(f.loop, s, cfg)
 }
 
-func (f *follower) start() { f.link.Start() }
+func (f *follower) start() {
+	p, known := f.archive.Position()
+	f.status.Begin(p, known, f.archive.Progress())
+	f.link.Start()
+}
+
+// follow repoints the link; a master without an address is nobody. A rebase
+// that is under way is given up: it is one of another master.
+func (f *follower) follow(m replica.Master) {
+	f.cfg.Master = m
+	if f.rebase != nil {
+		f.rebase.fail(errRepointed)
+	}
+	f.link.Follow(m)
+}
 
 // observe is told what happens to the links. What follows from it is done
 // later: a link is not to be stopped from within.

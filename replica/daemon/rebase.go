@@ -37,6 +37,7 @@ var (
 	errOvertaken = fmt.Errorf("%w: the link itself had to take a full sync", ErrRebase)
 	errNoHistory = fmt.Errorf("%w: the master knows no PSYNC, so nothing tells when a second link has caught up; each reconnect is a full sync anyway", ErrRebase)
 	errOther     = fmt.Errorf("%w: the two links are in different histories", ErrRebase)
+	errRepointed = fmt.Errorf("%w: the link follows another master now", ErrRebase)
 	errStopped   = fmt.Errorf("%w: the daemon stops", ErrRebase)
 	errBehind    = fmt.Errorf("%w: the new generation did not catch up", ErrRebase)
 )
@@ -91,6 +92,8 @@ type rebase struct {
 	look  *eventloop.Timer
 	began time.Time
 
+	master string // its address
+
 	taking context.CancelFunc // not nil while TakeOver runs
 	cause  error              // why it ends without having taken over
 	onEnd  func()             // called when it has ended
@@ -99,7 +102,7 @@ type rebase struct {
 // beginRebase starts the second link.
 func (f *follower) beginRebase(why string) {
 	f.tell(replica.Event{Kind: replica.RebaseBegun, Text: why})
-	r := &rebase{f: f, began: time.Now()}
+	r := &rebase{f: f, began: time.Now(), master: f.cfg.Master.Address()}
 	if p, _ := f.link.Position(); p.ReplID == "" {
 		f.rebaseFailed(errNoHistory)
 		return
@@ -162,6 +165,9 @@ func (r *rebase) tookOver(err error) {
 	f.link, f.rebase, f.failures = r.link, nil, 0
 	f.nextPrune, f.near = time.Time{}, false
 	f.link.Promote()
+	if r.master != f.cfg.Master.Address() { // an order came too late to give it up
+		f.link.Follow(f.cfg.Master)
+	}
 	is, _ := f.archive.Current()
 	p, _ := f.link.Position()
 	f.tell(replica.Event{Kind: replica.RebaseDone, Generation: is.Generation, Offset: p.Offset, Took: time.Since(r.began)})

@@ -123,7 +123,7 @@ func (r *Reporter) Observe(e replica.Event) {
 // wanted says whether an event of that kind leads to a line or moves a bar.
 func (r *Reporter) wanted(kind replica.EventKind) bool {
 	switch kind {
-	case replica.TransferProgress, replica.TransferReceived, replica.Failed, replica.Stopped:
+	case replica.TransferProgress, replica.TransferReceived, replica.Failed, replica.Repointed, replica.Stopped:
 		return true // the end of a bar, whatever the level
 	}
 	level, logged := levelOf(kind)
@@ -183,7 +183,7 @@ func (r *Reporter) progress(e replica.Event) bool {
 		}
 		_ = b.Set64(e.Bytes)
 		return true
-	case replica.TransferReceived, replica.Failed, replica.Stopped:
+	case replica.TransferReceived, replica.Failed, replica.Repointed, replica.Stopped:
 		delete(r.lines, e.Master)
 		if b := r.bars[e.Master]; b != nil {
 			if e.Kind == replica.TransferReceived {
@@ -335,6 +335,11 @@ func describe(e replica.Event) (string, []any) {
 		return "the archive is larger than max-bytes, and holds nothing that may go", []any{"bytes", e.Bytes, "max_bytes", e.Total}
 	case replica.Failed:
 		return e.Err.Error(), []any{"next_attempt_in", e.Delay.Round(time.Millisecond)}
+	case replica.Repointed:
+		if e.Endpoint == "" {
+			return "REPLICAOF NO ONE: nobody is followed", nil
+		}
+		return "REPLICAOF: another master is followed", []any{"replicaof", e.Endpoint}
 	case replica.Stopped:
 		return "stopped", nil
 	}

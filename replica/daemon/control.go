@@ -1,0 +1,131 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"replicad/replica"
+	"replicad/replica/archive"
+	"replicad/replica/status"
+)
+
+// What the methods of a Handle return; test with errors.Is.
+var (
+	// ErrStopped: the daemon has stopped, or is about to.
+	ErrStopped = errors.New("the daemon stops")
+	// ErrNotStreaming: there is no stream beside which a rebase could begin.
+	ErrNotStreaming = errors.New("the link does not stream: a rebase begins beside a stream")
+	// ErrRebasing: one is under way.
+	ErrRebasing = errors.New("a rebase is under way")
+)
+
+// Handle is one of the masters, for who asks or orders from outside the loop.
+// Its methods may be called from any goroutine but the loop's, before Run too
+// where they say so.
+type Handle struct {
+	d *Daemon
+	f *follower
+}
+
+// Handles gives a handle for each master, in the order of Config.Masters. To be
+// called before Run or after.
+func (d *Daemon) Handles() []*Handle {
+	var all []*Handle
+	for _, f := range d.followers {
+		all = append(all, &Handle{d, f})
+	}
+	return all
+}
+
+// Name is the master's name.
+func (h *Handle) Name() string { return h.f.name }
+
+// Dir is the master's folder.
+func (h *Handle) Dir() string { return h.f.dir }
+
+// Status is how the link stands. It may be called before Run.
+func (h *Handle) Status() status.Status { return h.f.status.Status() }
+
+// LagSince is status.Tracker's.
+func (h *Handle) LagSince() time.Time { return h.f.status.LagSince() }
+
+// Archive describes what is on disk, by reading it.
+func (h *Handle) Archive() (archive.Master, error) {
+	m, _, err := archive.Describe(h.f.dir)
+	return m, err
+}
+
+// ReplicaOf repoints the link, as REPLICAOF host port does: see
+// [replica.Link.Follow]. When it returns the order is durable and obeyed. An
+// error that wraps replica.ErrAddress says that host and port are none.
+func (h *Handle) ReplicaOf(host, port string) error {
+	m, err := replica.ParseMaster(net.JoinHostPort(host, port))
+	if err != nil {
+		return err
+	}
+	return h.order(func(now replica.Master) replica.Master { return now.At(m.Host, m.Port) })
+}
+
+// NoOne stops following and keeps the archive, as REPLICAOF NO ONE. It holds,
+// also after a restart, until ReplicaOf names a master.
+func (h *Handle) NoOne() error { return h.order(replica.Master.Nobody) }
+
+func (h *Handle) order(change func(now replica.Master) replica.Master) error {
+	f := h.f
+	f.ordering.Lock()
+	defer f.ordering.Unlock()
+	var m replica.Master
+	if err := h.call(func() error { m = change(f.cfg.Master); return nil }); err != nil {
+		return err
+	}
+	if err := writeOrder(f.dir, f.origin, m); err != nil {
+		return fmt.Errorf("the order could not be written down, and nothing was changed: %w", err)
+	}
+	return h.call(func() error {
+		if f.cfg.Master.Address() != m.Address() {
+			f.follow(m)
+		}
+		return nil
+	})
+}
+
+// Rebase begins a rebase now, as BGSAVE asks for one; why goes to the log.
+func (h *Handle) Rebase(why string) error {
+	f := h.f
+	return h.call(func() error {
+		if f.rebase != nil {
+			return ErrRebasing
+		}
+		if _, phase := f.link.State(); phase != replica.Stream {
+			return ErrNotStreaming
+		}
+		if p, _ := f.link.Position(); p.ReplID == "" {
+			return errNoHistory
+		}
+		f.wanted, f.notBefore = why, time.Time{}
+		f.everySecond(time.Now())
+		return nil
+	})
+}
+
+// call runs do on the loop's thread and waits for it.
+func (h *Handle) call(do func() error) error {
+	done := make(chan error, 1)
+	if !h.d.loop.Post(func() {
+		if h.f.stopping {
+			done <- ErrStopped
+			return
+		}
+		done <- do()
+	}) {
+		return ErrStopped
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-h.d.ended:
+		return ErrStopped
+	}
+}

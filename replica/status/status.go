@@ -1,0 +1,361 @@
+// Package status keeps how a link stands: an observer of the one stream of
+// events that remembers what the events said. INFO, the metrics and the status
+// page read it; none of them asks the link.
+//
+// The loop's thread writes and anybody reads, so a [Tracker] has a lock, which
+// nobody holds for longer than it takes to copy a few hundred bytes.
+package status
+
+import (
+	"errors"
+	"maps"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"replicad/replica"
+)
+
+// Status is how the link to one master stands, and what it has done since the
+// daemon started. Offsets are replication offsets of the last byte; times are
+// zero where the thing has not happened.
+type Status struct {
+	Name    string // the master's
+	Address string // host:port or unix:///path; "" when nobody is followed
+	TLS     bool
+	User    string // masteruser
+
+	State   replica.State
+	Phase   replica.Phase
+	Entered time.Time // when State or Phase was entered
+	Started time.Time // the daemon
+	// DownSince is when the stream ended; the start where there was none yet.
+	// Zero while the link streams.
+	DownSince time.Time
+	LastByte  time.Time // from the master, at any time
+
+	ReplID       string
+	FormerReplID string // the one before, where a partial resync changed it
+	SecondOffset int64  // up to where that held; -1 without one
+	Received     int64
+	Stored       int64
+	Durable      int64
+	Acked        int64 // as the last REPLCONF ACK said
+	AckedDurable int64 // and its FACK
+	AckTime      time.Time
+
+	BytesIn  int64 // of handshakes, payloads and streams
+	BytesOut int64
+	Commands int64 // of the stream
+
+	FullSyncs     map[string]int64 // begun, by cause (replica.SyncInitial ...)
+	FullSyncsDone int64
+	PartialSyncs  int64
+	Failures      map[string]int64 // attempts and links that ended, by cause (replica.CauseClosed ...)
+	LastFailure   string           // as the log says it
+	LastFailureAt time.Time
+	NextAttempt   time.Time // zero while one is under way
+
+	Transfer Transfer // of the link; the zero value while there is none
+
+	Stalled      string    // why the archive can't write; "" while it can
+	StalledSince time.Time // zero while it can
+	Paused       bool      // the read event is dropped: the disk is behind
+	StoreResets  int64
+
+	Rebase Rebase
+
+	SegmentsSealed    int64
+	SegmentsVerified  int64
+	SegmentsDamaged   int64
+	BasesVerified     int64
+	GenerationsPruned int64
+	Overfull          bool // larger than max-bytes, and nothing may go
+}
+
+// Transfer is a full sync under way.
+type Transfer struct {
+	Began   time.Time
+	Bytes   int64
+	Total   int64     // -1 where the master does not say
+	Changed time.Time // when Bytes grew last
+	Storing bool      // all is here, and being made durable
+}
+
+// Running says whether there is one.
+func (t Transfer) Running() bool { return !t.Began.IsZero() }
+
+// Rebase tells of rebases.
+type Rebase struct {
+	Running     bool
+	Began       time.Time
+	Why         string
+	Transfer    Transfer
+	Done        int64
+	Failed      int64
+	LastFailure string
+	LastTook    time.Duration // of the last one that was done
+}
+
+// Following says whether there is a master to follow.
+func (s Status) Following() bool { return s.Address != "" }
+
+// Up says whether the link streams: master_link_status of INFO.
+func (s Status) Up() bool { return s.Phase == replica.Stream }
+
+// HostPort is the address as INFO and ROLE give it: the path and 0 for a unix
+// socket, "" and 0 when nobody is followed.
+func (s Status) HostPort() (string, int) {
+	if path, ok := strings.CutPrefix(s.Address, "unix://"); ok {
+		return path, 0
+	}
+	host, port, err := net.SplitHostPort(s.Address)
+	if err != nil {
+		return "", 0
+	}
+	n, _ := strconv.Atoi(port)
+	return host, n
+}
+
+// LagBytes is how much of what was received is not fsynced.
+func (s Status) LagBytes() int64 { return max(0, s.Received-s.Durable) }
+
+// Tracker is the observer of one master's links. Make it by New.
+type Tracker struct {
+	mu    sync.Mutex
+	s     Status
+	began time.Time // of what waits for its fsync; see LagSince
+	at    int64     // the offset that it waits for
+}
+
+// New makes a tracker for a link to m that has not started.
+func New(m replica.Master) *Tracker {
+	now := time.Now()
+	return &Tracker{s: Status{
+		Name: m.Name, Address: m.Address(), TLS: m.TLS, User: m.User,
+		Entered: now, Started: now, DownSince: now, SecondOffset: -1,
+		FullSyncs: map[string]int64{}, Failures: map[string]int64{},
+	}}
+}
+
+// Begin says where the archive stands before the link starts.
+func (t *Tracker) Begin(p replica.Position, known bool, stored replica.Progress) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if known {
+		t.s.ReplID, t.s.Received = p.ReplID, p.Offset
+	}
+	t.s.Stored, t.s.Durable = stored.Stored, stored.Durable
+}
+
+// Order says that another master is followed from the start, or nobody.
+func (t *Tracker) Order(address string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.s.Address = address
+}
+
+// Status is how things stand now. The maps are copies.
+func (t *Tracker) Status() Status {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s := t.s
+	s.FullSyncs, s.Failures = maps.Clone(s.FullSyncs), maps.Clone(s.Failures)
+	return s
+}
+
+// LagSince is since when bytes that were received wait for their fsync; zero
+// when none do. It is exact to the time between two events Advanced.
+func (t *Tracker) LagSince() time.Time {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.began
+}
+
+// Observe implements replica.Observer. The events of a rebase's second link
+// are told apart: until it has taken over, it is not what is followed.
+func (t *Tracker) Observe(e replica.Event) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch e.Kind {
+	case replica.Received:
+		t.s.BytesIn += e.Bytes
+		if !e.Rebase {
+			t.s.LastByte = e.Time
+		}
+		return
+	case replica.Sent:
+		t.s.BytesOut += e.Bytes
+		return
+	case replica.TransferReceived: // spliced: no event Received told of it
+		t.s.BytesIn += e.Bytes
+	}
+	if e.Rebase {
+		t.rebase(e)
+		return
+	}
+	t.place(e)
+	t.link(e)
+	t.files(e)
+}
+
+// place follows state and phase.
+func (t *Tracker) place(e replica.Event) {
+	s := &t.s
+	if e.State == s.State && e.Phase == s.Phase {
+		return
+	}
+	switch {
+	case e.Phase == replica.Stream:
+		s.DownSince = time.Time{}
+	case s.Phase == replica.Stream:
+		s.DownSince = e.Time
+	}
+	s.State, s.Phase, s.Entered = e.State, e.Phase, e.Time
+	if e.State != replica.None {
+		s.NextAttempt = time.Time{}
+	}
+	s.Paused = false
+	if e.Phase != replica.Transfer {
+		s.Transfer = Transfer{}
+	}
+}
+
+// link follows what the link says.
+func (t *Tracker) link(e replica.Event) {
+	s := &t.s
+	switch e.Kind {
+	case replica.FullSyncBegun:
+		s.FullSyncs[e.Cause]++
+	case replica.TransferBegun, replica.TransferProgress, replica.TransferReceived:
+		s.Transfer.follow(e)
+		s.LastByte = s.Transfer.Changed
+	case replica.FullSyncDone:
+		s.FullSyncsDone++
+		s.ReplID, s.FormerReplID, s.SecondOffset = e.ReplID, "", -1
+		s.Received, s.Stored, s.Durable = e.Offset, e.Offset, e.Offset
+		t.began = time.Time{}
+	case replica.Resumed:
+		s.PartialSyncs++
+		if e.Text != "" {
+			s.FormerReplID, s.SecondOffset = e.Text, e.Offset
+		}
+		s.ReplID, s.Received = e.ReplID, e.Offset
+	case replica.Acknowledged:
+		s.Acked, s.AckedDurable, s.AckTime = e.Offset, e.Durable, e.Time
+	case replica.Advanced:
+		t.advanced(e)
+	case replica.Failed:
+		s.Failures[e.Cause]++
+		s.LastFailure, s.LastFailureAt = text(e.Err), e.Time
+		s.NextAttempt = e.Time.Add(e.Delay)
+	case replica.Repointed:
+		s.Address, s.NextAttempt = e.Endpoint, time.Time{}
+	case replica.Paused:
+		s.Paused = true
+	case replica.Unpaused:
+		s.Paused = false
+	case replica.Stalled:
+		if s.StalledSince.IsZero() {
+			s.StalledSince = e.Time
+		}
+		s.Stalled = text(e.Err)
+	case replica.Healed:
+		s.Stalled, s.StalledSince = "", time.Time{}
+	case replica.StoreReset:
+		s.StoreResets++
+		if e.Err == nil {
+			s.Received, s.Stored, s.Durable = e.Offset, e.Offset, min(s.Durable, e.Offset)
+		}
+	}
+}
+
+func (t *Tracker) advanced(e replica.Event) {
+	s := &t.s
+	s.Received, s.Stored, s.Durable = e.Received, e.Offset, e.Durable
+	s.Commands += e.Commands
+	switch {
+	case s.Durable >= s.Received:
+		t.began = time.Time{}
+	case t.began.IsZero() || s.Durable >= t.at: // what waited is safe; what came since waits
+		t.began, t.at = e.Time, s.Received
+	}
+}
+
+// files follows what the archive says.
+func (t *Tracker) files(e replica.Event) {
+	s := &t.s
+	switch e.Kind {
+	case replica.SegmentSealed:
+		s.SegmentsSealed++
+	case replica.SegmentVerified:
+		if e.Err != nil {
+			s.SegmentsDamaged++
+			return
+		}
+		s.SegmentsVerified++
+	case replica.BaseVerified:
+		s.BasesVerified++
+	case replica.Pruned:
+		if e.Err == nil {
+			s.GenerationsPruned++
+			s.Overfull = false
+		}
+	case replica.Overfull:
+		s.Overfull = true
+	case replica.RebaseBegun:
+		s.Rebase.Running, s.Rebase.Began, s.Rebase.Why = true, e.Time, e.Text
+	case replica.RebaseDone:
+		s.Rebase.Done++
+		s.Rebase.LastTook = e.Took
+		t.rebaseEnded()
+	case replica.RebaseFailed:
+		s.Rebase.Failed++
+		s.Rebase.LastFailure = text(e.Err)
+		t.rebaseEnded()
+	}
+}
+
+func (t *Tracker) rebaseEnded() {
+	r := &t.s.Rebase
+	r.Running, r.Began, r.Why, r.Transfer = false, time.Time{}, "", Transfer{}
+}
+
+// rebase follows the second link.
+func (t *Tracker) rebase(e replica.Event) {
+	r := &t.s.Rebase
+	switch e.Kind {
+	case replica.TransferBegun, replica.TransferProgress, replica.TransferReceived:
+		r.Transfer.follow(e)
+	case replica.FullSyncDone, replica.Failed:
+		r.Transfer = Transfer{}
+	}
+}
+
+func (t *Transfer) follow(e replica.Event) {
+	if t.Began.IsZero() {
+		t.Began, t.Changed = e.Time, e.Time
+	}
+	if e.Bytes != t.Bytes {
+		t.Changed = e.Time
+	}
+	t.Bytes, t.Total = e.Bytes, e.Total
+	t.Storing = e.Kind == replica.TransferReceived
+}
+
+// text is an error as one line; that of a link without its place, which Status
+// has.
+func text(err error) string {
+	var le *replica.LinkError
+	switch {
+	case err == nil:
+		return ""
+	case errors.As(err, &le) && le.Remedy != "":
+		return le.Cause.Error() + ": " + le.Remedy
+	case errors.As(err, &le):
+		return le.Cause.Error()
+	}
+	return err.Error()
+}
