@@ -84,8 +84,20 @@ func (h *Handle) order(change func(now replica.Master) replica.Master) error {
 		return fmt.Errorf("the order could not be written down, and nothing was changed: %w", err)
 	}
 	return h.call(func() error {
-		if f.cfg.Master.Address() != m.Address() {
-			f.follow(m)
+		f.noOne = m.Address() == ""
+		f.follow(m)
+		return nil
+	})
+}
+
+// sentinelNames follows the master that a Sentinel names. It is no order: the
+// next start asks Sentinel again. Where NO ONE was ordered nothing is followed
+// until REPLICAOF says so.
+func (h *Handle) sentinelNames(host string, port int) error {
+	f := h.f
+	return h.call(func() error {
+		if !f.noOne {
+			f.follow(f.cfg.Master.At(host, port))
 		}
 		return nil
 	})

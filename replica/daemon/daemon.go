@@ -14,6 +14,7 @@ import (
 	"replicad/eventloop"
 	"replicad/replica"
 	"replicad/replica/archive"
+	"replicad/replica/sentinel"
 )
 
 // Config says what to follow, and where to keep it.
@@ -23,6 +24,9 @@ type Config struct {
 	Link    replica.Config  // of each link, but for Master
 	Archive archive.Options // of each archive, but for Observe
 	Rebase  Rebase
+	// Sentinel says, by the master's name, which Sentinels know where it is:
+	// such a master has no address in Masters.
+	Sentinel map[string]sentinel.Config
 	// Retention of each archive. Its zero value keeps everything.
 	Retention archive.Retention
 	Log       *slog.Logger
@@ -68,6 +72,11 @@ func Open(cfg Config) (d *Daemon, err error) {
 	d.cron = d.loop.NewTimer(d.everySecond)
 	cfg.Link.AckDurable = cfg.Archive.AppendFsync == archive.Always
 	cfg.Archive.Limits = cfg.Link.Limits
+	for name, c := range cfg.Sentinel {
+		if err := c.Check(); err != nil {
+			return d, fmt.Errorf("%s: %w", name, err)
+		}
+	}
 	for _, m := range cfg.Masters {
 		f := newFollower(d.loop, cfg, m)
 		if err := f.open(cfg.Archive, cfg.Log); err != nil {
@@ -99,8 +108,17 @@ func (d *Daemon) Run(ctx context.Context) error {
 	d.loop.Post(d.everySecond)
 	stop := context.AfterFunc(ctx, func() { d.loop.Post(d.stop) })
 	defer stop()
+	watching, cancel := context.WithCancel(ctx)
+	var watchers sync.WaitGroup
+	for _, h := range d.Handles() {
+		if c := h.f.sentinel; c != nil {
+			watchers.Go(func() { sentinel.Watch(watching, *c, h.sentinelNames) })
+		}
+	}
 	err := d.loop.Run()
 	close(d.ended)
+	cancel()
+	watchers.Wait()
 	return errors.Join(err, d.close())
 }
 

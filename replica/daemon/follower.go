@@ -10,6 +10,7 @@ import (
 	"replicad/eventloop"
 	"replicad/replica"
 	"replicad/replica/archive"
+	"replicad/replica/sentinel"
 	"replicad/replica/status"
 )
 
@@ -22,6 +23,8 @@ type follower struct {
 	status   *status.Tracker
 	origin   string     // what the configuration says: an address, or a Sentinel's name for it
 	ordering sync.Mutex // of ReplicaOf, for the file of the order
+	noOne    bool       // by order: no Sentinel changes that
+	sentinel *sentinel.Config
 	rules    Rebase
 	archive  *archive.Archive
 	link     *replica.Link
@@ -44,6 +47,9 @@ type follower struct {
 func newFollower(loop *eventloop.Loop, cfg Config, m replica.Master) *follower {
 	f := &follower{name: m.Name, loop: loop, cfg: cfg.Link, rules: cfg.Rebase, retention: cfg.Retention, dir: filepath.Join(cfg.Dir, m.Name)}
 	f.cfg.Master, f.origin = m, m.Address()
+	if c, ok := cfg.Sentinel[m.Name]; ok {
+		f.sentinel, f.origin = &c, "sentinel "+c.MasterName
+	}
 	f.status = status.New(m)
 	observers := replica.Observers{f.status}
 	if cfg.Link.Observer != nil {
@@ -64,24 +70,24 @@ func (f *follower) open(opt archive.Options, log *slog.Logger) (err error) {
 	if err != nil {
 		return errors.Join(err, f.archive.Close())
 	}
-	f.cfg.Master = m
+	f.cfg.Master, f.noOne = m, ordered && m.Address() == ""
 	f.status.Order(m.Address())
 	if log != nil && (ordered || void != "") {
-		logOrder(log, configured, m, void)
+		logOrder(log, f.origin, m, void)
 	}
 	f.link = f.newLink(f.archive, false)
 	return nil
 }
 
 // logOrder says that an order holds, or does not hold any more.
-func logOrder(log *slog.Logger, configured, m replica.Master, void string) {
+func logOrder(log *slog.Logger, origin string, m replica.Master, void string) {
 	switch {
 	case void != "":
-		log.Warn("the last REPLICAOF is void, for the configuration was changed since", "master", m.Name, "replicaof", void, "configured", configured.Address())
+		log.Warn("the last REPLICAOF is void, for the configuration was changed since", "master", m.Name, "replicaof", void, "configured", origin)
 	case m.Address() == "":
-		log.Warn("the last order was REPLICAOF NO ONE: nobody is followed until REPLICAOF names a master", "master", m.Name, "configured", configured.Address())
+		log.Warn("the last order was REPLICAOF NO ONE: nobody is followed until REPLICAOF names a master", "master", m.Name, "configured", origin)
 	default:
-		log.Warn("the last order was REPLICAOF: it counts, not the configuration", "master", m.Name, "replicaof", m.Address(), "configured", configured.Address())
+		log.Warn("the last order was REPLICAOF: it counts, not the configuration", "master", m.Name, "replicaof", m.Address(), "configured", origin)
 	}
 }
 
@@ -101,6 +107,9 @@ func (f *follower) start() {
 // follow repoints the link; a master without an address is nobody. A rebase
 // that is under way is given up: it is one of another master.
 func (f *follower) follow(m replica.Master) {
+	if f.cfg.Master.Address() == m.Address() {
+		return
+	}
 	f.cfg.Master = m
 	if f.rebase != nil {
 		f.rebase.fail(errRepointed)

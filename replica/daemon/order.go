@@ -58,6 +58,9 @@ func readOrder(dir, origin string, configured replica.Master) (m replica.Master,
 		return configured.Nobody(), true, "", nil
 	}
 	o, err := replica.ParseMaster(to)
+	if err == nil && (o.Address() != to || o.Path != "") {
+		err = fmt.Errorf("%q is not host:port", to)
+	}
 	if err != nil {
 		return configured, false, "", fmt.Errorf("%w: %s: %w: remove it, and the configuration counts", errOrder, path, err)
 	}
