@@ -63,6 +63,15 @@ func parseMaster(s string) (Master, error) {
 	return m, nil
 }
 
+// ParseName makes a master of which only the name is known. The error wraps
+// ErrAddress.
+func ParseName(name string) (Master, error) {
+	if !nameForm.MatchString(name) {
+		return Master{}, fmt.Errorf("%w: the name %q may hold letters, digits, dot, dash and underscore, and not start with dot or dash", ErrAddress, name)
+	}
+	return Master{Name: name}, nil
+}
+
 // mayHoldSecret says that nothing of an address may be quoted: what stands before
 // an @ is a password, in a form that is not taken. (The path of a unix socket
 // may hold an @, and errors about redis:// quote nothing.)
@@ -194,4 +203,9 @@ func (m Master) At(host string, port int) Master {
 func (m Master) Nobody() Master { return m.At("", 0) }
 
 // String is the name with the address, without any secret.
-func (m Master) String() string { return m.Name + " (" + m.Address() + ")" }
+func (m Master) String() string {
+	if a := m.Address(); a != "" {
+		return m.Name + " (" + a + ")"
+	}
+	return m.Name
+}

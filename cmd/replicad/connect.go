@@ -25,6 +25,7 @@ type connectFlags struct {
 	source         string
 	tls            bool
 	files          tunnel.Files
+	filesServe     bool // the files serve another purpose than TLS with masters, too
 }
 
 func (f *connectFlags) register(fl *pflag.FlagSet) {
@@ -42,16 +43,25 @@ func (f *connectFlags) register(fl *pflag.FlagSet) {
 // masters reads addresses and gives each user, password and TLS. Warnings are
 // told through warn.
 func (f *connectFlags) masters(addresses []string, warn func(string)) ([]replica.Master, error) {
-	password, err := f.password(warn)
-	if err != nil {
-		return nil, err
-	}
 	var all []replica.Master
 	for _, s := range addresses {
 		m, err := replica.ParseMaster(s)
 		if err != nil {
 			return nil, fmt.Errorf("--replicaof: %w", err)
 		}
+		all = append(all, m)
+	}
+	return all, f.complete(all, warn)
+}
+
+// complete gives masters what their addresses do not say: user, password, TLS.
+func (f *connectFlags) complete(all []replica.Master, warn func(string)) error {
+	password, err := f.password(warn)
+	if err != nil {
+		return err
+	}
+	for i := range all {
+		m := &all[i]
 		if m.Password != "" {
 			warn("a password on the command line is visible to every user of this host: prefer --masterauth-file or " + masterauthVariable)
 		}
@@ -61,12 +71,11 @@ func (f *connectFlags) masters(addresses []string, warn func(string)) ([]replica
 			m.Password = password
 		}
 		if m.User != "" && m.Password == "" {
-			return nil, fmt.Errorf("user %q for %s has no password: set --masterauth-file or %s", m.User, m, masterauthVariable)
+			return fmt.Errorf("user %q for %s has no password: set --masterauth-file or %s", m.User, m, masterauthVariable)
 		}
 		m.TLS = m.TLS || f.tls
-		all = append(all, m)
 	}
-	return all, f.checkTLS(all)
+	return f.checkTLS(all)
 }
 
 // config tells a link what to connect from, and the TLS files.
@@ -89,7 +98,7 @@ func (f *connectFlags) checkTLS(masters []replica.Master) error {
 		}
 		used = used || m.TLS
 	}
-	if !used {
+	if !used && !f.filesServe {
 		if f.files != (tunnel.Files{}) {
 			return errors.New("flags --tls-... without TLS: add --tls, or follow a master by rediss://")
 		}
@@ -107,15 +116,20 @@ func (f *connectFlags) password(warn func(string)) (string, error) {
 		warn("--masterauth is visible to every user of this host: prefer --masterauth-file or " + masterauthVariable)
 		return f.masterauth, nil
 	case f.masterauthFile != "":
-		b, err := os.ReadFile(f.masterauthFile)
-		if err != nil {
-			return "", fmt.Errorf("--masterauth-file: %w", err)
-		}
-		p := strings.TrimRight(string(b), "\r\n")
-		if p == "" {
-			return "", fmt.Errorf("--masterauth-file: %s is empty", f.masterauthFile)
-		}
-		return p, nil
+		return secretFile("masterauth-file", f.masterauthFile)
 	}
 	return os.Getenv(masterauthVariable), nil
+}
+
+// secretFile reads a password from a file; flag is the one that named it.
+func secretFile(flag, path string) (string, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return "", fmt.Errorf("--%s: %w", flag, err)
+	}
+	p := strings.TrimRight(string(b), "\r\n")
+	if p == "" {
+		return "", fmt.Errorf("--%s: %s is empty", flag, path)
+	}
+	return p, nil
 }

@@ -19,6 +19,7 @@ import (
 	"replicad/replica/daemon"
 	"replicad/replica/report"
 	"replicad/replica/resp"
+	"replicad/replica/sentinel"
 )
 
 const runPath = "replicad run"
@@ -27,6 +28,7 @@ type runFlags struct {
 	replicaof   []string
 	dir         string
 	connect     connectFlags
+	sentinel    sentinelFlags
 	appendfsync string
 	logLevel    string
 	logFormat   string
@@ -99,6 +101,9 @@ rediss:// (TLS) or unix:///path. --replicaof may repeat; all masters share one
 event loop. TLS verifies the master's name (--tls-server-name); certificates are
 read anew at each connect.
 
+With --sentinel the address is what the Sentinels say, and the master is followed
+when they fail over, also where they can't reach this replica.
+
 The password is taken from --masterauth-file or from the variable ` + masterauthVariable + `.
 
 Exit codes: 0 after a signal, 1 after a failure, 2 for wrong flags, a DIR that
@@ -107,6 +112,7 @@ can't be used, or one that another replicad uses.`,
   ` + masterauthVariable + `=secret replicad run --replicaof main=10.0.0.1:6379 --replicaof '10.0.0.2 6379' --dir data
   replicad run --replicaof unix:///run/redis/redis.sock --dir data --appendfsync always
   replicad run --replicaof rediss://db.example.org:6380 --tls-ca-cert-file ca.pem --dir data
+  replicad run --sentinel 10.0.0.1:26379,10.0.0.2:26379 --master-name mymaster --dir data
   replicad run --replicaof 127.0.0.1:6379 --dir data --rebase-every 1d --keep-for 30d --max-bytes 200gb`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -116,6 +122,7 @@ can't be used, or one that another replicad uses.`,
 	fl := cmd.Flags()
 	fl.StringArrayVar(&f.replicaof, "replicaof", nil, "the master to follow, as [NAME=]ADDR; may repeat")
 	fl.StringVar(&f.dir, "dir", "", "where the archives are kept, a folder for each master")
+	f.sentinel.register(fl)
 	f.connect.register(fl)
 	fl.StringVar(&f.appendfsync, "appendfsync", "everysec", "when to fsync: always, everysec or no; always makes ACK, and so WAIT, wait for the fsync")
 	fl.DurationVar(&f.link.ReplTimeout, "repl-timeout", replica.DefaultReplTimeout, "give a link up after so long without a byte")
@@ -134,14 +141,22 @@ can't be used, or one that another replicad uses.`,
 // config turns flags into what they mean. Warnings are told through warn.
 func (f *runFlags) config(warn func(string)) (daemon.Config, error) {
 	cfg := daemon.Config{Dir: f.dir, Link: f.link}
-	if len(f.replicaof) == 0 {
-		return cfg, errors.New("--replicaof is missing: which master to follow? For example: --replicaof 127.0.0.1:6379")
+	switch {
+	case f.sentinel.given() && len(f.replicaof) > 0:
+		return cfg, errors.New("--sentinel and --replicaof exclude each other: either Sentinel says where the master is, or you do")
+	case !f.sentinel.given() && len(f.replicaof) == 0:
+		return cfg, errors.New("--replicaof is missing: which master to follow? For example: --replicaof 127.0.0.1:6379 (or --sentinel and --master-name)")
 	}
 	if f.dir == "" {
 		return cfg, errors.New("--dir is missing: where to keep the archive? For example: --dir data")
 	}
 	var err error
-	if cfg.Masters, err = f.connect.masters(f.replicaof, warn); err != nil {
+	if f.sentinel.given() {
+		err = f.watched(&cfg, warn)
+	} else {
+		cfg.Masters, err = f.connect.masters(f.replicaof, warn)
+	}
+	if err != nil {
 		return cfg, err
 	}
 	if err := f.connect.config(&cfg.Link); err != nil {
@@ -166,6 +181,18 @@ func (f *runFlags) config(warn func(string)) (daemon.Config, error) {
 	return cfg, err
 }
 
+// watched is the configuration of a master that Sentinels name.
+func (f *runFlags) watched(cfg *daemon.Config, warn func(string)) error {
+	m, c, err := f.sentinel.config(f.connect.files)
+	if err != nil {
+		return err
+	}
+	f.connect.filesServe = f.sentinel.tls
+	cfg.Masters = []replica.Master{m}
+	cfg.Sentinel = map[string]sentinel.Config{m.Name: c}
+	return f.connect.complete(cfg.Masters, warn)
+}
+
 func (f *runFlags) run(ctx context.Context, stderr io.Writer) error {
 	level, err := report.ParseLevel(f.logLevel)
 	if err != nil {
@@ -182,6 +209,10 @@ func (f *runFlags) run(ctx context.Context, stderr io.Writer) error {
 	r := report.New(log, progressBar(stderr, len(cfg.Masters)))
 	defer r.Close()
 	cfg.Log, cfg.Link.Observer = log, r
+	for name, c := range cfg.Sentinel {
+		c.Log = log.With("master", name)
+		cfg.Sentinel[name] = c
+	}
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends at once, should the disk stand still
