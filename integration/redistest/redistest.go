@@ -69,6 +69,7 @@ type Server struct {
 	Host string
 
 	t          testing.TB
+	sentinel   bool // it runs as one
 	directives []string
 	password   string
 	cmd        *exec.Cmd
@@ -179,13 +180,17 @@ func (s *Server) Launch(more ...string) {
 	s.t.Helper()
 	s.directives = append(s.directives, more...)
 	s.read(more)
-	conf := append(append([]string{}, defaults...), `dir "`+s.Dir+`"`, `logfile "`+s.logfile()+`"`)
+	before, args := defaults, []string(nil)
+	if s.sentinel {
+		before, args = sentinelDefaults, []string{"--sentinel"}
+	}
+	conf := append(append([]string{}, before...), `dir "`+s.Dir+`"`, `logfile "`+s.logfile()+`"`)
 	conf = append(conf, s.directives...)
 	file := filepath.Join(s.Dir, "redis.conf")
 	if err := os.WriteFile(file, []byte(strings.Join(conf, "\n")+"\n"), 0o600); err != nil {
 		s.t.Fatal(err)
 	}
-	s.cmd = exec.Command(Path(s.t), file)
+	s.cmd = exec.Command(Path(s.t), append([]string{file}, args...)...)
 	s.cmd.Dir = s.Dir
 	// A test that is aborted runs no cleanup.
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

@@ -1,0 +1,62 @@
+package redistest
+
+import (
+	"context"
+	"fmt"
+	"testing"
+)
+
+// sentinelDefaults stand before the directives of a Sentinel.
+var sentinelDefaults = []string{"bind 127.0.0.1", "protected-mode no", "daemonize no"}
+
+// MasterName is what the Sentinels of StartSentinel call the master.
+const MasterName = "mymaster"
+
+// StartSentinel starts a redis-sentinel (redis-server --sentinel) that watches a
+// master, finds it down after half a second, and needs nobody's consent to fail
+// over. Directives are lines of sentinel.conf.
+func StartSentinel(t testing.TB, master *Server, directives ...string) *Server {
+	t.Helper()
+	s := New(t, t.TempDir(), append([]string{
+		fmt.Sprintf("sentinel monitor %s %s %d 1", MasterName, master.Host, master.Port),
+		"sentinel down-after-milliseconds " + MasterName + " 500",
+		"sentinel failover-timeout " + MasterName + " 1000",
+		"sentinel parallel-syncs " + MasterName + " 10",
+	}, directives...)...)
+	s.sentinel = true
+	s.Start()
+	return s
+}
+
+// MasterOf asks a Sentinel where the master is: host:port.
+func (s *Server) MasterOf(name string) string {
+	s.t.Helper()
+	v, err := s.Client(0).Do(context.Background(), "SENTINEL", "GET-MASTER-ADDR-BY-NAME", name).StringSlice()
+	if err != nil || len(v) != 2 {
+		s.t.Fatalf("SENTINEL GET-MASTER-ADDR-BY-NAME %s: %v, %v", name, v, err)
+	}
+	return v[0] + ":" + v[1]
+}
+
+// Sentinel gives what SENTINEL REPLICAS or SENTINEL SENTINELS say of a master, an
+// instance a map.
+func (s *Server) Sentinel(what, name string) []map[string]string {
+	s.t.Helper()
+	v, err := s.Client(0).Do(context.Background(), "SENTINEL", what, name).Slice()
+	if err != nil {
+		s.t.Fatalf("SENTINEL %s %s: %v", what, name, err)
+	}
+	var all []map[string]string
+	for _, one := range v {
+		fields, ok := one.([]any)
+		if !ok {
+			s.t.Fatalf("SENTINEL %s %s: %v", what, name, v)
+		}
+		m := map[string]string{}
+		for i := 0; i+1 < len(fields); i += 2 {
+			m[fmt.Sprint(fields[i])] = fmt.Sprint(fields[i+1])
+		}
+		all = append(all, m)
+	}
+	return all
+}
