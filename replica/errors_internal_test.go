@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"replicad/anet/tunnel"
 	"replicad/replica/resp"
 )
 
@@ -178,5 +179,40 @@ func TestParseSourceTakesAnIPAddress(t *testing.T) {
 	}
 	if _, err := ParseSource("localhost"); err == nil || !strings.Contains(err.Error(), "bind-source-addr") {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestCauseIsOneWordForEachWayToFail(t *testing.T) {
+	at := func(s State, p Phase, cause error) error { return &LinkError{State: s, Phase: p, Cause: cause} }
+	seen := map[string]bool{}
+	for _, c := range []struct {
+		err  error
+		want string
+	}{
+		{at(None, NoPhase, fmt.Errorf("%w: %w", ErrResolve, errors.New("no such host"))), CauseResolve},
+		{at(Connecting, NoPhase, syscall.ECONNREFUSED), CauseConnect},
+		{at(Connecting, NoPhase, fmt.Errorf("%w after 5s", ErrDeadline)), CauseTimeout},
+		{at(ReceivePong, NoPhase, fmt.Errorf("%w: %w", ErrDeadline, errNoHello)), CauseTLS},
+		{at(ReceivePong, NoPhase, tunnel.ErrNotTLS), CauseTLS},
+		{at(ReceivePong, NoPhase, &ReplyError{Command: "PING", Text: "LOADING"}), CauseRefused},
+		{at(ReceivePong, NoPhase, unexpected("PING", []byte("HTTP/1.1"))), CauseProtocol},
+		{at(Sync, Psync, fmt.Errorf("%w: %w", ErrNoSync, &ReplyError{})), CauseRefused},
+		{at(Sync, Transfer, fmt.Errorf("%w: %w", ErrStore, ErrNoRoom)), CauseArchive},
+		{at(Sync, Transfer, fmt.Errorf("%w: %w", ErrStore, ErrNotRDB)), CauseProtocol},
+		{at(Sync, Stream, fmt.Errorf("%w: %w", ErrStore, ErrChecksum)), CauseArchive},
+		{at(Sync, Stream, ErrClosed), CauseClosed},
+		{at(Sync, Stream, syscall.ECONNRESET), CauseClosed},
+		{at(Sync, Stream, syscall.ETIMEDOUT), CauseTimeout},
+		{at(Sync, Stream, errors.New("what nobody thought of")), CauseOther},
+	} {
+		if got := Cause(c.err); got != c.want {
+			t.Errorf("%v: %s, want %s", c.err, got, c.want)
+		}
+		seen[c.want] = true
+	}
+	for _, c := range Causes() {
+		if !seen[c] {
+			t.Errorf("nothing fails with %s", c)
+		}
 	}
 }

@@ -13,14 +13,14 @@ var sentinelDefaults = []string{"bind 127.0.0.1", "protected-mode no", "daemoniz
 const MasterName = "mymaster"
 
 // StartSentinel starts a redis-sentinel (redis-server --sentinel) that watches a
-// master, finds it down after half a second, and needs nobody's consent to fail
+// master, finds it down after two seconds, and needs nobody's consent to fail
 // over. Directives are lines of sentinel.conf.
 func StartSentinel(t testing.TB, master *Server, directives ...string) *Server {
 	t.Helper()
 	s := New(t, t.TempDir(), append([]string{
 		fmt.Sprintf("sentinel monitor %s %s %d 1", MasterName, master.Host, master.Port),
-		"sentinel down-after-milliseconds " + MasterName + " 500",
-		"sentinel failover-timeout " + MasterName + " 1000",
+		"sentinel down-after-milliseconds " + MasterName + " 2000",
+		"sentinel failover-timeout " + MasterName + " 2000",
 		"sentinel parallel-syncs " + MasterName + " 10",
 	}, directives...)...)
 	s.sentinel = true
