@@ -31,6 +31,14 @@ type Master struct {
 
 var nameForm = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$`)
 
+// CheckName says what is wrong with the name of a master.
+func CheckName(name string) error {
+	if nameForm.MatchString(name) {
+		return nil
+	}
+	return fmt.Errorf("the name %q may hold letters, digits, dot, dash and underscore, and not start with dot or dash", name)
+}
+
 // ParseMaster reads [NAME=]ADDR, where ADDR is host:port, "host port",
 // [v6]:port, redis://[user[:password]@]host[:port], rediss:// (TLS) or
 // unix:///path. Where NAME
@@ -46,8 +54,8 @@ func ParseMaster(s string) (Master, error) {
 func parseMaster(s string) (Master, error) {
 	var m Master
 	if name, addr, ok := strings.Cut(s, "="); ok && !strings.ContainsAny(name, ":/[@ ") {
-		if !nameForm.MatchString(name) && !mayHoldSecret(addr) {
-			return m, fmt.Errorf("the name %q may hold letters, digits, dot, dash and underscore, and not start with dot or dash", name)
+		if err := CheckName(name); err != nil && !mayHoldSecret(addr) {
+			return m, err
 		}
 		m.Name, s = name, addr
 	}
@@ -66,8 +74,8 @@ func parseMaster(s string) (Master, error) {
 // ParseName makes a master of which only the name is known. The error wraps
 // ErrAddress.
 func ParseName(name string) (Master, error) {
-	if !nameForm.MatchString(name) {
-		return Master{}, fmt.Errorf("%w: the name %q may hold letters, digits, dot, dash and underscore, and not start with dot or dash", ErrAddress, name)
+	if err := CheckName(name); err != nil {
+		return Master{}, fmt.Errorf("%w: %w", ErrAddress, err)
 	}
 	return Master{Name: name}, nil
 }

@@ -9,8 +9,13 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"replicad/replica/config"
 )
 
 func main() {
@@ -51,7 +56,7 @@ format that redis-server loads. The result is a continuous, byte-exact backup.`,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usageError{err, cmd.CommandPath()}
+		return usageError{badValue(err), cmd.CommandPath()}
 	})
 	root.AddCommand(runCommand(), listCommand(), pruneCommand(), verifyCommand(), restoreCommand(), demoCommand())
 	root.SetArgs(args)
@@ -61,7 +66,7 @@ format that redis-server loads. The result is a continuous, byte-exact backup.`,
 	if err == nil {
 		return exitOK
 	}
-	fmt.Fprintf(stderr, "replicad: %v\n", err)
+	fmt.Fprint(stderr, complaint(err))
 	var usage usageError
 	if errors.As(err, &usage) {
 		if usage.help != "" {
@@ -70,6 +75,34 @@ format that redis-server loads. The result is a continuous, byte-exact backup.`,
 		return exitUsage
 	}
 	return exitError
+}
+
+// badValue makes of the flags' error about a value what is said of a variable
+// and of a key of the file too.
+func badValue(err error) error {
+	var bad *pflag.InvalidValueError
+	var number *strconv.NumError // says nothing by itself
+	if !errors.As(err, &bad) || errors.As(err, &number) {
+		return err
+	}
+	return fmt.Errorf("--%s: %w", bad.GetFlag().Name, bad.Unwrap())
+}
+
+// complaint is what is written of an error. What is wrong with a file of
+// settings begins with the file's name and the line, as compilers have it.
+func complaint(err error) string {
+	var problems config.Problems
+	if !errors.As(err, &problems) {
+		return fmt.Sprintf("replicad: %v\n", err)
+	}
+	var lines strings.Builder
+	for _, p := range problems {
+		if p.Origin.Layer != config.File {
+			lines.WriteString("replicad: ")
+		}
+		lines.WriteString(p.String() + "\n")
+	}
+	return lines.String()
 }
 
 // noArguments refuses arguments that are no flags.

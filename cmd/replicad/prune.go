@@ -7,13 +7,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"replicad/replica/archive"
+	"replicad/replica/config"
 	"replicad/replica/report"
 )
 
 func pruneCommand() *cobra.Command {
 	var dir, name string
 	var dryRun, asJSON bool
-	var f retainFlags
+	var keep config.Retain
 	cmd := &cobra.Command{
 		Use:   "prune --dir DIR",
 		Short: "Remove generations that are no longer needed",
@@ -28,21 +29,17 @@ run while the daemon does. Exit code 0 also where there is nothing to prune.`,
   replicad prune --dir data --name main --keep-for 30d --max-bytes 100gb`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			keep, err := f.retention()
-			if err != nil {
-				return usageError{err, cmd.CommandPath()}
-			}
 			masters, err := mastersBelow(cmd, dir, name)
 			if err != nil {
 				return err
 			}
-			return prune(cmd, masters, keep, dryRun, asJSON)
+			return prune(cmd, masters, keep.Retention, dryRun, asJSON)
 		},
 	}
 	fl := cmd.Flags()
 	fl.StringVar(&dir, "dir", "", "where the archives are kept")
 	fl.StringVar(&name, "name", "", "only the archive of that name")
-	f.register(fl)
+	keep.Register(fl)
 	fl.BoolVar(&dryRun, "dry-run", false, "show what would go, and remove nothing")
 	fl.BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd

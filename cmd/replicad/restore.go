@@ -12,9 +12,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"replicad/replica/archive"
+	"replicad/replica/config"
 	"replicad/replica/redisload"
 	"replicad/replica/report"
-	"replicad/replica/resp"
 	"replicad/replica/restore"
 )
 
@@ -72,7 +72,7 @@ what is available instead.`,
 	fl.BoolVar(&f.checkOnly, "check-only", false, "restore to a temporary folder, check and remove it")
 	fl.BoolVar(&f.opt.NoLink, "no-link", false, "make no hard links to the archive's files")
 	fl.BoolVar(&f.asJSON, "json", false, "print JSON")
-	fl.Int64Var(&f.opt.Limits.MaxBulk, "proto-max-bulk-len", resp.DefaultMaxBulk, "the one that the archive was written with")
+	config.RegisterMaxBulk(fl, &f.opt.Limits.MaxBulk, "the one that the archive was written with")
 	return cmd
 }
 

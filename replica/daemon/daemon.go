@@ -21,9 +21,12 @@ import (
 type Config struct {
 	Dir     string
 	Masters []replica.Master
-	Link    replica.Config  // of each link, but for Master
-	Archive archive.Options // of each archive, but for Observe
-	Rebase  Rebase
+	Link    replica.Config // of each link, but for Master
+	// PerMaster, where it is not nil, changes what the links of one master are
+	// made with: Link, with Master filled in.
+	PerMaster func(*replica.Config)
+	Archive   archive.Options // of each archive, but for Observe
+	Rebase    Rebase
 	// Sentinel says, by the master's name, which Sentinels know where it is:
 	// such a master has no address in Masters.
 	Sentinel map[string]sentinel.Config

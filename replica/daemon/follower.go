@@ -47,6 +47,9 @@ type follower struct {
 func newFollower(loop *eventloop.Loop, cfg Config, m replica.Master) *follower {
 	f := &follower{name: m.Name, loop: loop, cfg: cfg.Link, rules: cfg.Rebase, retention: cfg.Retention, dir: filepath.Join(cfg.Dir, m.Name)}
 	f.cfg.Master, f.origin = m, m.Address()
+	if cfg.PerMaster != nil {
+		cfg.PerMaster(&f.cfg)
+	}
 	if c, ok := cfg.Sentinel[m.Name]; ok {
 		f.sentinel, f.origin = &c, "sentinel "+c.MasterName
 	}

@@ -46,14 +46,15 @@ func ParseLevel(s string) (slog.Level, error) {
 	return 0, fmt.Errorf("loglevel %q: want debug, verbose, notice or warning", s)
 }
 
-// NewLogger makes the logger of the daemon; format is text or json.
-func NewLogger(w io.Writer, level slog.Level, format string) (*slog.Logger, error) {
+// NewLogger makes the logger of the daemon; format is text or json. The level
+// may be a *slog.LevelVar, which can change.
+func NewLogger(w io.Writer, level slog.Leveler, format string) (*slog.Logger, error) {
 	opt := &slog.HandlerOptions{Level: level, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 		if a.Key != slog.LevelKey {
 			return a
 		}
 		if l, ok := a.Value.Any().(slog.Level); ok {
-			a.Value = slog.StringValue(levelName(l))
+			a.Value = slog.StringValue(LevelName(l))
 		}
 		return a
 	}}
@@ -66,7 +67,8 @@ func NewLogger(w io.Writer, level slog.Level, format string) (*slog.Logger, erro
 	return nil, fmt.Errorf("log-format %q: want text or json", format)
 }
 
-func levelName(l slog.Level) string {
+// LevelName gives a level as ParseLevel reads it.
+func LevelName(l slog.Level) string {
 	switch {
 	case l < LevelVerbose:
 		return "debug"

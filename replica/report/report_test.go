@@ -159,11 +159,11 @@ func TestUnknownNamesAreRefused(t *testing.T) {
 	if _, err := ParseLevel("loud"); err == nil {
 		t.Error("loglevel loud is taken")
 	}
-	if _, err := NewLogger(io.Discard, 0, "xml"); err == nil {
+	if _, err := NewLogger(io.Discard, LevelNotice, "xml"); err == nil {
 		t.Error("log-format xml is taken")
 	}
 	for _, s := range []string{"debug", "verbose", "notice", "warning"} {
-		if l, err := ParseLevel(s); err != nil || levelName(l) != s {
+		if l, err := ParseLevel(s); err != nil || LevelName(l) != s {
 			t.Errorf("%s: %v, %v", s, l, err)
 		}
 	}
