@@ -230,6 +230,13 @@ func (l *Link) Follow(m Master) {
 	l.retry.Reset(0)
 }
 
+// SetCredentials changes user and password (masteruser, masterauth): the next
+// connection has them. A connection that stands is not touched, as by Redis'
+// CONFIG SET.
+func (l *Link) SetCredentials(user, password string) {
+	l.cfg.Master.User, l.cfg.Master.Password = user, password
+}
+
 // Start begins the first attempt.
 func (l *Link) Start() {
 	l.started = true

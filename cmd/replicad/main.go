@@ -54,11 +54,13 @@ format that redis-server loads. The result is a continuous, byte-exact backup.`,
 		Args:          noArguments,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	root.CompletionOptions.HiddenDefaultCmd = true
+	root.Version = thisBuild().Version
+	root.SetVersionTemplate(thisBuild().String())
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{badValue(err), cmd.CommandPath()}
 	})
-	root.AddCommand(runCommand(), listCommand(), pruneCommand(), verifyCommand(), restoreCommand(), demoCommand())
+	root.AddCommand(runCommand(), listCommand(), pruneCommand(), verifyCommand(), restoreCommand(), demoCommand(), configCommand(), versionCommand())
+	completeValues(root)
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -24,7 +25,8 @@ func runCommand() *cobra.Command {
 		Long: `Follow masters: full sync, then the replication stream, written below DIR/NAME.
 A link that is cut resumes by partial resync, also after a restart. SIGINT and
 SIGTERM end the daemon when everything received is stored and fsynced; a second
-one ends it at once. SIGUSR1 asks for a rebase.
+one ends it at once. SIGUSR1 asks for a rebase. SIGHUP reads the log level and
+the passwords again; certificates are read at each connect.
 
 A rebase is a second link that takes a full sync into the next generation while
 the first one goes on; when it has caught up, the new generation takes over. So
@@ -70,7 +72,7 @@ func sources(cmd *cobra.Command) config.Sources {
 	return config.Sources{Flags: cmd.Flags(), Environ: os.Environ()}
 }
 
-// wrongSettings ends a command: its --help tells nothing about a file's lines.
+// wrongSettings ends a command; --help tells nothing about a file's lines.
 func wrongSettings(cmd *cobra.Command, err error) error {
 	var problems config.Problems
 	if errors.As(err, &problems) && problems.InFile() {
@@ -108,7 +110,33 @@ func follow(cmd *cobra.Command) error {
 	}
 	log.Info("replicad is running", "dir", cfg.Dir, "masters", len(cfg.Masters), "appendfsync", cfg.Archive.AppendFsync.String())
 	defer onSignal(syscall.SIGUSR1, func() { d.RebaseNow("SIGUSR1") })()
+	defer onSignal(syscall.SIGHUP, func() { reload(settings, d, level, log) })()
 	return d.Run(ctx)
+}
+
+// reload takes what may change while the daemon runs. (TLS files are read at
+// each connect anyway.)
+func reload(settings *config.Config, d *daemon.Daemon, level *slog.LevelVar, log *slog.Logger) {
+	now, err := settings.Reload()
+	if err != nil {
+		for line := range strings.Lines(complaint(err)) {
+			log.Warn("SIGHUP: the settings are wrong, and all stays as it was", "why", strings.TrimSpace(line))
+		}
+		return
+	}
+	level.Set(now.Config.LogLevel)
+	for _, w := range now.Config.Warnings {
+		log.Warn(w)
+	}
+	for _, h := range d.Handles() {
+		if m, ok := now.Master(h.Name()); ok {
+			_ = h.SetCredentials(m.User, m.Password) // an error says that the daemon stops
+		}
+	}
+	for _, key := range now.Restart {
+		log.Warn("SIGHUP: a changed setting needs a restart", "key", key)
+	}
+	log.Info("SIGHUP: log level and secrets are read again", "loglevel", report.LevelName(level.Level()))
 }
 
 // onSignal calls do for each signal, until the function that it returns is

@@ -8,7 +8,7 @@ import (
 // check looks at what several keys, or several masters, say together.
 func (l *loader) check() {
 	c := l.cfg
-	if _, given := c.origins[replicaofKey]; !given && l.doc.listed == 0 && !c.Sentinel.given() {
+	if len(c.ReplicaOf) == 0 && l.doc.listed == 0 && !c.Sentinel.given() {
 		l.missing(replicaofKey, "which master to follow?", "127.0.0.1:6379 (or sentinel and master-name)")
 		if c.File == "" {
 			return // one thing after the other for who just begins

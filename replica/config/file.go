@@ -30,7 +30,8 @@ type document struct {
 	path    string
 	top     section
 	masters []section
-	listed  int // the line of masters, 0 where there is none
+	listed  int  // the line of masters, 0 where there is none
+	unread  bool // it could not be read, or is no YAML
 }
 
 // section is what stands outside of masters, or one of them.
@@ -66,16 +67,16 @@ func readFile(path string, keys []*Key, problems *Problems) (doc *document, mode
 	r := reader{&document{path: path}, keys, problems}
 	f, err := os.Open(path)
 	if err != nil {
-		r.problem(0, "", "%s", withoutPath(err))
+		r.giveUp("%s", withoutPath(err))
 		return r.doc, nil
 	}
 	defer f.Close()
 	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	switch {
 	case err != nil:
-		r.problem(0, "", "%s", withoutPath(err))
+		r.giveUp("%s", withoutPath(err))
 	case len(b) > maxFile:
-		r.problem(0, "", "it is larger than %d bytes, and so no file of settings", maxFile)
+		r.giveUp("it is larger than %d bytes, and so no file of settings", maxFile)
 	default:
 		r.read(string(b))
 	}
@@ -94,6 +95,12 @@ func withoutPath(err error) error {
 
 func (r *reader) problem(line int, key, format string, args ...any) {
 	r.problems.add(Origin{File, r.doc.path, line}, key, format, args...)
+}
+
+// giveUp says that the file as a whole can't be read.
+func (r *reader) giveUp(format string, args ...any) {
+	r.doc.unread = true
+	r.problem(0, "", format, args...)
 }
 
 func (r *reader) read(text string) {
@@ -140,6 +147,7 @@ func (r *reader) malformed(err error) {
 		text = text[len(m[0]):]
 		line, _ = strconv.Atoi(m[1])
 	}
+	r.doc.unread = true
 	r.problem(line, "", "this is no YAML: %s", text)
 }
 
@@ -169,6 +177,7 @@ func (r *reader) section(n *yaml.Node, within string, known map[string]*Key, spe
 	line := n.Line
 	n = follow(n)
 	if n.Kind != yaml.MappingNode {
+		r.doc.unread = r.doc.unread || within == ""
 		r.problem(line, "", "%swant keys with values, \"key: value\"", within)
 		return section{}
 	}
@@ -212,6 +221,8 @@ func (r *reader) value(key, n *yaml.Node, list bool) (any, bool) {
 	switch {
 	case isNull(n):
 		r.problem(key.Line, key.Value, "it has no value: give it one, or remove the line")
+	case n.Kind == yaml.ScalarNode && list && n.Value == "":
+		return []string{}, true
 	case n.Kind == yaml.ScalarNode && list:
 		return []string{n.Value}, true
 	case n.Kind == yaml.ScalarNode:

@@ -164,12 +164,12 @@ func set(k *Key, from *koanf.Koanf) error {
 func (d *declarations) oneSecret(s *Secret, l layer, merged *koanf.Koanf, problems *Problems) {
 	given, byFile := l.values.Exists(s.key), l.values.Exists(s.fileKey())
 	switch {
-	case given && byFile:
+	case given && byFile && l.values.String(s.key) != "" && l.values.String(s.fileKey()) != "":
 		problems.add(l.origin(s.fileKey()), s.fileKey(), "%s and %s exclude each other", s.key, s.fileKey())
 		l.values.Delete(s.fileKey())
-	case given:
+	case given && !byFile:
 		merged.Delete(s.fileKey())
-	case byFile:
+	case byFile && !given:
 		merged.Delete(s.key)
 	}
 }

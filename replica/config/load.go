@@ -50,6 +50,7 @@ type Followed struct {
 	name    string                // that the file gives it; "" for none
 	address string                // as it was given; "" where Sentinels know it
 	line    int                   // of its section in the file; 0 for none
+	asks    *credentials          // of Sentinels, where they are asked
 	own     func(key string) bool // the section has it
 	d       *declarations
 	origins map[string]Origin
@@ -89,10 +90,12 @@ func Load(src Sources) (*Config, error) {
 		return nil, err
 	}
 	c.d.readSecrets(c.origins, &l.problems, l.warn)
-	if err := l.masters(); err != nil {
-		return nil, err
+	if !l.doc.unread {
+		if err := l.masters(); err != nil {
+			return nil, err
+		}
+		l.check()
 	}
-	l.check()
 	if err := l.problems.err(); err != nil {
 		return nil, err
 	}
@@ -135,15 +138,14 @@ func (l *loader) layers() error {
 // readFile finds and reads the file, if one is named.
 func (l *loader) readFile(keys []*Key) {
 	l.doc = &document{}
-	o := Origin{Layer: Environment, Name: ConfigVariable}
 	for _, v := range l.src.Environ {
 		if path, ok := strings.CutPrefix(v, ConfigVariable+"="); ok {
 			l.cfg.File = path
 		}
 	}
 	if f := l.src.Flags.Lookup(ConfigFlag); f != nil && f.Changed {
-		if l.cfg.File, o = f.Value.String(), (Origin{Layer: Flag, Name: "--" + ConfigFlag}); l.cfg.File == "" {
-			l.problems.add(o, "", "it names no file")
+		if l.cfg.File = f.Value.String(); l.cfg.File == "" {
+			l.problems.add(Origin{Layer: Flag, Name: "--" + ConfigFlag}, "", "it names no file")
 		}
 	}
 	if l.cfg.File == "" {
@@ -180,7 +182,7 @@ func (d *document) holdsSecret(keys []*Key) bool {
 // masters makes what is followed of masters, of replicaof, or of sentinel.
 func (l *loader) masters() error {
 	c := l.cfg
-	from, given := c.origins[replicaofKey]
+	from, given := c.origins[replicaofKey], len(c.ReplicaOf) > 0
 	switch {
 	case given && l.doc.listed > 0 && from.Layer == File:
 		l.problems.add(from, replicaofKey, "it and %s (line %d) exclude each other: which of them says what to follow?", mastersKey, l.doc.listed)

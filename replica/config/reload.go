@@ -3,6 +3,8 @@ package config
 import (
 	"maps"
 	"slices"
+
+	"replicad/replica"
 )
 
 // Changes are what a second reading of the sources brings.
@@ -12,11 +14,21 @@ type Changes struct {
 	Config *Config
 	// Masters are those of Config that were followed before, at the same
 	// address: take Target.User and Target.Password of each, and its
-	// secrets.
+	// secrets. (Those of Sentinels need nobody to take them.)
 	Masters []Followed
 	// Restart names the keys that differ from what was read first, and can't
 	// change while the daemon runs.
 	Restart []string
+}
+
+// Master gives the one of Masters that is named, as it is to be connected to.
+func (c *Changes) Master(name string) (m replica.Master, ok bool) {
+	for _, f := range c.Masters {
+		if f.Target.Name == name {
+			return f.Target, true
+		}
+	}
+	return m, false
 }
 
 // Reload reads the sources again, as SIGHUP asks for. With an error nothing is
@@ -42,6 +54,9 @@ func (c *Config) Reload() (Changes, error) {
 			continue
 		}
 		compare(was.d, f.d, true, differs)
+		if was.asks != nil && f.asks != nil {
+			was.asks.set(f.asks.get())
+		}
 		ch.Masters = append(ch.Masters, f)
 	}
 	for name := range before {

@@ -3,6 +3,7 @@ package config
 import (
 	"crypto/tls"
 	"strings"
+	"sync"
 
 	"replicad/replica"
 	"replicad/replica/sentinel"
@@ -44,12 +45,32 @@ func (l *loader) watched(f *Followed) bool {
 	if s.User != "" && s.Password.Text == "" {
 		l.problems.add(o["sentinel-user"], "sentinel-user", "%s has no password: set sentinel-pass-file or %s", s.User, variable("sentinel-pass"))
 	}
+	f.asks = new(credentials)
+	f.asks.set(s.User, s.Password.Text)
 	return len(l.problems) == before
+}
+
+// credentials are a user and a password that may change while they are used.
+type credentials struct {
+	mu             sync.Mutex
+	user, password string
+}
+
+func (c *credentials) get() (user, password string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.user, c.password
+}
+
+func (c *credentials) set(user, password string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.user, c.password = user, password
 }
 
 // sentinel says whom to ask for the master.
 func (f *Followed) sentinel() sentinel.Config {
-	c := sentinel.Config{Addresses: f.Sentinel.Addresses, MasterName: f.Sentinel.MasterName, User: f.Sentinel.User, Password: f.Sentinel.Password.Text}
+	c := sentinel.Config{Addresses: f.Sentinel.Addresses, MasterName: f.Sentinel.MasterName, Credentials: f.asks.get}
 	if f.Sentinel.TLS {
 		files := f.Files
 		c.TLS = func(host string) (*tls.Config, error) { return files.Config(host) }

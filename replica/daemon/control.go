@@ -103,6 +103,20 @@ func (h *Handle) sentinelNames(host string, port int) error {
 	})
 }
 
+// SetCredentials changes masteruser and masterauth: the next connection to the
+// master has them.
+func (h *Handle) SetCredentials(user, password string) error {
+	f := h.f
+	return h.call(func() error {
+		f.cfg.Master.User, f.cfg.Master.Password = user, password
+		f.link.SetCredentials(user, password)
+		if f.rebase != nil && f.rebase.link != nil {
+			f.rebase.link.SetCredentials(user, password)
+		}
+		return nil
+	})
+}
+
 // Rebase begins a rebase now, as BGSAVE asks for one; why goes to the log.
 func (h *Handle) Rebase(why string) error {
 	f := h.f

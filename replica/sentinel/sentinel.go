@@ -51,6 +51,9 @@ type Config struct {
 	// User and Password are the Sentinels' own, not the master's
 	// (sentinel-user, sentinel-pass).
 	User, Password string
+	// Credentials, where it is not nil, is asked for User and Password at each
+	// connection: they may change.
+	Credentials func() (user, password string)
 	// TLS gives the configuration for each connection to a Sentinel; nil for
 	// none.
 	TLS func(host string) (*tls.Config, error)
@@ -274,7 +277,7 @@ func (w *watcher) askOne(ctx context.Context, at string) (s said) {
 
 func (w *watcher) client(at string) (*redis.SentinelClient, error) {
 	opt := &redis.Options{
-		Addr: at, Username: w.cfg.User, Password: w.cfg.Password, Protocol: 2,
+		Addr: at, Username: w.cfg.User, Password: w.cfg.Password, CredentialsProvider: w.cfg.Credentials, Protocol: 2,
 		DisableIdentity: true, MaxRetries: -1, PoolSize: 1, DialerRetries: 1,
 		DialTimeout: answerIn, ReadTimeout: answerIn, WriteTimeout: answerIn,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
