@@ -75,7 +75,7 @@ func line(w io.Writer, indent string, k *Key, origins map[string]Origin) {
 // scalar writes a value as YAML, on one line.
 func scalar(s string) string {
 	n := yaml.Node{Kind: yaml.ScalarNode, Value: s}
-	if s == "" || strings.ContainsAny(s, "\n\r\t#:*") {
+	if isNull(&n) || strings.ContainsAny(s, "\n\r\t#:*") {
 		n.Style = yaml.DoubleQuotedStyle
 	}
 	b, err := yaml.Marshal(&n)
