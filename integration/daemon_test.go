@@ -94,7 +94,8 @@ func command(env []string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// run starts "replicad run --dir dir" with more arguments.
+// run starts "replicad run --dir dir" with more arguments. It serves no port
+// unless one of them says so.
 func run(t *testing.T, dir string, args ...string) *process {
 	t.Helper()
 	return runEnv(t, nil, dir, args...)
@@ -102,7 +103,7 @@ func run(t *testing.T, dir string, args ...string) *process {
 
 func runEnv(t *testing.T, env []string, dir string, args ...string) *process {
 	t.Helper()
-	p := &process{t: t, cmd: command(env, append([]string{"run", "--dir", dir}, args...)...), exited: make(chan struct{}), log: &logLines{}}
+	p := &process{t: t, cmd: command(env, append([]string{"run", "--port", "0", "--dir", dir}, args...)...), exited: make(chan struct{}), log: &logLines{}}
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)

@@ -104,19 +104,25 @@ func follow(cmd *cobra.Command) error {
 	ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends at once, should the disk stand still
+	ports, err := openPorts(settings, log, stop)
+	if err != nil {
+		return usageError{err: err}
+	}
+	defer ports.close()
 	d, err := daemon.Open(cfg)
 	if err != nil {
 		return usageError{err: err}
 	}
+	ports.serve(d)
 	log.Info("replicad is running", "dir", cfg.Dir, "masters", len(cfg.Masters), "appendfsync", cfg.Archive.AppendFsync.String())
 	defer onSignal(syscall.SIGUSR1, func() { d.RebaseNow("SIGUSR1") })()
-	defer onSignal(syscall.SIGHUP, func() { reload(settings, d, level, log) })()
+	defer onSignal(syscall.SIGHUP, func() { reload(settings, d, ports, level, log) })()
 	return d.Run(ctx)
 }
 
 // reload takes what may change while the daemon runs. (TLS files are read at
 // each connect anyway.)
-func reload(settings *config.Config, d *daemon.Daemon, level *slog.LevelVar, log *slog.Logger) {
+func reload(settings *config.Config, d *daemon.Daemon, p ports, level *slog.LevelVar, log *slog.Logger) {
 	now, err := settings.Reload()
 	if err != nil {
 		for line := range strings.Lines(complaint(err)) {
@@ -133,6 +139,7 @@ func reload(settings *config.Config, d *daemon.Daemon, level *slog.LevelVar, log
 			_ = h.SetCredentials(m.User, m.Password) // an error says that the daemon stops
 		}
 	}
+	p.setPassword(now.Config.RequirePass.Text)
 	for _, key := range now.Restart {
 		log.Warn("SIGHUP: a changed setting needs a restart", "key", key)
 	}

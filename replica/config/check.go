@@ -60,7 +60,12 @@ func (l *loader) tls() {
 				continue
 			}
 			given = append(given, o)
-			used[o] = used[o] || f.Target.TLS || f.asksByTLS()
+			used[o] = used[o] || f.Target.TLS || f.asksByTLS() || f.TLSPort != 0
+		}
+		if f.TLSPort != 0 {
+			if _, err := l.cfg.serverTLS(&f).Config(); err != nil {
+				l.problems.add(f.origins["tls-port"], "tls-port", "%v", err)
+			}
 		}
 		if !f.Target.TLS && !f.asksByTLS() {
 			continue
@@ -71,7 +76,7 @@ func (l *loader) tls() {
 	}
 	for _, o := range given {
 		if !used[o] {
-			l.problems.add(o, "", "tls-... without TLS: add tls (--tls), or follow a master by rediss://")
+			l.problems.add(o, "", "tls-... without TLS: add tls (--tls), follow a master by rediss://, or serve a tls-port")
 			return
 		}
 	}
@@ -98,14 +103,14 @@ func (f *Followed) tlsOrigin() Origin {
 }
 
 // unique sees to it that masters share no value of a key that each must have
-// for itself. Its default is no value.
+// for itself; 0 is none.
 func (l *loader) unique() {
 	taken := map[string]string{} // what has a value
 	for _, f := range l.cfg.Masters {
 		for _, k := range f.d.keys {
 			v := k.value.String()
-			o := f.origins[k.Name]
-			if !k.Unique || v == k.Default {
+			o, given := f.origins[k.Name]
+			if !k.Unique || !given || v == "0" {
 				continue
 			}
 			if len(l.cfg.Masters) > 1 && !f.own(k.Name) {

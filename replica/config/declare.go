@@ -39,7 +39,8 @@ type option func(*Key)
 func reloaded(k *Key) { k.Reload = true }
 
 // unique: no two masters may have the same value, so that a value outside of
-// masters is an error where there are several. (Its default is no value.)
+// masters is an error where there are several. (0 is none, and so is then the
+// default.)
 func unique(k *Key) { k.Unique = true }
 
 // declarations collects keys. Each is a flag of fl too.

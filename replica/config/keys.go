@@ -13,6 +13,7 @@ import (
 	"replicad/replica/daemon"
 	"replicad/replica/report"
 	"replicad/replica/resp"
+	"replicad/replica/server"
 )
 
 // Settings are all keys.
@@ -31,6 +32,8 @@ type Settings struct {
 	ReplSyncioTimeout time.Duration
 	ReplBGSaveTimeout time.Duration
 	Limits            resp.Limits
+
+	Serve
 
 	LogLevel  slog.Level
 	LogFormat string
@@ -68,6 +71,8 @@ func (s *Settings) declare(d *declarations) {
 	declare(d, &s.Rebase.Every, "rebase-every", age(minRebase, true), 0, "rebase when the base is so old; 0s for never")
 	s.Retain.declare(d)
 
+	s.Serve.declare(d)
+
 	d.group = "Logs"
 	declare(d, &s.LogLevel, "loglevel", level(), report.LevelNotice, "debug, verbose, notice or warning", reloaded)
 	declare(d, &s.LogFormat, "log-format", oneOf("text", "json"), "text", "text or json")
@@ -77,6 +82,8 @@ func (s *Settings) declare(d *declarations) {
 type Master struct {
 	Sentinel Sentinel
 	Connect
+	Port         int
+	TLSPort      int
 	AnnounceIP   string
 	AnnouncePort int
 }
@@ -86,9 +93,36 @@ func (m *Master) declare(d *declarations) {
 	defer func() { d.master = false }()
 	m.Sentinel.declare(d)
 	m.Connect.declare(d)
+	d.group = "The RESP port, for redis-cli, Sentinel and the like"
+	declare(d, &m.Port, "port", number(0, 65535), server.DefaultPort, "port that answers as a replica does; 0 for none; with several masters each has its own, named in the file", unique)
+	declare(d, &m.TLSPort, "tls-port", number(0, 65535), 0, "likewise, spoken to by TLS with tls-cert-file and tls-key-file", unique)
 	d.group = "What the master is told"
 	declare(d, &m.AnnounceIP, "replica-announce-ip", text(), "", "address to tell the master")
-	declare(d, &m.AnnouncePort, "replica-announce-port", number(0, 65535), 0, "port to tell the master; 0 for none")
+	declare(d, &m.AnnouncePort, "replica-announce-port", number(0, 65535), 0, "port to tell the master, in place of port")
+}
+
+// Serve are the keys of the RESP ports of all masters.
+type Serve struct {
+	Bind             string
+	ProtectedMode    bool
+	RequirePass      Secret
+	MaxClients       int
+	Timeout          time.Duration
+	QueryBufferLimit int64
+	TCPKeepAlive     time.Duration
+	TLSAuthClients   string
+}
+
+func (s *Serve) declare(d *declarations) {
+	d.group = "All RESP ports"
+	declare(d, &s.Bind, "bind", text(), server.DefaultBind, "addresses to listen on, separated by spaces; * for all; one with - before it may be missing")
+	declare(d, &s.ProtectedMode, "protected-mode", yesno(), true, "without a password serve only the loopback, as Redis does")
+	declareSecret(d, &s.RequirePass, "requirepass", "the password that clients must give")
+	declare(d, &s.MaxClients, "maxclients", number(1, 1<<20), server.DefaultMaxClients, "most clients of a port")
+	declare(d, &s.Timeout, "timeout", age(0, false), 0, "close a client that was idle for so long; 0s for never")
+	declare(d, &s.QueryBufferLimit, "client-query-buffer-limit", size(4<<10), server.DefaultQueryBufferLimit, "largest query")
+	declare(d, &s.TCPKeepAlive, "tcp-keepalive", age(0, false), server.DefaultTCPKeepAlive, "between TCP keep-alives; 0s for none")
+	declare(d, &s.TLSAuthClients, "tls-auth-clients", oneOf("yes", "no", "optional"), "yes", "whether clients of tls-port must show a certificate that tls-ca-cert-file's authority has signed")
 }
 
 // Sentinel says which Sentinels know where the master is, in place of an address.

@@ -342,7 +342,9 @@ func (c *Config) Daemon(log *slog.Logger) daemon.Config {
 		f := &c.Masters[i]
 		name := f.Target.Name
 		cfg.Masters = append(cfg.Masters, f.Target)
-		own[name] = &f.Master
+		m := f.Master
+		m.AnnouncePort = c.announced(f)
+		own[name] = &m
 		if f.address == "" {
 			s := f.sentinel()
 			s.Log = log.With("master", name)

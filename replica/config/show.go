@@ -34,6 +34,9 @@ func (c *Config) Show(w io.Writer) error {
 			}
 			continue
 		}
+		if _, given := c.origins[k.Name]; k.Unique && !given && len(c.Masters) > 1 {
+			continue // then the default is none
+		}
 		line(t, "", k, c.origins)
 	}
 	first := true

@@ -1,0 +1,55 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+
+	"replicad/replica/config"
+	"replicad/replica/daemon"
+	"replicad/replica/server"
+)
+
+// ports are the RESP ports, by the master's name.
+type ports map[string]*server.Server
+
+// openPorts opens them before the daemon starts: who connects waits until it
+// has. shutdown is what the command SHUTDOWN does.
+func openPorts(settings *config.Config, log *slog.Logger, shutdown func()) (p ports, err error) {
+	p = ports{}
+	for i := range settings.Masters {
+		f := &settings.Masters[i]
+		cfg, wanted := settings.Server(f, log)
+		if !wanted {
+			continue
+		}
+		cfg.Version, cfg.Shutdown = thisBuild().Version, shutdown
+		s, err := server.Listen(cfg)
+		if err != nil {
+			p.close()
+			return nil, fmt.Errorf("%w: choose another one by port (--port), or none by 0", err)
+		}
+		p[f.Target.Name] = s
+	}
+	return p, nil
+}
+
+// serve begins to answer.
+func (p ports) serve(d *daemon.Daemon) {
+	for _, h := range d.Handles() {
+		if s := p[h.Name()]; s != nil {
+			go s.Serve(h)
+		}
+	}
+}
+
+func (p ports) setPassword(password string) {
+	for _, s := range p {
+		s.SetRequirePass(password)
+	}
+}
+
+func (p ports) close() {
+	for _, s := range p {
+		s.Close()
+	}
+}
