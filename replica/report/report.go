@@ -2,6 +2,12 @@
 // progress bar on a terminal. It is an observer like any other; no code of it
 // sits in the state machine.
 //
+// A line is one event, as text or as JSON, with the same keys in both: master,
+// state, and of what else is known the same key wherever it is told: offset,
+// fsynced, bytes, total_bytes, bytes_per_second, took (a duration, as 1.5s),
+// generation, segment, replid, address, cause (one word), error, why (a sentence),
+// next_attempt_in. Passwords are in none.
+//
 // Observers must not wait, and a terminal or a pipe may stand still: events go
 // through a bounded queue to a goroutine that writes. What does not fit is
 // dropped, and the number of dropped lines is logged.
@@ -50,6 +56,9 @@ func ParseLevel(s string) (slog.Level, error) {
 // may be a *slog.LevelVar, which can change.
 func NewLogger(w io.Writer, level slog.Leveler, format string) (*slog.Logger, error) {
 	opt := &slog.HandlerOptions{Level: level, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		if a.Value.Kind() == slog.KindDuration { // JSON would have nanoseconds
+			a.Value = slog.StringValue(a.Value.Duration().String())
+		}
 		if a.Key != slog.LevelKey {
 			return a
 		}
@@ -277,6 +286,9 @@ func describe(e replica.Event) (string, []any) {
 		if e.Text != "" {
 			args = append(args, "why", e.Text)
 		}
+		if e.Cause != "" {
+			args = append(args, "cause", e.Cause)
+		}
 		return "full sync", args
 	case replica.TransferBegun:
 		return "transfer begins", []any{"bytes", e.Total}
@@ -284,7 +296,7 @@ func describe(e replica.Event) (string, []any) {
 		args := []any{"bytes", e.Bytes, "bytes_per_second", rate(e.Bytes, e.Took)}
 		if e.Total > 0 {
 			left := time.Duration(float64(e.Took) * float64(e.Total-e.Bytes) / float64(max(e.Bytes, 1)))
-			args = append(args, "of", e.Total, "percent", 100*e.Bytes/e.Total, "left", left.Round(time.Second))
+			args = append(args, "total_bytes", e.Total, "percent", 100*e.Bytes/e.Total, "left", left.Round(time.Second))
 		}
 		return "transfer", args
 	case replica.TransferReceived:
@@ -304,9 +316,9 @@ func describe(e replica.Event) (string, []any) {
 	case replica.Unpaused:
 		return "unpaused", nil
 	case replica.Stalled:
-		return "the archive can't write: nothing is lost, waiting for the disk", []any{"for", e.Took.Round(time.Second), "error", e.Err}
+		return "the archive can't write: nothing is lost, waiting for the disk", []any{"took", e.Took.Round(time.Second), "error", e.Err}
 	case replica.Healed:
-		return "the archive writes again", []any{"after", e.Took.Round(time.Millisecond)}
+		return "the archive writes again", []any{"took", e.Took.Round(time.Millisecond)}
 	case replica.StoreReset:
 		if e.Err != nil {
 			return "the archive could not be opened anew", []any{"error", e.Err}
@@ -336,7 +348,11 @@ func describe(e replica.Event) (string, []any) {
 	case replica.Overfull:
 		return "the archive is larger than max-bytes, and holds nothing that may go", []any{"bytes", e.Bytes, "max_bytes", e.Total}
 	case replica.Failed:
-		return e.Err.Error(), []any{"next_attempt_in", e.Delay.Round(time.Millisecond)}
+		args := []any{"next_attempt_in", e.Delay.Round(time.Millisecond)}
+		if e.Cause != "" {
+			args = append(args, "cause", e.Cause)
+		}
+		return e.Err.Error(), args
 	case replica.Repointed:
 		if e.Endpoint == "" {
 			return "REPLICAOF NO ONE: nobody is followed", nil

@@ -59,6 +59,37 @@ func TestEveryKindThatIsLoggedHasAText(t *testing.T) {
 	}
 }
 
+func TestTextAndJSONHaveTheSameKeysAndDurationsWithTheirUnit(t *testing.T) {
+	for k := replica.StateEntered; k <= replica.Stopped; k++ {
+		e := replica.Event{
+			Kind: k, Err: syscall.EIO, Took: 1500 * time.Millisecond, Delay: 250 * time.Millisecond, State: replica.Sync, Text: "text", Cause: "cause",
+			Bytes: 1, Total: 2, Offset: 3, Generation: 4, Segment: 5, ReplID: "id", Endpoint: "h:1",
+		}
+		text, asJSON := lines(t, LevelDebug, "text", nil, e), lines(t, LevelDebug, "json", nil, e)
+		if text == "" && asJSON == "" {
+			continue
+		}
+		var fields map[string]any
+		if err := json.Unmarshal([]byte(asJSON), &fields); err != nil {
+			t.Fatalf("%q: %v", asJSON, err)
+		}
+		if strings.Count(text, "\n") != 1 || strings.Count(text, "=") != len(fields) {
+			t.Errorf("kind %d: the keys of %v are not those of %q", k, fields, text)
+		}
+		for key := range fields {
+			if !strings.Contains(" "+text, " "+key+"=") {
+				t.Errorf("kind %d: %q has no %s", k, text, key)
+			}
+		}
+		for key, want := range map[string]any{"took": "1.5s", "next_attempt_in": "250ms"} {
+			// Some are told in whole seconds.
+			if got, ok := fields[key]; ok && got != want && got != "2s" {
+				t.Errorf("kind %d: %s is %v, want %v", k, key, got, want)
+			}
+		}
+	}
+}
+
 func TestTheLevelKeepsLinesBack(t *testing.T) {
 	entered := replica.Event{Kind: replica.StateEntered, State: replica.Connecting}
 	failed := replica.Event{Kind: replica.Failed, Err: errors.New("cut")}
