@@ -1,6 +1,8 @@
 package main
 
 import (
+	"os"
+
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
@@ -42,6 +44,7 @@ func complete(cmd *cobra.Command, flag string, values []string) {
 
 // completeName gives the names of the archives below --dir.
 func completeName(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+	_ = config.Fill(cmd.Flags(), os.Environ())
 	dir, err := cmd.Flags().GetString("dir")
 	if err != nil || dir == "" {
 		return nil, cobra.ShellCompDirectiveNoFileComp

@@ -54,6 +54,7 @@ It reads only, and may run while the daemon does.`,
 	cmd.Flags().StringVar(&name, "name", "", "only the archive of that name")
 	cmd.Flags().StringVar(&at, "at", "", "show which generation and offset that moment means")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	fromSettings(cmd)
 	return cmd
 }
 

@@ -42,6 +42,7 @@ run while the daemon does. Exit code 0 also where there is nothing to prune.`,
 	keep.Register(fl)
 	fl.BoolVar(&dryRun, "dry-run", false, "show what would go, and remove nothing")
 	fl.BoolVar(&asJSON, "json", false, "print JSON")
+	fromSettings(cmd)
 	return cmd
 }
 

@@ -73,6 +73,7 @@ what is available instead.`,
 	fl.BoolVar(&f.opt.NoLink, "no-link", false, "make no hard links to the archive's files")
 	fl.BoolVar(&f.asJSON, "json", false, "print JSON")
 	config.RegisterMaxBulk(fl, &f.opt.Limits.MaxBulk, "the one that the archive was written with")
+	fromSettings(cmd)
 	return cmd
 }
 

@@ -72,6 +72,17 @@ func sources(cmd *cobra.Command) config.Sources {
 	return config.Sources{Flags: cmd.Flags(), Environ: os.Environ()}
 }
 
+// fromSettings has a command take what run would, where a flag is not given.
+func fromSettings(cmd *cobra.Command) {
+	config.RegisterFile(cmd.Flags())
+	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
+		if err := config.Fill(cmd.Flags(), os.Environ()); err != nil {
+			return wrongSettings(cmd, err)
+		}
+		return nil
+	}
+}
+
 // wrongSettings ends a command; --help tells nothing about a file's lines.
 func wrongSettings(cmd *cobra.Command, err error) error {
 	var problems config.Problems

@@ -65,6 +65,7 @@ where they do not apply) and text.`,
 	cmd.Flags().StringVar(&dir, "dir", "", "where the archives are kept")
 	cmd.Flags().StringVar(&name, "name", "", "only the archive of that name")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	fromSettings(cmd)
 	return cmd
 }
 

@@ -469,3 +469,24 @@ func FuzzFile(f *testing.F) {
 		}
 	})
 }
+
+func TestOtherCommandsTakeWhatRunWouldForTheFlagsThatTheyHave(t *testing.T) {
+	file := write(t, "f.yml", "dir: of-the-file\nkeep-for: 3d\nkeep-generations: 5\nmax-bytes: 1gb\n")
+	fl := pflag.NewFlagSet("prune", pflag.ContinueOnError)
+	dir, name := fl.String("dir", "", ""), fl.String("name", "", "")
+	var keep Retain
+	keep.Register(fl)
+	RegisterFile(fl)
+	if err := fl.Parse([]string{"--config", file, "--keep-for", "1d"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := Fill(fl, []string{"REPLICAD_MAX_BYTES=2gb", "REPLICAD_NAME=x"}); err != nil {
+		t.Fatal(err)
+	}
+	if want := (archive.Retention{KeepFor: 24 * time.Hour, KeepGenerations: 5, MaxBytes: 2 << 30}); *dir != "of-the-file" || *name != "" || keep.Retention != want {
+		t.Errorf("%q %q %+v", *dir, *name, keep)
+	}
+	if err := Fill(fl, []string{"REPLICAD_MAX_BYTES=much"}); err == nil || !strings.Contains(err.Error(), "REPLICAD_MAX_BYTES: ") {
+		t.Errorf("%v", err)
+	}
+}

@@ -168,3 +168,34 @@ func TestWhatNoWaitingMendsIsAnErrorAtOnce(t *testing.T) {
 		}
 	}
 }
+
+func TestAChangedPasswordIsUsedAtTheNextConnect(t *testing.T) {
+	m, err := minimaster.Start(minimaster.Config{RequirePass: "right"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	target := parse(t, "m="+m.Addr())
+	target.Password = "wrong"
+	d, rec, stop := running(t, Config{Dir: t.TempDir(), Masters: []replica.Master{target}})
+	rec.await(t, replica.Failed, 1)
+	h := d.Handles()[0]
+	if err := h.SetCredentials("", "right"); err != nil {
+		t.Fatal(err)
+	}
+	awaitStream(t, m)
+	// The link of a rebase has it too, and an order does not bring the old one back.
+	d.RebaseNow("test")
+	rec.await(t, replica.RebaseDone, 1)
+	if err := h.NoOne(); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.ReplicaOf(hostPort(m)); err != nil {
+		t.Fatal(err)
+	}
+	awaitStream(t, m)
+	stop()
+	if err := h.SetCredentials("", "late"); !errors.Is(err, ErrStopped) {
+		t.Errorf("%v", err)
+	}
+}
