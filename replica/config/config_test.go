@@ -490,3 +490,32 @@ func TestOtherCommandsTakeWhatRunWouldForTheFlagsThatTheyHave(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+func TestACommandThatSpeaksToAMasterHasTheKeysOfAConnection(t *testing.T) {
+	connect := func(address string, args []string, environ ...string) ([]replica.Master, replica.Config, []string, error) {
+		t.Helper()
+		fl := pflag.NewFlagSet("probe", pflag.ContinueOnError)
+		f := NewFlags(fl)
+		if err := fl.Parse(args); err != nil {
+			t.Fatal(err)
+		}
+		var warnings []string
+		m, err := f.Masters([]string{address}, environ, func(s string) { warnings = append(warnings, s) })
+		var cfg replica.Config
+		f.Config(&cfg)
+		return m, cfg, warnings, err
+	}
+	m, cfg, w, err := connect("h:1", []string{"--masteruser", "u", "--bind-source-addr", "10.0.0.9"}, "REPLICAD_MASTERAUTH=s", "REPLICAD_DIR=x", "REPLICAD_TLS=on", "REPLICAD_TLS_SERVER_NAME=n")
+	if err != nil || len(w) != 0 || m[0] != (replica.Master{Name: "h-1", Host: "h", Port: 1, User: "u", Password: "s", TLS: true}) ||
+		cfg.Source.Addr.String() != "10.0.0.9" || cfg.TLS.ServerName != "n" {
+		t.Errorf("%+v %+v %q %v", m, cfg, w, err)
+	}
+	if _, _, w, err := connect("redis://u:hunter2@h:1", nil); err != nil || len(w) != 1 || strings.Contains(w[0], "hunter2") {
+		t.Errorf("%q %v", w, err)
+	}
+	for address, want := range map[string]string{"h": "not a master's address", "h:1": `user "u" for h-1 (h:1) has no password`} {
+		if _, _, _, err := connect(address, []string{"--masteruser", "u"}); err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+}

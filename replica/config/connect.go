@@ -35,7 +35,10 @@ func (f *Flags) Masters(addresses, environ []string, warn func(string)) ([]repli
 		return nil, err
 	}
 	l := &loader{cfg: &Config{}, doc: &document{}, below: []layer{environment, flags}}
-	at := Origin{Layer: Flag, Name: "--" + replicaofKey}
+	at := Origin{Layer: Flag}
+	if f.fl.Lookup(replicaofKey) != nil {
+		at.Name = "--" + replicaofKey
+	}
 	for _, a := range addresses {
 		if err := l.follow(Followed{address: a, own: func(string) bool { return false }}, at, l.below); err != nil {
 			return nil, err

@@ -22,7 +22,7 @@ const (
 // Origin is where a value comes from.
 type Origin struct {
 	Layer Layer
-	Name  string // the file's path, the variable, or the flag with its dashes
+	Name  string // the file's path, the variable, or the flag with its dashes; "" for an argument
 	Line  int    // in the file, from 1; 0 for all of it
 }
 
@@ -51,7 +51,7 @@ func (p Problem) String() string {
 	if p.Origin.Layer == File && p.Key != "" {
 		text = p.Key + ": " + text
 	}
-	if p.Origin.Layer == Default {
+	if p.Origin.Layer == Default || p.Origin.Name == "" {
 		return text
 	}
 	return p.Origin.String() + ": " + text
