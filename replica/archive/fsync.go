@@ -58,7 +58,7 @@ func realDisk() disk {
 		pwrite:    func(f *os.File, p []byte, off int64) (int, error) { return f.WriteAt(p, off) },
 		fdatasync: fdatasync,
 		syncDir:   files.Sync,
-		free:      freeBytes,
+		free:      files.Free,
 	}
 }
 
@@ -69,16 +69,6 @@ func fdatasync(f *os.File) error {
 			return os.NewSyscallError("fdatasync "+f.Name(), err)
 		}
 	}
-}
-
-// freeBytes says how much an unprivileged process may still write below path
-// (statfs(2), f_bavail).
-func freeBytes(path string) (int64, error) {
-	var st unix.Statfs_t
-	if err := unix.Statfs(path, &st); err != nil {
-		return 0, &os.PathError{Op: "statfs", Path: path, Err: err}
-	}
-	return int64(st.Bavail) * st.Bsize, nil
 }
 
 // makeDir makes a folder and those above it, and their names durable.

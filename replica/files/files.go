@@ -1,5 +1,6 @@
 // Package files has what those who write folders share: locks of folders, which
-// end with the process that holds them, and names that are durable.
+// end with the process that holds them, names that are durable, and the room
+// that is left.
 package files
 
 import (
@@ -49,6 +50,16 @@ func RemoveLeft(dir string) error {
 	}
 	defer f.Close() // after the files went
 	return os.RemoveAll(dir)
+}
+
+// Free says how much an unprivileged process may still write below path
+// (statfs(2), f_bavail), in bytes.
+func Free(path string) (int64, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(path, &st); err != nil {
+		return 0, &os.PathError{Op: "statfs", Path: path, Err: err}
+	}
+	return int64(st.Bavail) * st.Bsize, nil
 }
 
 // Sync makes a file durable, or the names in a folder (fsync(2)).
