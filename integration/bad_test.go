@@ -183,7 +183,7 @@ func TestATroubleWithTheMasterIsOneClearLineAndTriedAgain(t *testing.T) {
 				s := redistest.New(t, t.TempDir(), "port 0", "unixsocket "+filepath.Join(shortDir(t), "s"))
 				return "unix://" + s.Socket, func() *redistest.Server { s.Start(); return s }
 			}},
-		{name: "no such name", want: `in state NONE: name resolution failed: .*no-such-host\.invalid.*: check the name in --replicaof`,
+		{name: "no such name", want: `in state NONE: name resolution failed: .*no-such-host\.invalid.*: check the name, and the resolver`,
 			start: func(*testing.T) (string, func() *redistest.Server) { return "no-such-host.invalid:6379", nil }},
 		{name: "wrong password", want: `in state SYNC/AUTH: AUTH was answered -WRONGPASS .*: wrong user or password: check --masteruser`,
 			env: []string{"REPLICAD_MASTERAUTH=not-the-password"},

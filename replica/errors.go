@@ -35,8 +35,8 @@ var (
 	ErrNotRDB = errors.New("what the master sent is no RDB")
 	// ErrNoSync: the server knows neither PSYNC nor SYNC.
 	ErrNoSync = errors.New("the server can't replicate")
-
-	errNoHello = errors.New("the TLS handshake had no answer")
+	// ErrNoHello: the other side did not answer TLS' first message in time.
+	ErrNoHello = errors.New("the TLS handshake had no answer")
 )
 
 // ReplyError is an error reply of a master. errors.Is(err, ErrReply) holds.
@@ -110,7 +110,7 @@ func Cause(err error) string {
 		{CauseResolve, []error{ErrResolve}},
 		{CauseProtocol, []error{ErrUnexpected, ErrNotRDB, resp.ErrProtocol}},
 		{CauseArchive, []error{ErrStore, ErrNoRoom, ErrChecksum}},
-		{CauseTLS, []error{tunnel.ErrTLS, tunnel.ErrFiles, errNoHello}},
+		{CauseTLS, []error{tunnel.ErrTLS, tunnel.ErrFiles, ErrNoHello}},
 		{CauseRefused, []error{ErrReply, ErrNoSync}},
 		{CauseTimeout, []error{ErrDeadline, syscall.ETIMEDOUT}},
 		{CauseClosed, []error{ErrClosed, syscall.ECONNRESET, syscall.EPIPE}},
@@ -133,22 +133,23 @@ var replyRemedies = []struct{ prefix, remedy string }{
 	{"NOAUTH", "the master wants a password: set REPLICAD_MASTERAUTH or --masterauth-file (and --masteruser for an ACL user)"},
 	{"WRONGPASS", "wrong user or password: check --masteruser and the password in REPLICAD_MASTERAUTH or --masterauth-file"},
 	{"NOPERM", "the ACL user lacks a command: on the master, ACL SETUSER <user> +psync +replconf +ping"},
-	{"NOMASTERLINK", "the master is itself a replica and has lost its own master: waiting for it, or name its master in --replicaof"},
-	{"MASTERDOWN", "the master is itself a replica without its master and serves no stale data: waiting for it, or name its master in --replicaof"},
-	{"LOADING", "the master is still reading its dataset: waiting for it"},
+	{"NOMASTERLINK", "the master is itself a replica and has lost its own master: wait for it, or name its master instead"},
+	{"MASTERDOWN", "the master is itself a replica without its master and serves no stale data: wait for it, or name its master instead"},
+	{"LOADING", "the master is still reading its dataset: wait for it"},
 	{"DENIED", "the master is in protected mode: set bind and requirepass there, or run replicad on its host"},
 	{"ERR max number of clients reached", "raise maxclients on the master"},
 	{"ERR invalid password", "wrong password: check REPLICAD_MASTERAUTH or --masterauth-file"},
 	{"ERR Client sent AUTH, but no password is set", "the master has no password: remove REPLICAD_MASTERAUTH or --masterauth-file"},
 	{"ERR AUTH <password> called without any password configured", "the master has no password: remove REPLICAD_MASTERAUTH or --masterauth-file"},
 	{"ERR wrong number of arguments for 'auth' command", "this master is older than ACLs (6.0): remove --masteruser"},
-	{"ERR Replica can't interact with the keyspace", "the master is a replica that serves no stale data: name its master in --replicaof"},
+	{"ERR Replica can't interact with the keyspace", "the master is a replica that serves no stale data: name its master instead"},
 	{"ERR unknown command", "is that a Redis or Valkey server, and are its replication commands not renamed?"},
 	{"MISCONF", "the master's disk refuses to save: look at its log"},
 }
 
-// remedy says what to do about cause, "" when there is nothing to say.
-func remedy(state State, phase Phase, cause error) string {
+// Remedy says what to do about the cause of a failure in a state and phase, ""
+// when there is nothing to say.
+func Remedy(state State, phase Phase, cause error) string {
 	var re *ReplyError
 	switch {
 	case errors.As(cause, &re):
@@ -158,10 +159,10 @@ func remedy(state State, phase Phase, cause error) string {
 			}
 		}
 		return "look at the master's log"
-	case errors.Is(cause, tunnel.ErrTLS), errors.Is(cause, tunnel.ErrFiles), errors.Is(cause, errNoHello):
+	case errors.Is(cause, tunnel.ErrTLS), errors.Is(cause, tunnel.ErrFiles), errors.Is(cause, ErrNoHello):
 		return tlsRemedy(cause)
 	case errors.Is(cause, ErrResolve):
-		return "check the name in --replicaof and the resolver of this host"
+		return "check the name, and the resolver of this host"
 	case errors.Is(cause, ErrNoRoom):
 		return "free some room below --dir, or move the archive to a larger disk"
 	case errors.Is(cause, ErrChecksum):
@@ -169,7 +170,7 @@ func remedy(state State, phase Phase, cause error) string {
 	case errors.Is(cause, ErrNotRDB):
 		return "is that a Redis or Valkey server, and nothing in between that changes the data? Look at its log"
 	case errors.Is(cause, ErrNoSync):
-		return "point --replicaof at a Redis or Valkey server"
+		return "name a Redis or Valkey server instead"
 	case errors.Is(cause, resp.ErrProtocol):
 		switch s := cause.Error(); {
 		case strings.Contains(s, "longer than allowed"):
@@ -236,7 +237,7 @@ func tlsRemedy(cause error) string {
 		invalid x509.CertificateInvalidError
 	)
 	switch {
-	case errors.Is(cause, tunnel.ErrNotTLS), errors.Is(cause, errNoHello):
+	case errors.Is(cause, tunnel.ErrNotTLS), errors.Is(cause, ErrNoHello):
 		return "is that the master's tls-port? For its plain port leave --tls out, and write redis:// for rediss://"
 	case errors.Is(cause, tunnel.ErrFiles):
 		return "check the --tls-... flags; the files are read again at each connect"
@@ -256,9 +257,9 @@ func unexpectedRemedy(cause error) string {
 	s := strings.ToLower(cause.Error())
 	switch {
 	case strings.Contains(s, "http/"), strings.Contains(s, "<html"), strings.Contains(s, "<!doctype html"):
-		return "that port speaks HTTP, not the Redis protocol: check the port in --replicaof"
+		return "that port speaks HTTP, not the Redis protocol: check the port"
 	case strings.Contains(s, "ssh-"):
-		return "that port speaks SSH, not the Redis protocol: check the port in --replicaof"
+		return "that port speaks SSH, not the Redis protocol: check the port"
 	case strings.Contains(s, `"\x15`):
 		return "that port speaks TLS: use rediss:// or --tls"
 	}

@@ -53,7 +53,7 @@ func TestEveryRemedyIsGivenForItsCauseAndState(t *testing.T) {
 		{Sync, Transfer, fmt.Errorf("%w: %w", ErrStore, ErrNoRoom), "free some room"},
 		{Sync, Transfer, fmt.Errorf("%w: %w", ErrStore, syscall.EIO), "check the disk"},
 		{Sync, Stream, fmt.Errorf("%w: %w", ErrStore, ErrChecksum), "test the memory"},
-		{Sync, Psync, wrap(ErrNoSync), "point --replicaof at"},
+		{Sync, Psync, wrap(ErrNoSync), "name a Redis or Valkey server"},
 		{Sync, Stream, wrap(&resp.ProtocolError{}), "cut at the last good command"},
 		{ReceivePong, NoPhase, unexpected("PING", []byte("HTTP/1.1 400 Bad Request")), "HTTP"},
 		{ReceivePong, NoPhase, unexpected("PING", []byte("SSH-2.0-x")), "SSH"},
@@ -81,13 +81,13 @@ func TestEveryRemedyIsGivenForItsCauseAndState(t *testing.T) {
 		{Sync, Stream, wrap(ErrDeadline), "repl-ping-replica-period"},
 		{Sync, Stream, wrap(syscall.EPIPE), ""},
 	} {
-		got := remedy(c.state, c.phase, c.cause)
+		got := Remedy(c.state, c.phase, c.cause)
 		if c.want == "" && got != "" || !strings.Contains(got, c.want) {
 			t.Errorf("%s, %v: got %q, want %q", Place(c.state, c.phase), c.cause, got, c.want)
 		}
 	}
 	for _, r := range replyRemedies {
-		if got := remedy(Sync, Psync, wrap(&ReplyError{"X", r.prefix + " ..."})); got != r.remedy {
+		if got := Remedy(Sync, Psync, wrap(&ReplyError{"X", r.prefix + " ..."})); got != r.remedy {
 			t.Errorf("%s: %q, want %q: an entry before it hides it", r.prefix, got, r.remedy)
 		}
 	}
@@ -192,7 +192,7 @@ func TestCauseIsOneWordForEachWayToFail(t *testing.T) {
 		{at(None, NoPhase, fmt.Errorf("%w: %w", ErrResolve, errors.New("no such host"))), CauseResolve},
 		{at(Connecting, NoPhase, syscall.ECONNREFUSED), CauseConnect},
 		{at(Connecting, NoPhase, fmt.Errorf("%w after 5s", ErrDeadline)), CauseTimeout},
-		{at(ReceivePong, NoPhase, fmt.Errorf("%w: %w", ErrDeadline, errNoHello)), CauseTLS},
+		{at(ReceivePong, NoPhase, fmt.Errorf("%w: %w", ErrDeadline, ErrNoHello)), CauseTLS},
 		{at(ReceivePong, NoPhase, tunnel.ErrNotTLS), CauseTLS},
 		{at(ReceivePong, NoPhase, &ReplyError{Command: "PING", Text: "LOADING"}), CauseRefused},
 		{at(ReceivePong, NoPhase, unexpected("PING", []byte("HTTP/1.1"))), CauseProtocol},

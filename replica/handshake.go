@@ -100,11 +100,16 @@ const (
 	errorText
 )
 
-// authError is an error reply to AUTH without what it may quote.
-func (l *Link) authError(text string) string {
+// HidePassword is an error reply to AUTH without what it may quote.
+func HidePassword(text, password string) string {
 	text, _, _ = strings.Cut(text, ", with args beginning with:") // may be cut short by the server
-	return strings.ReplaceAll(text, l.cfg.Master.Password, "***")
+	if password == "" {
+		return text
+	}
+	return strings.ReplaceAll(text, password, "***")
 }
+
+func (l *Link) authError(text string) string { return HidePassword(text, l.cfg.Master.Password) }
 
 // handleReply takes one line of the handshake; rest is what was read behind
 // it. It returns true when the handshake is over and rest is taken.
@@ -140,20 +145,19 @@ func (l *Link) handlePong(line []byte) {
 	}
 }
 
-// sendHandshake writes AUTH to VERSION at once and enters the phase of the
-// first.
-func (l *Link) sendHandshake() {
-	m := l.cfg.Master
-	var out, shown []byte
-	l.authReply = replyBegins
-	l.steps = l.steps[:0]
+// HandshakeStep is a command between PING and PSYNC.
+type HandshakeStep struct {
+	Phase Phase
+	Name  string   // for messages: "REPLCONF capa"
+	Args  []string // what is sent; the last one of AUTH is the password
+}
+
+// HandshakeSteps are those commands, in the order in which they are sent. An
+// error reply matters to AUTH alone.
+func HandshakeSteps(m Master, announceIP string, announcePort int) []HandshakeStep {
+	var steps []HandshakeStep
 	add := func(p Phase, name string, args ...string) {
-		out = resp.AppendCommand(out, args...)
-		if p == Auth {
-			args[len(args)-1] = strings.Repeat("*", len(args[len(args)-1]))
-		}
-		shown = resp.AppendCommand(shown, args...)
-		l.steps = append(l.steps, step{p, name})
+		steps = append(steps, HandshakeStep{p, name, args})
 	}
 	switch {
 	case m.Password != "" && m.User != "":
@@ -161,18 +165,34 @@ func (l *Link) sendHandshake() {
 	case m.Password != "":
 		add(Auth, "AUTH", "AUTH", m.Password)
 	}
-	add(Port, "REPLCONF listening-port", "REPLCONF", "listening-port", strconv.Itoa(l.cfg.AnnouncePort))
-	if l.cfg.AnnounceIP != "" {
-		add(IP, "REPLCONF ip-address", "REPLCONF", "ip-address", l.cfg.AnnounceIP)
+	add(Port, "REPLCONF listening-port", "REPLCONF", "listening-port", strconv.Itoa(announcePort))
+	if announceIP != "" {
+		add(IP, "REPLCONF ip-address", "REPLCONF", "ip-address", announceIP)
 	}
 	add(Capa, "REPLCONF capa", "REPLCONF", "capa", "eof", "capa", "psync2")
 	add(Version, "REPLCONF version", "REPLCONF", "version", announcedVersion)
+	return steps
+}
+
+// sendHandshake writes AUTH to VERSION at once and enters the phase of the
+// first.
+func (l *Link) sendHandshake() {
+	var out, shown []byte
+	l.authReply = replyBegins
+	l.steps = HandshakeSteps(l.cfg.Master, l.cfg.AnnounceIP, l.cfg.AnnouncePort)
+	for _, s := range l.steps {
+		out = resp.AppendCommand(out, s.Args...)
+		if last := len(s.Args) - 1; s.Phase == Auth {
+			s.Args[last] = strings.Repeat("*", len(s.Args[last]))
+		}
+		shown = resp.AppendCommand(shown, s.Args...)
+	}
 	l.enterStep()
 	l.write(out, shown)
 }
 
 func (l *Link) enterStep() {
-	l.enter(Sync, l.steps[0].phase)
+	l.enter(Sync, l.steps[0].Phase)
 	l.deadline.Reset(l.cfg.ReplSyncioTimeout)
 }
 
@@ -195,16 +215,16 @@ func (l *Link) handleStep(line []byte) {
 	switch {
 	case len(line) > 0 && line[0] == '+':
 	case len(line) > 0 && line[0] == '-':
-		if s.phase == Auth {
-			l.fail(&ReplyError{Command: s.command, Text: l.authError(string(line[1:]))})
+		if s.Phase == Auth {
+			l.fail(&ReplyError{Command: s.Name, Text: l.authError(string(line[1:]))})
 			return
 		}
-		l.emit(Event{Kind: ReplyNoted, Text: s.command + " was answered " + string(line)})
+		l.emit(Event{Kind: ReplyNoted, Text: s.Name + " was answered " + string(line)})
 	default:
-		if s.phase == Auth {
+		if s.Phase == Auth {
 			line = []byte(l.authError(string(line)))
 		}
-		l.fail(unexpected(s.command, line))
+		l.fail(unexpected(s.Name, line))
 		return
 	}
 	l.steps = l.steps[1:]

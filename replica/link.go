@@ -104,7 +104,7 @@ type Link struct {
 	// Handshake.
 	in        []byte
 	lines     resp.LineReader
-	steps     []step // whose replies are awaited, in order
+	steps     []HandshakeStep // whose replies are awaited, in order
 	authReply authReply
 	asked     Position
 	askedFor  bool // PSYNC asked for a partial resync
@@ -139,12 +139,6 @@ type Link struct {
 	stalled   time.Time // zero when it is not
 	resetting bool
 	needReset bool
-}
-
-// step is one command of the handshake whose reply is awaited.
-type step struct {
-	phase   Phase
-	command string // for messages: "REPLCONF capa"
 }
 
 // NewLink makes a link in state NONE; Start sets it going. The store is told
@@ -511,7 +505,7 @@ func (l *Link) underTLS(cause error) error {
 		return ErrClosed
 	}
 	if errors.Is(cause, ErrDeadline) && !l.tunnel.Established() {
-		return fmt.Errorf("%w: %w", cause, errNoHello)
+		return fmt.Errorf("%w: %w", cause, ErrNoHello)
 	}
 	return cause
 }
@@ -525,7 +519,7 @@ func (l *Link) answerSoon() { l.loop.BusyPoll(answerWithin) }
 func (l *Link) fail(cause error) {
 	cause = l.underTLS(cause)
 	le := &LinkError{Master: l.cfg.Master.String(), State: l.state, Phase: l.phase, Cause: cause}
-	le.Remedy = remedy(l.state, l.phase, cause)
+	le.Remedy = Remedy(l.state, l.phase, cause)
 	if l.phase == Stream && l.streamWasGood() && !errors.Is(cause, ErrStore) {
 		l.failures = 0
 	}
