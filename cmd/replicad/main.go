@@ -38,6 +38,11 @@ type usageError struct {
 func (e usageError) Error() string { return e.err.Error() }
 func (e usageError) Unwrap() error { return e.err }
 
+// exitCode ends the program without a word: all has been said.
+type exitCode int
+
+func (e exitCode) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
+
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root := &cobra.Command{
 		Use:   "replicad",
@@ -59,7 +64,7 @@ format that redis-server loads. The result is a continuous, byte-exact backup.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{badValue(err), cmd.CommandPath()}
 	})
-	root.AddCommand(runCommand(), listCommand(), pruneCommand(), verifyCommand(), restoreCommand(), demoCommand(), configCommand(), versionCommand())
+	root.AddCommand(runCommand(), listCommand(), pruneCommand(), verifyCommand(), restoreCommand(), probeCommand(), demoCommand(), configCommand(), versionCommand())
 	completeValues(root)
 	root.SetArgs(args)
 	root.SetOut(stdout)
@@ -67,6 +72,10 @@ format that redis-server loads. The result is a continuous, byte-exact backup.`,
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return exitOK
+	}
+	var code exitCode
+	if errors.As(err, &code) {
+		return int(code)
 	}
 	fmt.Fprint(stderr, complaint(err))
 	var usage usageError

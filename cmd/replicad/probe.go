@@ -1,0 +1,156 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"replicad/replica"
+	"replicad/replica/probe"
+	"replicad/replica/report"
+)
+
+const probePath = "replicad probe"
+
+// Exit codes of probe.
+const (
+	exitWarned = 1
+	exitFailed = 2
+)
+
+type probeFlags struct {
+	connect connectFlags
+	opt     probe.Options
+	asJSON  bool
+}
+
+func probeCommand() *cobra.Command {
+	var f probeFlags
+	cmd := &cobra.Command{
+		Use:   "probe ADDR",
+		Short: "Find out whether a master can be followed, and what would stand in the way",
+		Long: `Go through each step of a replica's handshake with the master up to, not
+including, PSYNC, and time it; then ask what the user may ask (INFO, CONFIG GET,
+ACL WHOAMI, ACL DRYRUN), and measure the write rate for a few seconds. What comes
+of it is a list of checks that pass, warn, fail or are skipped, each with what was
+found, and below it what helps: where there is one, the command to give to the
+master. (CONFIG SET lasts until the master ends; CONFIG REWRITE keeps it.)
+
+The probe is gentle: it is no replica, starts no BGSAVE, and leaves nothing on the
+master. With --psync it sends a real PSYNC and cuts the connection after the reply.
+Where the master has a backlog it is asked to continue where it stands; where it
+has none yet, or INFO is not permitted, it is asked for a full sync, and a BGSAVE
+may begin. The probe is a replica for that moment.
+
+The rights that replication needs are +psync +replconf +ping. To check all, the
+probe's user needs +info +config|get +acl|whoami +acl|dryrun as well; what is not
+permitted is said, and costs a warning. Times of a full sync are estimates, and say
+from what. With --dir the disk there is compared with the master's memory.
+
+ADDR is host:port, "host port", [v6]:port, redis://[user[:password]@]host:port,
+rediss:// (TLS) or unix:///path. The password is taken from --masterauth-file or
+from the variable REPLICAD_MASTERAUTH.
+
+With --json: an object with master, verdict (pass, warn, fail), server,
+took_seconds, figures (write_bytes_per_second, repl_backlog_bytes,
+longest_cut_seconds, used_memory_bytes, full_sync_seconds, free_bytes; each absent
+where it is not known) and checks, each with name, status (pass, warn, fail, skip),
+detail, remedy and took_seconds.
+
+Exit codes: 0 when all checks pass (or are skipped for want of a flag), 1 with
+warnings, 2 where replication would fail, and for wrong flags.`,
+		Example: `  replicad probe 127.0.0.1:6379
+  replicad probe db.example.org:6379 --dir data --for 30s
+  REPLICAD_MASTERAUTH=secret replicad probe --masteruser replica 10.0.0.1:6379 --json
+  replicad probe rediss://db.example.org:6380 --tls-ca-cert-file ca.pem --psync`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			switch len(args) {
+			case 0:
+				return usageError{errors.New("ADDR is missing: which master to probe? For example: replicad probe 127.0.0.1:6379"), probePath}
+			case 1:
+				return nil
+			}
+			return usageError{fmt.Errorf("unknown argument %q: one master is probed at a time", args[1]), probePath}
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return f.run(cmd.Context(), args[0], cmd.Flags().Changed("for"), cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+	fl := cmd.Flags()
+	f.connect.register(fl)
+	fl.BoolVar(&f.opt.Psync, "psync", false, "send a real PSYNC and cut it after the reply; a BGSAVE may begin on a master that has no backlog yet")
+	fl.StringVar(&f.opt.Dir, "dir", "", "where an archive would be kept: is there room?")
+	fl.DurationVar(&f.opt.For, "for", probe.DefaultFor, "measure the write rate for so long")
+	fl.DurationVar(&f.opt.Timeout, "timeout", probe.DefaultTimeout, "limit for the whole probe; each answer has 5s of it")
+	fl.StringVar(&f.opt.AnnounceIP, "replica-announce-ip", "", "address to tell the master")
+	fl.IntVar(&f.opt.AnnouncePort, "replica-announce-port", 0, "port to tell the master; 0 for none")
+	fl.BoolVar(&f.asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+// options turns flags into what they mean. Warnings are told through warn.
+func (f *probeFlags) options(addr string, forGiven bool, warn func(string)) error {
+	masters, err := f.connect.masters([]string{addr}, warn)
+	if err != nil {
+		return err
+	}
+	var link replica.Config
+	f.connect.config(&link)
+	f.opt.Master, f.opt.Source, f.opt.TLS = masters[0], link.Source, link.TLS
+	switch {
+	case f.opt.Timeout <= 0 || f.opt.For <= 0:
+		return errors.New("--timeout and --for must be above zero")
+	case f.opt.For >= f.opt.Timeout && forGiven:
+		return fmt.Errorf("--for %v leaves no time within --timeout %v", f.opt.For, f.opt.Timeout)
+	case f.opt.AnnouncePort < 0 || f.opt.AnnouncePort > 65535:
+		return fmt.Errorf("--replica-announce-port %d: want 0 to 65535", f.opt.AnnouncePort)
+	}
+	return nil
+}
+
+func (f *probeFlags) run(ctx context.Context, addr string, forGiven bool, out, stderr io.Writer) error {
+	err := f.options(addr, forGiven, func(s string) { fmt.Fprintln(stderr, "replicad: warning:", s) })
+	if err != nil {
+		return usageError{err, probePath}
+	}
+	if !f.asJSON {
+		f.opt.Tell = func(c probe.Check) {
+			if e := report.ProbeCheck(out, c); err == nil {
+				err = e
+			}
+		}
+		if w := terminal(stderr); w != nil {
+			f.opt.Measuring = func(d time.Duration) {
+				fmt.Fprintf(w, "      measuring the write rate for %v\n", d.Round(100*time.Millisecond))
+			}
+		}
+	}
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	r := probe.Run(ctx, f.opt)
+	switch {
+	case f.asJSON:
+		err = printJSON(out, r)
+	case err == nil:
+		err = report.ProbeVerdict(out, r)
+	}
+	if err != nil {
+		return err
+	}
+	if ctx.Err() != nil {
+		return errors.New("interrupted")
+	}
+	switch r.Verdict() {
+	case probe.Fail:
+		return exitCode(exitFailed)
+	case probe.Warn:
+		return exitCode(exitWarned)
+	}
+	return nil
+}
