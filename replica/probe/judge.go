@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"math"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -529,21 +530,15 @@ func (p *prober) disk() Check {
 	if p.opt.Dir == "" {
 		return c
 	}
-	type answer struct {
-		dir  string
-		free int64
-		err  error
-	}
-	found := make(chan answer, 1)
-	go func() { // a network's file system may stand still
-		dir, free, err := room(p.opt.Dir)
-		found <- answer{dir, free, err}
-	}()
-	var a answer
+	var a roomFound
 	select {
-	case a = <-found:
-	case <-time.After(limit(p.ctx)):
-		a.err = fmt.Errorf("%w: the file system does not answer", replica.ErrDeadline)
+	case a = <-p.room:
+	default:
+		select {
+		case a = <-p.room:
+		case <-p.ctx.Done():
+			a.err = fmt.Errorf("%w: the file system does not answer", replica.ErrDeadline)
+		}
 	}
 	if a.err != nil {
 		c.Status, c.Detail, c.Remedy = Fail, a.err.Error(), "name a --dir that this user may write to"
@@ -553,24 +548,38 @@ func (p *prober) disk() Check {
 	return p.facts.disk(a.dir, a.free)
 }
 
-// room is what is free where a folder is, or would be made.
-func room(dir string) (where string, free int64, err error) {
-	if dir, err = filepath.Abs(dir); err != nil {
-		return "", 0, err
+// roomFound is what is free where a folder is, or would be made.
+type roomFound struct {
+	dir  string
+	free int64
+	err  error
+}
+
+func findRoom(dir string) (r roomFound) {
+	if r.dir, r.err = filepath.Abs(dir); r.err != nil {
+		return r
 	}
+	var st fs.FileInfo
 	for {
-		free, err = files.Free(dir)
-		if !errors.Is(err, fs.ErrNotExist) || filepath.Dir(dir) == dir {
-			break
+		st, r.err = os.Stat(r.dir)
+		if up := filepath.Dir(r.dir); errors.Is(r.err, fs.ErrNotExist) && up != r.dir {
+			r.dir = up
+			continue
 		}
-		dir = filepath.Dir(dir)
+		break
 	}
-	if err == nil {
-		if err = unix.Access(dir, unix.W_OK|unix.X_OK); err != nil {
-			err = &fs.PathError{Op: "write to", Path: dir, Err: err}
+	switch {
+	case r.err != nil:
+	case !st.IsDir():
+		r.err = &fs.PathError{Op: "use", Path: r.dir, Err: unix.ENOTDIR}
+	default:
+		if r.err = unix.Access(r.dir, unix.W_OK|unix.X_OK); r.err != nil {
+			r.err = &fs.PathError{Op: "write to", Path: r.dir, Err: r.err}
+			return r
 		}
+		r.free, r.err = files.Free(r.dir)
 	}
-	return dir, free, err
+	return r
 }
 
 func (f *facts) disk(dir string, free int64) Check {

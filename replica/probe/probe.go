@@ -58,6 +58,7 @@ type prober struct {
 	conn     *conn
 	denied   *replica.ReplyError // what PING was answered, where that was no PONG
 	facts    facts
+	room     chan roomFound
 }
 
 // order are the names of the checks, as the package's comment lists them.
@@ -90,6 +91,10 @@ func Run(ctx context.Context, opt Options) Report {
 	ctx, cancel := context.WithTimeout(ctx, opt.Timeout)
 	defer cancel()
 	p := &prober{opt: opt, ctx: ctx, report: Report{Master: opt.Master.Address()}, pending: order(opt)}
+	if opt.Dir != "" {
+		p.room = make(chan roomFound, 1)
+		go func() { p.room <- findRoom(opt.Dir) }() // a network's file system may stand still
+	}
 	begun := time.Now()
 	p.rest(p.run())
 	if p.conn != nil {
@@ -302,7 +307,7 @@ func (p *prober) connect(eps []anet.Endpoint) net.Conn {
 		}
 	}
 	if left > 0 {
-		texts = append(texts, plural(int64(left), "more address")+" not tried")
+		texts = append(texts, strconv.Itoa(left)+" more are not tried")
 	}
 	c := Check{Name: "connect", Status: Pass, Detail: strings.Join(texts, "; "), Took: chosen.took}
 	if failed != nil {
