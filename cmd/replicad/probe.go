@@ -64,7 +64,8 @@ where it is not known) and checks, each with name, status (pass, warn, fail, ski
 detail, remedy and took_seconds.
 
 Exit codes: 0 when all checks pass (or are skipped for want of a flag), 1 with
-warnings, 2 where replication would fail, and for wrong flags.`,
+warnings, 2 where replication would fail, where the probe is interrupted, and for
+wrong flags.`,
 		Example: `  replicad probe 127.0.0.1:6379
   replicad probe db.example.org:6379 --dir data --for 30s
   REPLICAD_MASTERAUTH=secret replicad probe --masteruser replica 10.0.0.1:6379 --json
@@ -119,12 +120,9 @@ func (f *probeFlags) run(ctx context.Context, addr string, forGiven bool, out, s
 	if err != nil {
 		return usageError{err, probePath}
 	}
+	text := report.NewProbe(out)
 	if !f.asJSON {
-		f.opt.Tell = func(c probe.Check) {
-			if e := report.ProbeCheck(out, c); err == nil {
-				err = e
-			}
-		}
+		f.opt.Tell = text.Check
 		if w := terminal(stderr); w != nil {
 			f.opt.Measuring = func(d time.Duration) {
 				fmt.Fprintf(w, "      measuring the write rate for %v\n", d.Round(100*time.Millisecond))
@@ -134,17 +132,16 @@ func (f *probeFlags) run(ctx context.Context, addr string, forGiven bool, out, s
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	r := probe.Run(ctx, f.opt)
-	switch {
-	case f.asJSON:
+	if f.asJSON {
 		err = printJSON(out, r)
-	case err == nil:
-		err = report.ProbeVerdict(out, r)
+	} else {
+		err = text.Verdict(r)
 	}
 	if err != nil {
-		return err
+		return usageError{err: err} // 1 would mean warnings
 	}
 	if ctx.Err() != nil {
-		return errors.New("interrupted")
+		return usageError{err: errors.New("interrupted")}
 	}
 	switch r.Verdict() {
 	case probe.Fail:

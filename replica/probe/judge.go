@@ -45,6 +45,8 @@ const (
 	scarceLeft   = 10        // clients
 	longDelay    = 60        // seconds of repl-diskless-sync-delay
 	shortTimeout = 10        // seconds of repl-timeout
+	defaultHard  = 256 << 20 // of client-output-buffer-limit replica, in bytes
+	defaultSoft  = 64 << 20
 	bgsaveLimit  = replica.DefaultReplBGSaveTimeout
 	pingLimit    = replica.DefaultReplTimeout
 )
@@ -415,8 +417,17 @@ func (f *facts) outputBuffer(sync float64) Check {
 		class = "slave"
 	}
 	c.Remedy = fmt.Sprintf(`on the master, CONFIG SET client-output-buffer-limit "%s %s %s 60": else it cuts the link before the full sync is over`,
-		class, sizeSetting(4*need), sizeSetting(2*need))
+		class, wider(l.hard, 4*need, defaultHard), wider(l.soft, 2*need, defaultSoft))
 	return c
+}
+
+// wider is a limit that has room for so much, and is no lower than it was, nor
+// than redis.conf's; 0 is none and stays so.
+func wider(limit int64, need, least float64) string {
+	if limit == 0 {
+		return "0"
+	}
+	return sizeSetting(max(float64(limit), need, least))
 }
 
 // bears is the highest write rate, in bytes a second, that a full sync of so many

@@ -52,6 +52,8 @@ func TestWhatAMasterToldIsJudged(t *testing.T) {
 		"a buffer too small, before 5.0":  {buffer(told(10*mib, "used_memory", "10737418240", "redis_version", "4.0.14")), Fail, "bears", `"slave 4gb 2gb 60"`},
 		"a buffer as large as a backlog":  {buffer(told(10*mib, "used_memory", "10737418240", "repl-backlog-size", "17179869184")), Pass, "bears 160 MiB/s", ""},
 		"but before 7.0 it does not help": {buffer(told(10*mib, "used_memory", "10737418240", "repl-backlog-size", "17179869184", "redis_version", "6.2.1")), Fail, "bears 1.5 MiB/s", "CONFIG SET"},
+		"a soft limit too small":          {buffer(told(mib, "client-output-buffer-limit", "replica 104857600 16384 0", "repl-backlog-size", "16384")), Fail, "or 16 KiB for 0 s", `"replica 256mb 64mb 60"`},
+		"a buffer without a hard limit":   {buffer(told(10*mib, "used_memory", "10737418240", "client-output-buffer-limit", "replica 0 67108864 60")), Fail, "bears", `"replica 0 2gb 60"`},
 		"no buffer limit":                 {buffer(told(mib, "client-output-buffer-limit", "normal 0 0 0 replica 0 0 0")), Pass, "none for replicas", ""},
 		"a hard limit alone":              {buffer(told(mib, "client-output-buffer-limit", "replica 1073741824 0 0")), Pass, "1 GiB for replicas", ""},
 		"a buffer limit that is none":     {buffer(told(mib, "client-output-buffer-limit", "replica x 0 0")), Skip, "does not tell", ""},

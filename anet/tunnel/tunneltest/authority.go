@@ -33,7 +33,7 @@ func NewAuthority(t testing.TB) *Authority {
 	a := &Authority{t: t, dir: t.TempDir(), key: newKey(t)}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test authority"}, NotBefore: time.Now().Add(-2 * time.Hour),
-		NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+		NotAfter: time.Now().AddDate(1, 0, 0), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &a.key.PublicKey, a.key)
 	if err != nil {
@@ -71,9 +71,13 @@ func (a *Authority) Sign(name string, until time.Time) tls.Certificate {
 	a.t.Helper()
 	a.n++
 	key := newKey(a.t)
+	from := time.Now()
+	if until.Before(from) {
+		from = until
+	}
 	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
 		SerialNumber: big.NewInt(1 + a.n), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name, "localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore: until.Add(-2 * time.Hour), NotAfter: until,
+		NotBefore: from.Add(-2 * time.Hour), NotAfter: until,
 	}, a.Cert, &key.PublicKey, a.key)
 	if err != nil {
 		a.t.Fatal(err)
