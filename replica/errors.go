@@ -131,6 +131,7 @@ func Cause(err error) string {
 // words; the first that fits counts.
 var replyRemedies = []struct{ prefix, remedy string }{
 	{"NOAUTH", "the master wants a password: set REPLICAD_MASTERAUTH or --masterauth-file (and --masteruser for an ACL user)"},
+	{"ERR operation not permitted", "the master wants a password: set REPLICAD_MASTERAUTH or --masterauth-file"}, // before 2.8
 	{"WRONGPASS", "wrong user or password: check --masteruser and the password in REPLICAD_MASTERAUTH or --masterauth-file"},
 	{"NOPERM", "the ACL user lacks a command: on the master, ACL SETUSER <user> +psync +replconf +ping"},
 	{"NOMASTERLINK", "the master is itself a replica and has lost its own master: wait for it, or name its master instead"},

@@ -41,10 +41,11 @@ func late(ctx context.Context, took time.Duration) error {
 	return fmt.Errorf("%w: no answer within %v", replica.ErrDeadline, took.Round(time.Millisecond))
 }
 
-// connect makes a connection as the link does: connect(2), then SO_ERROR.
-func connect(ctx context.Context, ep anet.Endpoint, source anet.Source) (net.Conn, error) {
+// connect makes a connection as the link does: connect(2), then SO_ERROR. It gives
+// up after most.
+func connect(ctx context.Context, ep anet.Endpoint, source anet.Source, most time.Duration) (net.Conn, error) {
 	begun := time.Now()
-	end := begun.Add(limit(ctx))
+	end := begun.Add(most)
 	a, err := anet.NewConnector([]anet.Endpoint{ep}, source).Next()
 	if err != nil {
 		return nil, err

@@ -39,7 +39,7 @@ func TestWhatAMasterToldIsJudged(t *testing.T) {
 	}{
 		"a backlog for a while":           {backlog(told(10 << 10)), Pass, "1 MiB hold 102 s of writes at 10 KiB/s (measured over 3 s)", ""},
 		"a backlog too small":             {backlog(told(mib)), Warn, "1 MiB hold 1 s of writes at 1 MiB/s", "CONFIG SET repl-backlog-size 512mb, for cuts of up to 5 min"},
-		"a backlog far too small":         {backlog(told(20 * mib)), Warn, "hold 0.1 s", "CONFIG SET repl-backlog-size 8gb"},
+		"a backlog far too small":         {backlog(told(20 * mib)), Warn, "hold 50 ms", "CONFIG SET repl-backlog-size 8gb"},
 		"a backlog and no writes":         {backlog(told(0)), Pass, "nothing was written", ""},
 		"a backlog that INFO alone tells": {backlog(told(mib, "repl-backlog-size", "")), Warn, "1 MiB hold 1 s", "CONFIG SET"},
 		"a backlog that nobody tells":     {backlog(told(0, "repl-backlog-size", "", "repl_backlog_size", "")), Skip, "neither INFO nor CONFIG GET", ""},
@@ -149,7 +149,7 @@ func TestTheWriteRateIsMeasuredByWhatThereIs(t *testing.T) {
 func TestSizesAndTimesArePrintedForAReader(t *testing.T) {
 	for want, got := range map[string]string{
 		"0 B": size(0), "1023 B": size(1023), "1 KiB": size(1024), "1.5 MiB": size(1.5 * (1 << 20)), "1 MiB": size(1<<20 - 1), "16 EiB": size(math.MaxUint64),
-		"0 s": span(0), "0.1 s": span(0.05), "9.9 s": span(9.94), "10 s": span(9.96), "119 s": span(119), "2 min": span(120), "2 h": span(7200), "3 days": span(3 * 86400), "years": span(1e30),
+		"0 s": span(0), "50 ms": span(0.05), "0.1 s": span(0.0999), "1 ms": span(1e-9), "9.9 s": span(9.94), "10 s": span(9.96), "119 s": span(119), "2 min": span(120), "2 h": span(7200), "3 days": span(3 * 86400), "years": span(1e30),
 		"1mb": sizeSetting(1), "2mb": sizeSetting(1<<20 + 1), "1gb": sizeSetting(1 << 30),
 		"1 field": plural(1, "field"), "0 fields": plural(0, "field"),
 	} {

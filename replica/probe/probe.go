@@ -7,6 +7,7 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"replicad/anet"
@@ -139,15 +140,9 @@ func (p *prober) whyNot() string {
 	return last.Name + " failed"
 }
 
-// add takes a check down. The checks before it that were not made are skipped.
+// add takes a check down: the first of those that are still to come.
 func (p *prober) add(c Check) {
-	for len(p.pending) > 0 && p.pending[0] != c.Name {
-		p.tell(Check{Name: p.pending[0], Status: Skip, Detail: "not needed"})
-		p.pending = p.pending[1:]
-	}
-	if len(p.pending) > 0 {
-		p.pending = p.pending[1:]
-	}
+	p.pending = p.pending[1:]
 	p.tell(c)
 }
 
@@ -275,35 +270,49 @@ func (p *prober) connect(eps []anet.Endpoint) net.Conn {
 	}
 	left := max(0, len(eps)-maxAddresses)
 	eps = eps[:len(eps)-left]
+	most := limit(p.ctx)
+	if end, ok := p.ctx.Deadline(); ok && len(eps) > 1 {
+		most = min(most, time.Until(end)/2) // one that is silent must not cost the others their time
+	}
 	done := make([]chan attempt, len(eps))
 	for i, ep := range eps {
 		done[i] = make(chan attempt, 1)
 		go func() {
 			begun := time.Now()
-			nc, err := connect(p.ctx, ep, p.opt.Source)
+			nc, err := connect(p.ctx, ep, p.opt.Source, most)
 			done[i] <- attempt{nc, err, time.Since(begun)}
 		}()
 	}
 	var chosen attempt
 	var texts []string
-	var failed error
+	var failed, noRoute error
+	var longest time.Duration
 	for i, ep := range eps {
 		a := <-done[i]
+		text := ep.String()
 		switch {
 		case a.err != nil:
-			texts = append(texts, strings.TrimPrefix(a.err.Error(), "connect to "))
-			if failed == nil {
+			text = strings.TrimPrefix(a.err.Error(), "connect to ")
+			longest = max(longest, a.took)
+			if errors.Is(a.err, syscall.ENETUNREACH) {
+				noRoute = a.err
+			} else if failed == nil {
 				failed = a.err
 			}
-			continue
 		case chosen.nc == nil:
 			chosen, p.endpoint = a, ep
 		default:
 			a.nc.Close()
 		}
-		texts = append(texts, ep.String()+" in "+short(a.took))
-		if len(eps) == 1 {
-			texts[0] = ep.String()
+		if len(eps) > 1 {
+			text += " in " + short(a.took)
+		}
+		texts = append(texts, text)
+	}
+	if chosen.nc == nil {
+		chosen.took = longest
+		if failed == nil {
+			failed = noRoute // else of no harm: a host without IPv6 passes over such addresses at once
 		}
 	}
 	if left > 0 {

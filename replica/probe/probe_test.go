@@ -3,6 +3,7 @@ package probe
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net"
 	"net/netip"
@@ -13,8 +14,11 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"replicad/anet"
 	"replicad/replica"
+	"replicad/replica/minimaster"
 )
 
 func TestASoundMasterPassesEveryCheck(t *testing.T) {
@@ -47,7 +51,7 @@ func TestARefusalHasItsCheckItsReasonAndItsRemedy(t *testing.T) {
 		"a password is wanted": {sound().with("PING", "-NOAUTH Authentication required.\r\n"), "", "", false, []want{
 			{"PING", Pass, "-NOAUTH", ""}, {"AUTH", Fail, "-NOAUTH", "REPLICAD_MASTERAUTH"}, {"REPLCONF capa", Skip, "AUTH failed", ""}}},
 		"a password is wanted, by a master before 6.0": {sound().with("PING", "-ERR operation not permitted\r\n"), "", "", false, []want{
-			{"AUTH", Fail, "operation not permitted", "master's log"}}},
+			{"AUTH", Fail, "operation not permitted", "REPLICAD_MASTERAUTH"}}},
 		"the password is wrong, and quoted": {sound().with("AUTH", "-WRONGPASS invalid "+secret+" pair\r\n"), "", secret, false, []want{
 			{"AUTH", Fail, "-WRONGPASS invalid *** pair", "wrong user or password"}, {"ACL", Skip, "AUTH failed", ""}}},
 		"AUTH is renamed, and its arguments quoted": {sound().with("AUTH", "-ERR unknown command 'AUTH', with args beginning with: 'correct-h\r\n"), "", secret, false, []want{
@@ -212,7 +216,8 @@ func TestEachAddressOfANameIsTriedAndTold(t *testing.T) {
 	}
 	r := run(t, Options{Master: m, Resolve: resolve(closed, good)})
 	expect(t, find(t, r, "name resolution"), Pass, "db.example.org is 127.0.0.1, 127.0.0.1", "")
-	expect(t, find(t, r, "connect"), Warn, closed.String()+": connection refused (ECONNREFUSED); "+good.String()+" in ", "one after the other")
+	expect(t, find(t, r, "connect"), Warn, closed.String()+": connection refused (ECONNREFUSED) in ", "one after the other")
+	expect(t, find(t, r, "connect"), Warn, " ms; "+good.String()+" in ", "is redis-server running there")
 	expect(t, find(t, r, "full sync"), Pass, "about", "")
 
 	r = run(t, Options{Master: m, Resolve: resolve(closed)})
@@ -222,12 +227,40 @@ func TestEachAddressOfANameIsTriedAndTold(t *testing.T) {
 	r = run(t, Options{Master: m, Resolve: resolve()})
 	expect(t, find(t, r, "name resolution"), Fail, "name resolution failed", "check the name")
 
+	// One that drops what is sent to it, and time for the rest all the same.
+	r = run(t, Options{Master: m, Resolve: resolve(saturated(t), good), Timeout: 2 * time.Second})
+	expect(t, find(t, r, "connect"), Warn, "timed out: no answer within ", "a firewall may be dropping packets")
+	expect(t, find(t, r, "full sync"), Pass, "about", "")
+
 	many := make([]anet.Endpoint, 50)
 	for i := range many {
 		many[i] = good
 	}
 	r = run(t, Options{Master: m, Resolve: resolve(many...)})
 	expect(t, find(t, r, "connect"), Pass, "34 more are not tried", "")
+}
+
+// saturated is an address whose accept queue is full: the kernel drops every SYN.
+func saturated(t *testing.T) anet.Endpoint {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(fd) })
+	if err := errors.Join(unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), unix.Listen(fd, 0)); err != nil {
+		t.Fatal(err)
+	}
+	addr := netip.MustParseAddrPort(anet.LocalAddr(fd))
+	for range 16 {
+		c, err := net.DialTimeout("tcp", addr.String(), 200*time.Millisecond)
+		if err != nil {
+			return anet.TCP(addr)
+		}
+		t.Cleanup(func() { c.Close() })
+	}
+	t.Fatal("the accept queue does not fill up")
+	return anet.Endpoint{}
 }
 
 func closedPort(t *testing.T) uint16 {
@@ -313,5 +346,25 @@ func TestADirThatCantBeUsedIsAFailure(t *testing.T) {
 	}
 	if r := findRoom(filepath.Join(t.TempDir(), "a", "b")); r.err != nil || r.free <= 0 || filepath.Base(r.dir) == "a" {
 		t.Errorf("%+v", r)
+	}
+}
+
+// TestTheEmbeddedMasterCanBeProbed: it does not refuse a PSYNC behind a PING, as
+// Redis does, so the probe has to notice and cut.
+func TestTheEmbeddedMasterCanBeProbed(t *testing.T) {
+	mm, err := minimaster.Start(minimaster.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mm.Close()
+	m, err := replica.ParseMaster(mm.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := run(t, Options{Master: m, Psync: true})
+	expect(t, find(t, r, "ACL"), Pass, "was cut; a BGSAVE may have begun", "")
+	expect(t, find(t, r, "PSYNC"), Pass, "+CONTINUE", "")
+	if r.Verdict() != Pass {
+		t.Errorf("%+v", r.Checks)
 	}
 }

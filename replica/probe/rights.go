@@ -146,7 +146,7 @@ func (p *prober) behindPing() (denied []string, text string, err error) {
 // reopen makes the connection once more, as far as AUTH.
 func (p *prober) reopen() error {
 	var nc net.Conn
-	nc, err := connect(p.ctx, p.endpoint, p.opt.Source)
+	nc, err := connect(p.ctx, p.endpoint, p.opt.Source, limit(p.ctx))
 	if err != nil {
 		return err
 	}

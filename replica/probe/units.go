@@ -25,9 +25,11 @@ func size(f float64) string {
 // tenths has one digit behind the point, unless that is a zero.
 func tenths(f float64) string { return strings.TrimSuffix(strconv.FormatFloat(f, 'f', 1, 64), ".0") }
 
-// span prints seconds for a reader, in one unit: 4.2 s, 12 min, 5 h.
+// span prints seconds for a reader, in one unit: 30 ms, 4.2 s, 12 min, 5 h.
 func span(s float64) string {
 	switch {
+	case s > 0 && s < 0.0995:
+		return fmt.Sprintf("%.0f ms", max(s*1000, 1))
 	case s < 9.95:
 		return tenths(s) + " s"
 	case s < 120:
