@@ -34,7 +34,8 @@
 //
 // # Hostile servers
 //
-// Options.Timeout bounds the whole, and each answer has 5 seconds of it. An
+// Options.Timeout bounds the whole, and each answer but that to PSYNC has 5 seconds
+// of it. An
 // answer may have 4 MiB and lines of 64 KiB. What a server says is shown
 // without control characters, and without the password that it may quote.
 //

@@ -281,6 +281,9 @@ func (f *facts) bgsave() Check {
 	case f.info.is("rdb_last_bgsave_status", "ok"):
 		if n, ok := f.info.number("rdb_last_bgsave_time_sec"); ok {
 			c.Detail = "the last one was well, and took " + span(float64(n))
+			if n == 0 {
+				c.Detail = "the last one was well, and took less than a second"
+			}
 		}
 	}
 	return c
@@ -320,7 +323,7 @@ func (f *facts) backlog() (Check, float64) {
 	c.Detail = fmt.Sprintf("%s hold %s of writes at %s/s (%s): a link that is cut for longer needs a full sync", size(float64(n)), span(cut), size(f.rate.bytes), f.rate.source)
 	if cut < shortCut {
 		c.Status = Warn
-		c.Remedy = fmt.Sprintf("on the master, CONFIG SET repl-backlog-size %s, for cuts of up to %s at this rate", sizeSetting(f.rate.bytes*goodCut), span(goodCut))
+		c.Remedy = fmt.Sprintf("on the master, CONFIG SET repl-backlog-size %s, for cuts of up to %s at this rate; it takes as much of its memory", sizeSetting(f.rate.bytes*goodCut), span(goodCut))
 	} else if ttl, ok := f.config.number("repl-backlog-ttl"); ok && ttl > 0 && cut > float64(ttl) {
 		c.Detail += fmt.Sprintf("; with no replica at all it is freed after %s (repl-backlog-ttl)", span(float64(ttl)))
 	}
