@@ -24,6 +24,7 @@ type facts struct {
 	noPsync      bool // it does not know PSYNC
 	noSync       bool // nor SYNC
 	noMasterLink *replica.ReplyError
+	oddPsync     *replica.ReplyError // PSYNC was refused for what is not known here
 
 	info     info // nil where it was not told; then
 	noInfo   string

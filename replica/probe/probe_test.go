@@ -82,6 +82,8 @@ func TestARefusalHasItsCheckItsReasonAndItsRemedy(t *testing.T) {
 			{"ACL", Pass, "was cut; a BGSAVE may have begun", ""}, {"INFO", Pass, "fields", ""}}},
 		"no master behind, and INFO not permitted": {sound().with("ACL DRYRUN", "-NOPERM no\r\n", "INFO", "-NOPERM no\r\n", "PSYNC ? -1", "-NOMASTERLINK Can't SYNC while not connected with my master\r\n"), "", "", false, []want{
 			{"ACL", Pass, "-NOMASTERLINK", ""}, {"role", Fail, "-NOMASTERLINK", "wait for it, or name its master"}, {"version", Skip, "INFO is not permitted", ""}}},
+		"a PSYNC that is refused for some reason": {sound().with("ACL DRYRUN", "-ERR no\r\n", "PSYNC ? -1", "-SOMETHING new\r\n"), "", "", false, []want{
+			{"ACL", Fail, "PSYNC was answered -SOMETHING new", "master's log"}, {"role", Pass, "a master", ""}}},
 		"no PSYNC": {sound().with("PSYNC", "-ERR unknown command 'PSYNC'\r\n"), "", "", false, []want{
 			{"ACL", Warn, "falls back to SYNC", "upgrade"}}},
 		"neither PSYNC nor SYNC": {sound().with("PSYNC", "-ERR unknown command 'PSYNC'\r\n", "SYNC X", "-ERR unknown command 'SYNC'\r\n"), "", "", false, []want{

@@ -72,6 +72,9 @@ func (p *prober) askACL() bool {
 	case len(denied) > 0:
 		c.Status, c.Detail = Fail, fmt.Sprintf("%s may not be run (%s)", strings.Join(denied, ", "), how)
 		c.Remedy = replica.Remedy(replica.Sync, replica.Psync, &replica.ReplyError{Text: "NOAUTH"})
+	case f.oddPsync != nil:
+		c.Status, c.Detail = Fail, f.oddPsync.Error()
+		c.Remedy = replica.Remedy(replica.Sync, replica.Psync, f.oddPsync)
 	default:
 		if !f.acl {
 			who = "the master has no ACLs (before 6.0): who may connect"
@@ -116,28 +119,27 @@ func (p *prober) behindPing() (denied []string, text string, err error) {
 	if err != nil {
 		return nil, "", err
 	}
-	switch ping, psync := replies[0], replies[1]; {
+	ping, psync := replies[0], replies[1]
+	re := &replica.ReplyError{Command: "PSYNC", Text: psync.text}
+	word, _, _ := strings.Cut(psync.text, " ")
+	switch {
 	case psync.kind != '-':
 		// A replica now, which was not wanted.
 		p.conn.close()
 		return nil, "the server took a PSYNC that was to be refused, with " + quote([]byte(psync.text)) + ", and was cut; a BGSAVE may have begun", p.reopen()
 	case strings.Contains(psync.text, "pending"):
-	case strings.HasPrefix(psync.text, "NOPERM"):
+	case word == "NOPERM", word == "NOAUTH":
 		denied = append(denied, "psync")
 		text = "-" + cut(psync.text)
-	case strings.HasPrefix(psync.text, "NOAUTH"), strings.HasPrefix(psync.text, "ERR operation not permitted"):
-		return []string{"psync"}, "-" + cut(psync.text), nil
-	case strings.HasPrefix(psync.text, "NOMASTERLINK"):
-		p.facts.noMasterLink = &replica.ReplyError{Command: "PSYNC", Text: psync.text}
-		text = "PSYNC was answered -" + cut(psync.text)
-	default: // LOADING, MASTERDOWN: the rights were looked at before
-		text = "PSYNC was answered -" + cut(psync.text)
-		if strings.HasPrefix(ping.text, "NOPERM") {
-			denied = append(denied, "ping")
-		}
-		return denied, text, nil
+	case word == "NOMASTERLINK":
+		p.facts.noMasterLink = re
+		text = re.Error()
+	case word == "LOADING", word == "MASTERDOWN": // the rights were looked at before
+		text = re.Error()
+	default:
+		p.facts.oddPsync = re
 	}
-	if strings.HasPrefix(replies[0].text, "NOPERM") {
+	if strings.HasPrefix(ping.text, "NOPERM") {
 		denied = append(denied, "ping")
 	}
 	return denied, text, nil
