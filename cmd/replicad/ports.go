@@ -23,6 +23,10 @@ func openPorts(settings *config.Config, log *slog.Logger, shutdown func()) (p po
 			continue
 		}
 		cfg.Version, cfg.Shutdown = thisBuild().Version, shutdown
+		if fits := server.FitMaxClients(cfg.MaxClients, len(settings.Masters)); fits < cfg.MaxClients {
+			log.Warn("maxclients is more than the limit of open files has room for", "maxclients", cfg.MaxClients, "served", fits)
+			cfg.MaxClients = fits
+		}
 		s, err := server.Listen(cfg)
 		if err != nil {
 			p.close()

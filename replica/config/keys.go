@@ -109,6 +109,7 @@ type Serve struct {
 	MaxClients       int
 	Timeout          time.Duration
 	QueryBufferLimit int64
+	MaxMemoryClients int64
 	TCPKeepAlive     time.Duration
 	TLSAuthClients   string
 }
@@ -120,7 +121,8 @@ func (s *Serve) declare(d *declarations) {
 	declareSecret(d, &s.RequirePass, "requirepass", "the password that clients must give")
 	declare(d, &s.MaxClients, "maxclients", number(1, 1<<20), server.DefaultMaxClients, "most clients of a port")
 	declare(d, &s.Timeout, "timeout", age(0, false), 0, "close a client that was idle for so long; 0s for never")
-	declare(d, &s.QueryBufferLimit, "client-query-buffer-limit", size(4<<10), server.DefaultQueryBufferLimit, "largest query")
+	declare(d, &s.QueryBufferLimit, "client-query-buffer-limit", size(server.MinQueryBufferLimit), server.DefaultQueryBufferLimit, "largest query")
+	declare(d, &s.MaxMemoryClients, "maxmemory-clients", size(server.MinMaxMemoryClients), server.DefaultMaxMemoryClients, "what the clients of a port together may have replicad hold; one that would need more is cut")
 	declare(d, &s.TCPKeepAlive, "tcp-keepalive", age(0, false), server.DefaultTCPKeepAlive, "between TCP keep-alives; 0s for none")
 	declare(d, &s.TLSAuthClients, "tls-auth-clients", oneOf("yes", "no", "optional"), "yes", "whether clients of tls-port must show a certificate that tls-ca-cert-file's authority has signed")
 }

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"crypto/tls"
 	"log/slog"
 	"strconv"
 	"strings"
@@ -43,14 +42,14 @@ func (c *Config) serverTLS(f *Followed) server.TLSFiles {
 // Shutdown; false where it has none.
 func (c *Config) Server(f *Followed, log *slog.Logger) (cfg server.Config, ok bool) {
 	port, tlsPort := c.ports(f)
-	files := c.serverTLS(f)
 	cfg = server.Config{
 		Bind: strings.Fields(c.Bind), Port: port, TLSPort: tlsPort,
-		TLS:         func() (*tls.Config, error) { return files.Config() },
+		TLS:         c.serverTLS(f),
 		RequirePass: c.RequirePass.Text, ProtectedMode: c.ProtectedMode,
 		MaxClients: c.MaxClients, Timeout: c.Timeout, QueryBufferLimit: int(c.QueryBufferLimit), TCPKeepAlive: c.TCPKeepAlive,
-		Directives: func() map[string]string { return c.directives(f) },
-		Log:        log.With("master", f.Target.Name),
+		MaxMemoryClients: c.MaxMemoryClients,
+		Directives:       func() map[string]string { return c.directives(f) },
+		Log:              log.With("master", f.Target.Name),
 	}
 	return cfg, port != 0 || tlsPort != 0
 }

@@ -2,363 +2,410 @@ package server
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"net"
-	"runtime/debug"
-	"slices"
-	"strconv"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
-)
 
-func certPool(pem []byte) (*x509.CertPool, error) {
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(pem) {
-		return nil, errors.New("it holds no PEM certificate")
-	}
-	return pool, nil
-}
+	"github.com/tidwall/redcon"
+)
 
 const (
-	flushAt   = 64 << 10 // bytes of replies that are collected before they are written
-	maxQueued = 4096     // commands of a MULTI
+	readSize         = 4 << 10
+	batchSize        = 16 << 10 // bytes of whole commands that redcon gets at a time
+	flushAt          = 64 << 10 // bytes of replies that are held at most
+	writeTimeout     = 10 * time.Second
+	handshakeTimeout = 10 * time.Second
+	// overhead is what an argument costs beside its bytes, in redcon's slices.
+	overhead = 40
 )
 
-// client is one connection. What is not said to be anybody's belongs to its
-// goroutine.
+// client is a connection: the net.Conn that redcon has, which lets through
+// nothing but whole commands of a bounded size, and what the commands remember.
+// Fields belong to the connection's goroutine, but for those under mu.
 type client struct {
-	s       *Server
-	id      int64
-	raw     net.Conn // as accepted
-	conn    net.Conn // what is spoken on; with TLS another
-	byTLS   bool
-	addr    string
-	laddr   string
-	created time.Time
-	q       *queries
+	net.Conn // TCP, or TLS over it
+	s        *Server
+	id       int64
+	fd       int
+	overTLS  bool
+	made     time.Time
 
-	authenticated bool
-	quit          bool // after the reply
-	multi         bool
-	multiFailed   bool
-	multiCost     int
-	queue         [][][]byte
+	// Guard.
+	greeted bool // the TLS handshake is over
+	frame   framer
+	buf     []byte
+	start   int // of what is not handed over yet, in buf
+	end     int
+	ready   []byte // what redcon gets next
+	highest int64  // what the largest command so far was charged; for the connection's life
+	memory  account
 
-	// What CLIENT LIST of others reads, too.
-	mu     sync.Mutex
-	name   string
-	lib    string
-	libVer string
-	db     int
-	last   string // command
-	queued int    // of a MULTI; -1 outside
-	proto  int
-	seen   time.Time // when it asked last
-	subs   int
-	psubs  int
-	killed atomic.Bool
+	// Session.
+	authed  bool
+	reply   reply
+	closing bool // when what is to be told is told
+	silent  bool // CLIENT REPLY OFF
+	skip    int  // CLIENT REPLY SKIP: replies that are not given, this one and the next
+	held    int  // bytes of replies that redcon has and has not written
+	tx      transaction
+	subs    subscriptions          // changed under pubsub.mu
+	out     atomic.Pointer[outbox] // of a client that is, or was, a subscriber
 
-	// The way out: of the client's goroutine and, once it subscribes, of the
-	// one that delivers.
-	out   sync.Mutex
-	reply reply
+	writing sync.Mutex // redcon's replies, and the outbox
+	once    sync.Once
 
-	mail      chan []byte // messages for a subscriber; nil before it is one
-	mailBytes atomic.Int64
-	done      chan struct{}
+	mu sync.Mutex
+	seen
 }
 
-func newClient(s *Server, conn net.Conn, byTLS bool) *client {
+// seen is what CLIENT LIST tells; it is read by others.
+type seen struct {
+	name, libName, libVer string
+	resp3                 bool
+	db                    int
+	last                  string // command
+	lastAt                time.Time
+	queued                int // commands of a transaction; -1 without one
+	nsubs                 [kinds]int
+	noEvict, noTouch      bool
+	killed                string // why it was cut
+}
+
+func (s *Server) newClient(c net.Conn, overTLS bool) *client {
 	now := time.Now()
-	return &client{
-		s: s, id: s.nextID.Add(1), raw: conn, conn: conn, byTLS: byTLS,
-		addr: conn.RemoteAddr().String(), laddr: conn.LocalAddr().String(),
-		created: now, seen: now, proto: 2, queued: -1, reply: reply{proto: 2}, done: make(chan struct{}),
-		authenticated: *s.password.Load() == "",
+	k := &client{
+		Conn: c, s: s, id: s.lastID.Add(1), fd: descriptor(c), overTLS: overTLS, made: now, greeted: !overTLS,
+		frame: framer{limit: s.cfg.QueryBufferLimit}, authed: !s.password.Load().set, memory: account{b: &s.memory},
+		seen: seen{queued: -1, lastAt: now, last: "NULL"},
 	}
+	return k
 }
 
-// Read is what queries are read by: what was answered goes out before the client
-// is waited for.
+// descriptor is the number that CLIENT LIST shows.
+func descriptor(c net.Conn) int {
+	if t, ok := c.(*tls.Conn); ok {
+		c = t.NetConn()
+	}
+	fd := -1
+	if sc, ok := c.(syscall.Conn); ok {
+		if raw, err := sc.SyscallConn(); err == nil {
+			_ = raw.Control(func(n uintptr) { fd = int(n) })
+		}
+	}
+	return fd
+}
+
+// Read implements net.Conn: it gives nothing but whole commands, as arrays.
 func (c *client) Read(p []byte) (int, error) {
-	if err := c.flush(); err != nil {
-		return 0, err
+	for len(c.ready) == 0 {
+		if err := c.gather(); err != nil {
+			return 0, c.part(err)
+		}
 	}
-	deadline := time.Time{}
-	if t := c.s.cfg.Timeout; t > 0 && !c.subscribed() {
-		deadline = time.Now().Add(t)
-	}
-	_ = c.conn.SetReadDeadline(deadline)
-	n, err := c.conn.Read(p)
-	c.s.bytesIn.Add(int64(n))
-	return n, err
+	n := copy(p, c.ready)
+	c.ready = c.ready[n:]
+	return n, nil
 }
 
-// serve is the client's goroutine.
-func (c *client) serve() {
-	defer c.s.forget(c)
-	defer close(c.done)
-	defer func() { c.conn.Close() }()
-	defer func() {
-		if p := recover(); p != nil {
-			c.s.cfg.Log.Error("a client's command broke the RESP port's code; the client is cut", "client", c.addr, "panic", p, "stack", string(debug.Stack()))
+// part has the last word for a client whose bytes are no commands.
+func (c *client) part(err error) error {
+	var header tls.RecordHeaderError
+	var protocol errProtocol
+	switch {
+	case errors.As(err, &protocol), errors.Is(err, errTooLarge), errors.Is(err, errMemory):
+		c.s.stats.protocolErrors.Add(1)
+		c.s.log(slog.LevelDebug, "client", "a client is cut", "addr", c.RemoteAddr().String(), "why", err.Error())
+		c.tell("-ERR " + err.Error() + "\r\n")
+	case errors.As(err, &header) && header.Conn != nil:
+		c.s.log(slog.LevelInfo, "tls", "a client speaks plain RESP to tls-port", "addr", c.RemoteAddr().String())
+		_ = header.Conn.SetWriteDeadline(time.Now().Add(time.Second))
+		_, _ = header.Conn.Write([]byte("-ERR this port speaks TLS (tls-port): connect with redis-cli --tls, or to the plain port\r\n"))
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed):
+	case !c.greeted:
+		c.s.log(slog.LevelInfo, "tls", "a TLS handshake failed", "addr", c.RemoteAddr().String(), "why", err.Error())
+	}
+	return io.EOF
+}
+
+// tell writes without redcon, between two commands.
+func (c *client) tell(s string) {
+	if o := c.out.Load(); o != nil {
+		o.push([]byte(s), true)
+		o.finish()
+		return
+	}
+	_, _ = c.Write([]byte(s))
+}
+
+// gather makes the next commands ready.
+func (c *client) gather() error {
+	if !c.greeted {
+		if err := c.greet(); err != nil {
+			return err
 		}
-	}()
-	if c.byTLS && !c.handshake() {
-		return
 	}
-	if c.s.protected(c.raw) {
-		c.s.rejected.Add(1)
-		c.reply.err(denied)
-		_ = c.flush()
-		return
-	}
-	c.q = newQueries(c, c.s.cfg.QueryBufferLimit)
-	for !c.quit && !c.killed.Load() {
-		args, err := c.q.next(c.authenticated)
-		if err != nil {
-			if errors.Is(err, errProtocol) {
-				c.s.protocolFault.Add(1)
-				c.answer(func(r *reply) { r.err("ERR " + err.Error()) })
+	from := c.start
+	for c.start < c.end && c.start-from < batchSize {
+		n, err := c.frame.next(c.buf[c.start:c.end], c.authed)
+		switch {
+		case err != nil && from < c.start: // what came before it is answered first
+			c.ready = c.buf[from:c.start]
+			return nil
+		case err != nil:
+			return c.explain(err)
+		case n == 0:
+			if from < c.start {
+				c.ready = c.buf[from:c.start]
+				return nil
 			}
-			break
+			return c.more()
+		case c.frame.inline || c.frame.args == 0:
+			if from < c.start {
+				// It is looked at again when those before it are handed over.
+				c.ready = c.buf[from:c.start]
+				return nil
+			}
+			line := c.buf[c.start : c.start+n]
+			c.start += n
+			if c.frame.inline {
+				return c.typed(line)
+			}
+			from = c.start // an empty array is no command
+		default:
+			if err := c.charge(n, c.frame.args); err != nil {
+				return err
+			}
+			c.start += n
+			if !c.authed { // the limits change when it is answered
+				c.ready = c.buf[from:c.start]
+				return nil
+			}
 		}
-		c.answer(func(*reply) { c.dispatch(args) })
-		if c.full() && c.flush() != nil {
-			return
-		}
 	}
-	_ = c.flush()
-}
-
-// handshake makes TLS of the connection.
-func (c *client) handshake() bool {
-	cfg, err := c.s.cfg.TLS()
-	if err != nil {
-		c.s.cfg.Log.Warn("the RESP port's TLS files can't be used: the client is cut", "client", c.addr, "error", err)
-		return false
-	}
-	t := tls.Server(c.raw, cfg)
-	_ = c.raw.SetDeadline(time.Now().Add(tlsWithin))
-	if err := t.Handshake(); err != nil {
-		c.s.cfg.Log.Debug("TLS handshake failed", "client", c.addr, "error", err)
-		return false
-	}
-	_ = c.raw.SetDeadline(time.Time{})
-	c.s.mu.Lock() // Close looks at conn
-	c.conn = t
-	c.s.mu.Unlock()
-	return true
-}
-
-// answer writes a reply while nobody else writes.
-func (c *client) answer(f func(r *reply)) {
-	c.out.Lock()
-	defer c.out.Unlock()
-	f(&c.reply)
-}
-
-func (c *client) full() bool {
-	c.out.Lock()
-	defer c.out.Unlock()
-	return len(c.reply.b) >= flushAt
-}
-
-// flush writes what was answered. A client that does not read it is cut.
-func (c *client) flush() error {
-	c.out.Lock()
-	defer c.out.Unlock()
-	if len(c.reply.b) == 0 {
+	if from < c.start {
+		c.ready = c.buf[from:c.start]
 		return nil
 	}
-	_ = c.conn.SetWriteDeadline(time.Now().Add(writeWithin))
-	n, err := c.conn.Write(c.reply.b)
-	c.s.bytesOut.Add(int64(n))
-	if cap(c.reply.b) > 4*flushAt {
-		c.reply.b = nil
+	return c.more()
+}
+
+// explain adds what a person should know to an error of the framer.
+func (c *client) explain(err error) error {
+	if c.end > c.start && c.buf[c.start] == 0x16 && !c.overTLS {
+		c.s.log(slog.LevelInfo, "tls", "a client speaks TLS to the plain port", "addr", c.RemoteAddr().String())
+		return errProtocol("this port speaks plain RESP, not TLS: see tls-port")
 	}
-	c.reply.b = c.reply.b[:0]
-	var ne net.Error
-	if errors.As(err, &ne) && ne.Timeout() {
-		c.s.cutOutput.Add(1)
+	if errors.Is(err, errTooLarge) {
+		return fmt.Errorf("%w, which is %d bytes", err, c.frame.limit)
 	}
 	return err
 }
 
-// kill ends a client from another one's goroutine.
-func (c *client) kill() {
-	c.killed.Store(true)
-	c.raw.Close()
+// typed makes an array of a line.
+func (c *client) typed(line []byte) error {
+	if line[0] == 0x16 && !c.overTLS {
+		return c.explain(errProtocol("not a command"))
+	}
+	args, err := split(line)
+	if err != nil || len(args) == 0 {
+		return err
+	}
+	if err := c.charge(len(line), len(args)); err != nil {
+		return err
+	}
+	p := redcon.AppendArray(nil, len(args))
+	for _, a := range args {
+		p = redcon.AppendBulk(p, a)
+	}
+	c.ready = p
+	return nil
 }
 
-func (c *client) subscribed() bool {
+// more reads from the connection.
+func (c *client) more() error {
+	switch {
+	case c.start == c.end:
+		c.start, c.end = 0, 0
+		if cap(c.buf) > batchSize {
+			c.buf = nil
+		}
+	case c.start > 0 && c.end == len(c.buf):
+		c.end = copy(c.buf, c.buf[c.start:c.end])
+		c.start = 0
+	}
+	if c.end == len(c.buf) {
+		if c.end > c.frame.limit {
+			return c.explain(errTooLarge)
+		}
+		if err := c.charge(2*c.end, 0); err != nil {
+			return err
+		}
+		c.buf = append(c.buf, make([]byte, max(readSize, c.end))...)
+	}
+	if c.s.cfg.Timeout > 0 {
+		deadline := time.Time{}
+		if c.subs.count() == 0 { // as in Redis, a subscriber may be idle
+			deadline = time.Now().Add(c.s.cfg.Timeout)
+		}
+		_ = c.Conn.SetReadDeadline(deadline)
+	}
+	n, err := c.Conn.Read(c.buf[c.end:])
+	c.end += n
+	c.s.stats.in.Add(int64(n))
+	c.s.stats.reads.Add(1)
+	if n > 0 {
+		return nil
+	}
+	return err
+}
+
+// greet makes the TLS handshake.
+func (c *client) greet() error {
+	t, ok := c.Conn.(*tls.Conn)
+	if !ok {
+		c.greeted = true
+		return nil
+	}
+	_ = t.SetDeadline(time.Now().Add(handshakeTimeout))
+	if err := t.Handshake(); err != nil {
+		return err
+	}
+	c.greeted = true
+	return t.SetDeadline(time.Time{})
+}
+
+// charge counts what a command of so many bytes and arguments makes us hold:
+// here, in redcon, which keeps its buffer for the connection's life, and in the
+// copies it makes. Small ones are free: maxclients bounds them.
+func (c *client) charge(bytes, args int) error {
+	want := int64(3*bytes + overhead*args)
+	if want <= 3*readSize || want <= c.highest {
+		return nil
+	}
+	if !c.memory.take(want - c.highest) {
+		return errMemory
+	}
+	c.highest = want
+	return nil
+}
+
+// Write implements net.Conn. A client that does not take what it asked for is
+// cut.
+func (c *client) Write(p []byte) (int, error) {
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	_ = c.Conn.SetWriteDeadline(time.Now().Add(writeTimeout))
+	n, err := c.Conn.Write(p)
+	c.s.stats.out.Add(int64(n))
+	c.s.stats.writes.Add(1)
+	if err != nil {
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			c.s.stats.unread.Add(1)
+		}
+		c.cut("it does not read its replies")
+	}
+	return n, err
+}
+
+// Close implements net.Conn: redcon's goroutine is done.
+func (c *client) Close() error {
+	c.cut("")
+	c.s.pubsub.leave(c)
+	return nil
+}
+
+// cut ends the connection, from any goroutine. Its own one then cleans up.
+func (c *client) cut(why string) {
+	c.once.Do(func() {
+		c.mu.Lock()
+		c.killed = why
+		c.mu.Unlock()
+		if o := c.out.Load(); o != nil {
+			o.close()
+		}
+		c.s.forget(c)
+		c.memory.close()
+		if t, ok := c.Conn.(*tls.Conn); ok {
+			_ = t.NetConn().Close() // close_notify would wait for who does not read
+			return
+		}
+		_ = c.Conn.Close()
+	})
+}
+
+// emit hands a reply over.
+func (c *client) emit(conn redcon.Conn, b []byte) {
+	if c.skip > 0 {
+		c.skip--
+		return
+	}
+	if c.silent || len(b) == 0 {
+		return
+	}
+	if o := c.out.Load(); o != nil {
+		o.push(b, true)
+		return
+	}
+	large := int64(len(b))
+	if large > flushAt && !c.memory.take(large) {
+		c.closing = true
+		conn.WriteError("ERR " + errMemory.Error())
+		return
+	}
+	conn.WriteRaw(b)
+	if c.held += len(b); c.held > flushAt {
+		c.flush(conn)
+	}
+	if large > flushAt {
+		c.memory.give(large)
+	}
+}
+
+// flush writes what redcon holds.
+func (c *client) flush(conn redcon.Conn) {
+	c.held = 0
+	if w := redcon.BaseWriter(conn); w != nil {
+		_ = w.Flush() // who does not read is cut by Write
+	}
+}
+
+// note is what CLIENT LIST will tell of a command.
+func (c *client) note(name string) {
+	c.mu.Lock()
+	c.last, c.lastAt = name, time.Now()
+	c.mu.Unlock()
+}
+
+// snapshot is what CLIENT LIST may read.
+func (c *client) snapshot() seen {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.subs+c.psubs > 0
+	return c.seen
 }
 
-// kind is the client's type as CLIENT LIST TYPE has it.
-func (c *client) kind() string {
-	if c.subscribed() {
+// kind is the type of a client as CLIENT LIST TYPE names them.
+func (v *seen) kind() string {
+	if v.subscribed() {
 		return "pubsub"
 	}
 	return "normal"
 }
 
-// describe is the client's line of CLIENT LIST (catClientInfoString).
-func (c *client) describe(now time.Time) string {
+func (v *seen) subscribed() bool { return v.nsubs != [kinds]int{} }
+
+// lower is a name in small letters; names are ASCII.
+func lower(b []byte) string { return strings.ToLower(string(b)) }
+
+func (c *client) snapshotRESP3() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	flags := "N"
-	if c.subs+c.psubs > 0 {
-		flags = "P"
-	}
-	if c.queued >= 0 {
-		flags = "x"
-	}
-	last := c.last
-	if last == "" {
-		last = "NULL"
-	}
-	s := fmt.Sprintf("id=%d addr=%s laddr=%s fd=-1 name=%s age=%d idle=%d flags=%s db=%d sub=%d psub=%d ssub=0 multi=%d qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=0 events=r cmd=%s user=default redir=-1 resp=%d",
-		c.id, c.addr, c.laddr, c.name, seconds(now.Sub(c.created)), seconds(now.Sub(c.seen)), flags, c.db, c.subs, c.psubs, c.queued, last, c.proto)
-	return s + " lib-name=" + c.lib + " lib-ver=" + c.libVer
-}
-
-func seconds(d time.Duration) int64 { return int64(max(d, 0) / time.Second) }
-
-// Errors of the commands' frame, as server.c (processCommand) has them.
-const (
-	errNoAuth  = "NOAUTH Authentication required."
-	errContext = "ERR Can't execute '%s': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context"
-)
-
-// dispatch answers a command. (processCommand)
-func (c *client) dispatch(args [][]byte) {
-	name := strings.ToLower(string(args[0]))
-	c.s.processed.Add(1)
-	r := &c.reply
-	before := len(r.b)
-	defer func() {
-		if len(r.b) > before && r.b[before] == '-' {
-			c.s.errors.Add(1)
-			if c.multi && name != "multi" && name != "exec" {
-				c.multiFailed = true
-			}
-		}
-	}()
-	cmd := c.s.commands[name]
-	c.mu.Lock()
-	c.seen = time.Now()
-	if c.last = name; cmd == nil {
-		c.last = "NULL"
-	} else if cmd.container && len(args) > 1 && cmd.has(string(args[1])) {
-		c.last += "|" + strings.ToLower(string(args[1]))
-	}
-	c.mu.Unlock()
-	if cmd == nil {
-		c.foreign(name, args)
-		return
-	}
-	if problem := c.refuses(cmd, args); problem != "" {
-		r.err(problem)
-		return
-	}
-	if c.multi && !cmd.now {
-		c.enqueue(args)
-		return
-	}
-	cmd.do(c, args)
-}
-
-// refuses says why a command that exists is not executed.
-func (c *client) refuses(cmd *command, args [][]byte) string {
-	if !c.authenticated && !cmd.open {
-		return errNoAuth
-	}
-	if !cmd.takes(len(args)) {
-		return wrongArgs(cmd.name)
-	}
-	if c.reply.proto == 2 && c.subscribed() && !cmd.whileSubscribed {
-		return fmt.Sprintf(errContext, cmd.name)
-	}
-	if c.multi && cmd.notInMulti {
-		return "ERR Command not allowed inside a transaction"
-	}
-	return ""
-}
-
-func wrongArgs(name string) string {
-	return "ERR wrong number of arguments for '" + name + "' command"
-}
-
-// enqueue keeps a command of a MULTI.
-func (c *client) enqueue(args [][]byte) {
-	for _, a := range args {
-		c.multiCost += len(a) + argCost
-	}
-	if len(c.queue) >= maxQueued || c.multiCost > c.s.cfg.QueryBufferLimit {
-		c.reply.err("ERR the transaction is larger than client-query-buffer-limit")
-		return
-	}
-	c.queue = append(c.queue, args)
-	c.mu.Lock()
-	c.queued = len(c.queue)
-	c.mu.Unlock()
-	c.reply.simple("QUEUED")
-}
-
-// endMulti forgets the transaction.
-func (c *client) endMulti() {
-	c.multi, c.multiFailed, c.multiCost, c.queue = false, false, 0, nil
-	c.mu.Lock()
-	c.queued = -1
-	c.mu.Unlock()
-}
-
-// foreign answers what is no command of replicad's: a command on data, or none
-// at all.
-func (c *client) foreign(name string, args [][]byte) {
-	r := &c.reply
-	k, exists := c.s.known[name]
-	switch {
-	case exists && !k.takes(len(args)):
-		if c.authenticated {
-			r.err(wrongArgs(name))
-			return
-		}
-		r.err(errNoAuth)
-	case !c.authenticated:
-		r.err(errNoAuth)
-	case exists && slices.Contains(k.flags, "write"):
-		r.err("READONLY You can't write against a read only replica.")
-	case exists:
-		r.err(fmt.Sprintf("ERR '%s' is not served: replicad is a replica that keeps its dataset on disk, not in memory. "+
-			"To read it: replicad restore --out DIR, then redis-server --dir DIR --appendonly yes", name))
-	default:
-		r.err(unknown(args))
-	}
-}
-
-// unknown is Redis' text for what is no command (commandCheckExistence).
-func unknown(args [][]byte) string {
-	var b strings.Builder
-	for _, a := range args[1:] {
-		if b.Len() >= 128 {
-			break
-		}
-		b.WriteString("'" + clip(a, 128-b.Len()) + "' ")
-	}
-	return "ERR unknown command '" + clip(args[0], 128) + "', with args beginning with: " + b.String()
-}
-
-func clip(p []byte, n int) string { return string(p[:min(len(p), max(n, 0))]) }
-
-func parseID(p []byte) (int64, bool) {
-	n, err := strconv.ParseInt(string(p), 10, 64)
-	return n, err == nil && n > 0
+	return c.resp3
 }

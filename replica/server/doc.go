@@ -1,20 +1,19 @@
-// Package server is the RESP port of one master: what redis-cli, Sentinel,
-// exporters and dashboards talk to. It answers as a Redis 7 replica does that
-// holds no keys: INFO, ROLE, CLIENT, CONFIG, pub/sub, REPLICAOF. Whatever asks
-// for data gets an error that says what replicad is.
+// Package server is the RESP port: it answers redis-cli, Sentinel, exporters and
+// dashboards as a replica of Redis 7 does, so that they need not know that this
+// one keeps no dataset.
 //
-// # A hostile client costs nobody else anything
+//	s, err := server.Listen(cfg)   // a port in use is known before anything else begins
+//	s.Serve(backend)               // what INFO tells of, and whom REPLICAOF orders
+//	defer s.Close()
 //
-// Each client has a goroutine, and what it may make this process hold is
-// bounded: the arguments of a query, the replies it does not read, the messages
-// it is subscribed to, the commands of its MULTI. Who goes beyond is cut.
-// Nothing of a query runs on the loop's thread but the order of a REPLICAOF or
-// BGSAVE; what INFO says of the archive is read from disk at most once a second,
-// for all clients.
+// redcon accepts, parses and writes. Before it stands a guard (guard.go), for
+// whoever can reach the port may send anything: only whole commands get to
+// redcon, of a bounded size, and what clients make us hold in memory has a
+// bound for all of them together. A client that sends nonsense, or does not read
+// its replies, is cut; that costs nobody else anything.
 //
-// Replies are written with redcon. Queries are not read with it: its reader
-// loops as often as the header of an array says, and calls itself for each piece
-// that arrives, so that one client could keep a CPU busy or fill the memory. The
-// limits of the reader here are those of processMultibulkBuffer and
-// processInlineBuffer in Redis' networking.c.
+// Nothing here runs on the loop's thread. What a client asks for is answered
+// from a copy of the link's status, which is taken a few hundred times a second
+// at most, and from a description of the archive that is read once a second at
+// most. Orders (REPLICAOF, BGSAVE) go through the [Backend].
 package server

@@ -2,60 +2,53 @@ package server
 
 import (
 	"strconv"
-	"strings"
 
 	"github.com/tidwall/redcon"
 )
 
-// reply collects what a client is answered, in RESP2 or RESP3.
+// reply builds what a command is answered with, in the protocol of its client.
+// The types that RESP3 added become in RESP2 what Redis makes of them
+// (networking.c, addReply...).
 type reply struct {
 	b     []byte
-	proto int // 2 or 3
+	resp3 bool
 }
 
-func (r *reply) simple(s string) { r.b = redcon.AppendString(r.b, oneLine(s)) }
+func (r *reply) status(s string) { r.b = redcon.AppendString(r.b, s) }
 func (r *reply) ok()             { r.b = redcon.AppendOK(r.b) }
+func (r *reply) error(s string)  { r.b = redcon.AppendError(r.b, s) }
 func (r *reply) int(n int64)     { r.b = redcon.AppendInt(r.b, n) }
 func (r *reply) bulk(s string)   { r.b = redcon.AppendBulkString(r.b, s) }
-func (r *reply) bytes(p []byte)  { r.b = redcon.AppendBulk(r.b, p) }
+func (r *reply) bytes(b []byte)  { r.b = redcon.AppendBulk(r.b, b) }
 func (r *reply) array(n int)     { r.b = redcon.AppendArray(r.b, n) }
-func (r *reply) err(text string) { r.b = redcon.AppendError(r.b, oneLine(text)) }
-func (r *reply) raw(p []byte)    { r.b = append(r.b, p...) }
+func (r *reply) raw(b []byte)    { r.b = append(r.b, b...) }
 func (r *reply) header(c byte, n int) {
-	r.b = append(strconv.AppendInt(append(r.b, c), int64(n), 10), '\r', '\n')
+	r.b = append(r.b, c)
+	r.b = strconv.AppendInt(r.b, int64(n), 10)
+	r.b = append(r.b, '\r', '\n')
 }
 
-// oneLine keeps a text from ending before its end.
-func oneLine(s string) string {
-	return strings.Map(func(c rune) rune {
-		if c == '\r' || c == '\n' {
-			return ' '
-		}
-		return c
-	}, s)
-}
-
-// table begins n pairs.
-func (r *reply) table(n int) {
-	if r.proto == 3 {
+// dict opens a map of n pairs.
+func (r *reply) dict(n int) {
+	if r.resp3 {
 		r.header('%', n)
 		return
 	}
 	r.array(2 * n)
 }
 
-// set begins n members.
+// set opens a set of n.
 func (r *reply) set(n int) {
-	if r.proto == 3 {
+	if r.resp3 {
 		r.header('~', n)
 		return
 	}
 	r.array(n)
 }
 
-// push begins a message of n parts that answers no command.
+// push opens what comes without having been asked for.
 func (r *reply) push(n int) {
-	if r.proto == 3 {
+	if r.resp3 {
 		r.header('>', n)
 		return
 	}
@@ -63,27 +56,38 @@ func (r *reply) push(n int) {
 }
 
 func (r *reply) null() {
-	if r.proto == 3 {
+	if r.resp3 {
 		r.b = append(r.b, "_\r\n"...)
 		return
 	}
 	r.b = redcon.AppendNull(r.b)
 }
 
-// text is a bulk string that is meant for people (addReplyVerbatim).
-func (r *reply) text(s string) {
-	if r.proto == 3 {
-		r.header('=', len(s)+4)
-		r.b = append(append(append(r.b, "txt:"...), s...), '\r', '\n')
+// nullArray is what RESP2 has for a missing array.
+func (r *reply) nullArray() {
+	if r.resp3 {
+		r.null()
 		return
 	}
-	r.bulk(s)
+	r.b = append(r.b, "*-1\r\n"...)
 }
 
-// pairs is a table of strings.
-func (r *reply) pairs(kv ...string) {
-	r.table(len(kv) / 2)
-	for _, s := range kv {
+// text is a verbatim string, which redis-cli shows as it stands.
+func (r *reply) text(s string) {
+	if !r.resp3 {
+		r.bulk(s)
+		return
+	}
+	r.header('=', len(s)+4)
+	r.b = append(r.b, "txt:"...)
+	r.b = append(r.b, s...)
+	r.b = append(r.b, '\r', '\n')
+}
+
+// strings is an array of bulk strings.
+func (r *reply) strings(all []string) {
+	r.array(len(all))
+	for _, s := range all {
 		r.bulk(s)
 	}
 }

@@ -3,133 +3,56 @@ package server
 import (
 	"context"
 	"crypto/rand"
-	"crypto/tls"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
-	"replicad/replica/archive"
-	"replicad/replica/status"
+	"github.com/tidwall/redcon"
 )
 
-// Defaults of [Config], and redis.conf's where it has the directive.
-const (
-	DefaultPort             = 6380
-	DefaultBind             = "127.0.0.1"
-	DefaultMaxClients       = 1000
-	DefaultQueryBufferLimit = 1 << 20 // bytes; Redis has 1 GiB, but holds data
-	DefaultTCPKeepAlive     = 300 * time.Second
-)
-
-const (
-	writeWithin = 10 * time.Second // what a client takes to read what it asked for
-	tlsWithin   = 10 * time.Second // a TLS handshake
-	acceptPause = 100 * time.Millisecond
-)
-
-// Backend is the master that the port speaks for; *daemon.Handle is one. Its
-// methods are called on the goroutines of clients, and may wait.
-type Backend interface {
-	Status() status.Status
-	LagSince() time.Time
-	// Archive describes what is on disk, by reading it.
-	Archive() (archive.Master, error)
-	// ReplicaOf and NoOne repoint the link; they return when the order is
-	// durable and obeyed.
-	ReplicaOf(host, port string) error
-	NoOne() error
-	// Rebase begins a rebase.
-	Rebase(why string) error
-}
-
-// Config says where to listen, and for whom.
-type Config struct {
-	Bind []string // addresses; "*" for all, "-" before one that may be missing
-	Port int      // 0 for none
-	// TLSPort (tls-port) is spoken to by TLS; 0 for none. TLS gives the
-	// configuration of each connection, so that renewed files are used.
-	TLSPort int
-	TLS     func() (*tls.Config, error)
-
-	RequirePass      string // "" for none
-	ProtectedMode    bool   // without a password only the loopback is served
-	MaxClients       int
-	Timeout          time.Duration // of an idle client; 0 for none
-	QueryBufferLimit int           // client-query-buffer-limit, bytes of one query
-	TCPKeepAlive     time.Duration // 0 for none
-
-	Version string // of replicad
-	// Directives gives what CONFIG GET knows, without secrets.
-	Directives func() map[string]string
-	// Shutdown ends the daemon; it must not wait.
-	Shutdown func()
-	Log      *slog.Logger // nil: silent
-}
-
-// Server is the port. Listen makes one, Serve runs it.
+// Server is the port of one master. Listen makes one.
 type Server struct {
-	cfg       Config
-	backend   Backend // since Serve
+	cfg      Config
+	password atomic.Pointer[secret]
+	runID    string // 40 hexadecimal digits, the process's
+	started  time.Time
+	backend  Backend
+	state    stateCache
+	archive  archiveCache
+	commands *table
+	pubsub   pubsub
+	memory   budget
+	stats    stats
+	orders   sync.Mutex // held by who gives any, and by EXEC around several
+	lastID   atomic.Int64
+	logged   limiter
+
+	mu        sync.Mutex
+	clients   map[int64]*client
 	listeners []*listener
-	commands  map[string]*command
-	known     map[string]known
-	runID     string
-	started   time.Time
-	archive   cached
-	password  atomic.Pointer[string]
-	broker    broker
-
-	mu      sync.Mutex
-	clients map[int64]*client
-	closing bool
-	running sync.WaitGroup
-
-	nextID        atomic.Int64
-	connections   atomic.Int64 // total_connections_received
-	rejected      atomic.Int64
-	processed     atomic.Int64 // total_commands_processed
-	errors        atomic.Int64 // total_error_replies
-	bytesIn       atomic.Int64
-	bytesOut      atomic.Int64
-	cutOutput     atomic.Int64 // clients that did not read
-	protocolFault atomic.Int64 // clients that did not speak RESP
-	authFailures  atomic.Int64
+	closed    bool
+	done      chan struct{}
+	work      sync.WaitGroup
 }
 
-type listener struct {
-	net.Listener
-	tls bool
-}
+// ErrListen is what errors about an address wrap that can't be listened on.
+var ErrListen = errors.New("can't listen")
 
-// ErrListen is what errors of Listen wrap.
-var ErrListen = errors.New("the RESP port can't be opened")
-
-// Listen opens the ports. The caller must call Serve or Close.
+// Listen opens the ports. Nobody is answered until Serve.
 func Listen(cfg Config) (*Server, error) {
-	if cfg.Log == nil {
-		cfg.Log = slog.New(slog.DiscardHandler)
+	if err := cfg.check(); err != nil {
+		return nil, err
 	}
-	if len(cfg.Bind) == 0 {
-		cfg.Bind = []string{DefaultBind}
-	}
-	if cfg.MaxClients <= 0 {
-		cfg.MaxClients = DefaultMaxClients
-	}
-	if cfg.QueryBufferLimit <= 0 {
-		cfg.QueryBufferLimit = DefaultQueryBufferLimit
-	}
-	s := &Server{cfg: cfg, clients: map[int64]*client{}, runID: randomHex(20), started: time.Now(), known: knownCommands()}
-	s.commands = s.table()
-	s.broker.channels, s.broker.patterns = map[string]map[*client]bool{}, map[string]map[*client]bool{}
-	s.SetRequirePass(cfg.RequirePass)
+	s := newServer(cfg)
 	for _, p := range []struct {
 		port int
 		tls  bool
@@ -145,44 +68,75 @@ func Listen(cfg Config) (*Server, error) {
 	return s, nil
 }
 
-func randomHex(n int) string {
-	b := make([]byte, n)
-	_, _ = rand.Read(b) // never fails
-	return hex.EncodeToString(b)
+func newServer(cfg Config) *Server {
+	cfg.fill()
+	id := make([]byte, 20)
+	_, _ = rand.Read(id) // never fails (crypto/rand)
+	s := &Server{
+		cfg: cfg, runID: hex.EncodeToString(id), started: time.Now(),
+		memory: budget{max: cfg.MaxMemoryClients}, clients: map[int64]*client{}, done: make(chan struct{}),
+		commands: newTable(),
+	}
+	s.SetRequirePass(cfg.RequirePass)
+	s.stats.init(len(s.commands.all))
+	return s
 }
 
 // listen opens one port on each address.
-func (s *Server) listen(port int, byTLS bool) error {
+func (s *Server) listen(port int, overTLS bool) error {
+	lc := net.ListenConfig{KeepAlive: -1}
+	if s.cfg.TCPKeepAlive > 0 { // anetKeepAlive
+		lc.KeepAliveConfig = net.KeepAliveConfig{Enable: true, Idle: s.cfg.TCPKeepAlive, Interval: max(s.cfg.TCPKeepAlive/3, time.Second), Count: 3}
+	}
 	opened := 0
-	for _, bind := range s.cfg.Bind {
-		host, optional := strings.CutPrefix(bind, "-")
+	for _, a := range s.cfg.Bind {
+		host, optional := strings.CutPrefix(a, "-")
+		network := "tcp"
 		switch host {
 		case "*":
-			host = ""
+			network, host = "tcp4", ""
 		case "::*":
-			host = "::"
+			network, host = "tcp6", ""
 		}
-		lc := net.ListenConfig{KeepAlive: s.cfg.TCPKeepAlive}
-		if s.cfg.TCPKeepAlive <= 0 {
-			lc.KeepAlive = -1
+		ln, err := lc.Listen(context.Background(), network, net.JoinHostPort(strings.Trim(host, "[]"), strconv.Itoa(port)))
+		if optional && (errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.EAFNOSUPPORT) || errors.Is(err, syscall.EPROTONOSUPPORT)) {
+			continue
 		}
-		ln, err := lc.Listen(context.Background(), "tcp", net.JoinHostPort(host, strconv.Itoa(port)))
 		if err != nil {
-			if optional {
-				continue
-			}
-			return fmt.Errorf("%w: %w", ErrListen, err)
+			return explainListen(err, a, port)
 		}
+		s.add(ln, overTLS)
 		opened++
-		s.listeners = append(s.listeners, &listener{ln, byTLS})
 	}
 	if opened == 0 {
-		return fmt.Errorf("%w: none of the addresses of bind can be listened on", ErrListen)
+		return fmt.Errorf("%w: %w: bind %s", ErrListen, errBind, strings.Join(s.cfg.Bind, " "))
 	}
 	return nil
 }
 
-// Addrs are the addresses that are listened on, plain ones first.
+func explainListen(err error, address string, port int) error {
+	remedy := ""
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		remedy = fmt.Sprintf(": port %d is in use: name another one by --port, or --port 0 for none", port)
+	case errors.Is(err, syscall.EACCES):
+		remedy = ": ports below 1024 need a capability: name another one by --port"
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		remedy = fmt.Sprintf(": %s is no address of this host: see --bind; -%s would be passed over", address, address)
+	}
+	return fmt.Errorf("%w: %w%s", ErrListen, err, remedy)
+}
+
+// add has a listener served from Serve on.
+func (s *Server) add(ln net.Listener, overTLS bool) {
+	l := &listener{Listener: ln, s: s}
+	if overTLS {
+		l.tls = newCertificates(s.cfg.TLS).config()
+	}
+	s.listeners = append(s.listeners, l)
+}
+
+// Addrs are the addresses that are listened on.
 func (s *Server) Addrs() []net.Addr {
 	var all []net.Addr
 	for _, l := range s.listeners {
@@ -191,148 +145,139 @@ func (s *Server) Addrs() []net.Addr {
 	return all
 }
 
-// SetRequirePass changes the password; "" for none. Clients that are
-// authenticated stay so.
-func (s *Server) SetRequirePass(password string) { s.password.Store(&password) }
-
-// Serve answers clients, on behalf of b, until Close. Who connects before waits.
-func (s *Server) Serve(b Backend) {
-	s.backend = b
-	var wg sync.WaitGroup
-	for _, l := range s.listeners {
-		wg.Go(func() { s.accept(l) })
-	}
-	wg.Wait()
-	s.running.Wait()
+// SetRequirePass changes the password; "" for none. Clients that gave the former
+// one stay.
+func (s *Server) SetRequirePass(password string) {
+	p := newSecret(password)
+	s.password.Store(&p)
 }
 
-// Close closes the ports and all clients, and waits for these where Serve runs.
+// Serve answers on behalf of b until Close, and returns then. Who connected
+// before has waited.
+func (s *Server) Serve(b Backend) {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return
+	}
+	s.backend = b
+	s.state.read, s.archive.read = b.Status, b.Archive
+	s.work.Go(s.sample)
+	for _, l := range s.listeners {
+		s.work.Go(func() {
+			if err := redcon.Serve(l, s.handle, nil, nil); err != nil {
+				s.cfg.Log.Error("the RESP port ended", "addr", l.Addr().String(), "error", err)
+			}
+		})
+	}
+	s.mu.Unlock()
+	s.work.Wait()
+}
+
+// Close closes the ports, ends all connections, and waits for that.
 func (s *Server) Close() {
 	s.mu.Lock()
-	s.closing = true
+	if s.closed {
+		s.mu.Unlock()
+		s.work.Wait()
+		return
+	}
+	s.closed = true
+	close(s.done)
+	clients := s.all()
+	s.mu.Unlock()
 	for _, l := range s.listeners {
-		l.Close()
+		_ = l.Close()
 	}
-	for _, c := range s.clients {
-		c.conn.Close()
+	for _, c := range clients {
+		c.cut("the port is closed")
 	}
-	s.mu.Unlock()
-	s.running.Wait()
+	s.work.Wait()
 }
 
-func (s *Server) accept(l *listener) {
-	for {
-		conn, err := l.Accept()
-		if err != nil {
-			s.mu.Lock()
-			closing := s.closing
-			s.mu.Unlock()
-			if closing {
-				return
-			}
-			// No descriptor is free, or the like: it may pass.
-			s.cfg.Log.Warn("the RESP port can't accept a connection", "error", err)
-			time.Sleep(acceptPause)
-			continue
-		}
-		s.connections.Add(1)
-		s.admit(conn, l.tls)
-	}
-}
-
-// denied is what a client is told that protected mode keeps out. (acceptCommonHandler)
-const denied = "DENIED replicad runs in protected mode, as Redis does: no password is set, so only clients of the loopback interface are served. " +
-	"To serve others set requirepass-file (and bind), or protected-mode no where the network is trusted."
-
-// admit begins to serve a connection, or says why not.
-func (s *Server) admit(conn net.Conn, byTLS bool) {
+// welcome registers a client; false when there is no room, or no server any
+// more.
+func (s *Server) welcome(c *client) bool {
 	s.mu.Lock()
-	full, closing := len(s.clients) >= s.cfg.MaxClients, s.closing
-	if !full && !closing {
-		c := newClient(s, conn, byTLS)
-		s.clients[c.id] = c
-		s.running.Go(func() { c.serve() })
-	}
-	s.mu.Unlock()
-	switch {
-	case closing:
-		conn.Close()
-	case full:
-		s.reject(conn, byTLS, "ERR max number of clients reached")
-	}
-}
-
-// reject tells a client why it is not served. It does not wait for it.
-func (s *Server) reject(conn net.Conn, byTLS bool, why string) {
-	s.rejected.Add(1)
-	if !byTLS {
-		_ = conn.SetWriteDeadline(time.Now().Add(time.Millisecond))
-		_, _ = conn.Write([]byte("-" + why + "\r\n"))
-	}
-	conn.Close()
-}
-
-// protected says whether protected mode keeps a client out.
-func (s *Server) protected(conn net.Conn) bool {
-	if !s.cfg.ProtectedMode || *s.password.Load() != "" {
+	defer s.mu.Unlock()
+	if s.closed || len(s.clients) >= s.cfg.MaxClients {
 		return false
 	}
-	a, ok := conn.RemoteAddr().(*net.TCPAddr)
-	return !ok || !a.IP.IsLoopback()
+	s.clients[c.id] = c
+	return true
 }
 
 func (s *Server) forget(c *client) {
-	s.broker.leave(c)
-	s.mu.Lock()
-	delete(s.clients, c.id)
-	s.mu.Unlock()
-}
-
-// all gives the clients, oldest first.
-func (s *Server) all() []*client {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	delete(s.clients, c.id)
+}
+
+// all are the clients by their ids. The caller holds mu.
+func (s *Server) all() []*client {
 	all := make([]*client, 0, len(s.clients))
 	for _, c := range s.clients {
 		all = append(all, c)
 	}
+	slices.SortFunc(all, func(a, b *client) int { return int(a.id - b.id) })
 	return all
 }
 
-// TLSFiles are redis.conf's tls-* directives of a server.
-type TLSFiles struct {
-	Cert, Key   string // tls-cert-file, tls-key-file
-	CACert      string // tls-ca-cert-file: who may sign a client's certificate
-	AuthClients string // tls-auth-clients: yes, no or optional
+// connected are the clients there are now.
+func (s *Server) connected() []*client {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.all()
 }
 
-// Config reads the files; Listen's Config.TLS calls it for each connection.
-func (f TLSFiles) Config() (*tls.Config, error) {
-	if f.Cert == "" || f.Key == "" {
-		return nil, errors.New("tls-port wants tls-cert-file and tls-key-file")
+// log logs what a peer brings about: once a second for each kind of message at
+// most, for a peer can do so at will.
+func (s *Server) log(level slog.Level, kind, msg string, args ...any) {
+	if left, ok := s.logged.may(kind, time.Now()); ok {
+		if left > 0 {
+			args = append(args, "more_like_this", left)
+		}
+		s.cfg.Log.Log(context.Background(), level, msg, args...)
 	}
-	cert, err := tls.LoadX509KeyPair(f.Cert, f.Key)
-	if err != nil {
-		return nil, fmt.Errorf("tls-cert-file %s, tls-key-file %s: %w", f.Cert, f.Key, err)
+}
+
+// limiter lets through one of a kind each second.
+type limiter struct {
+	mu   sync.Mutex
+	next map[string]time.Time
+	left map[string]int
+}
+
+// may says whether now is the time, and how many were left out since.
+func (l *limiter) may(kind string, now time.Time) (left int, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.next == nil {
+		l.next, l.left = map[string]time.Time{}, map[string]int{}
 	}
-	cfg := &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
-	switch f.AuthClients {
-	case "no":
-		return cfg, nil
-	case "optional":
-		cfg.ClientAuth = tls.VerifyClientCertIfGiven
-	default:
-		cfg.ClientAuth = tls.RequireAndVerifyClientCert
+	if now.Before(l.next[kind]) {
+		l.left[kind]++
+		return 0, false
 	}
-	if f.CACert == "" {
-		return nil, errors.New("tls-port wants tls-ca-cert-file to verify clients by, or tls-auth-clients no")
+	left = l.left[kind]
+	l.next[kind], l.left[kind] = now.Add(time.Second), 0
+	return left, true
+}
+
+// reservedFiles are descriptors that archives and links need, whatever clients
+// there are.
+const reservedFiles = 256
+
+// FitMaxClients lowers maxclients of each of so many ports to what the limit of
+// open files leaves (adjustOpenFilesLimit of Redis' server.c): a client too many
+// must not keep the archive from opening a file.
+func FitMaxClients(want, ports int) int {
+	var r syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r); err != nil || ports == 0 {
+		return want
 	}
-	pem, err := os.ReadFile(f.CACert)
-	if err != nil {
-		return nil, fmt.Errorf("tls-ca-cert-file: %w", err)
+	if r.Cur > 1<<30 {
+		return want
 	}
-	if cfg.ClientCAs, err = certPool(pem); err != nil {
-		return nil, fmt.Errorf("tls-ca-cert-file: %s: %w", f.CACert, err)
-	}
-	return cfg, nil
+	return min(want, max(1, (int(r.Cur)-reservedFiles)/ports))
 }
