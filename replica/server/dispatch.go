@@ -167,6 +167,9 @@ func unknown(args [][]byte, container *command) string {
 // notServed is the error for what Redis has and replicad has not.
 func notServed(c *command) string {
 	container, _, _ := strings.Cut(c.name, "|")
+	if c.readonly {
+		container = ""
+	}
 	switch container {
 	case "wait", "waitaof":
 		return "ERR " + strings.ToUpper(container) + " cannot be used with replica instances. Send it to the master, which counts replicad among its replicas."
