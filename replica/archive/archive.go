@@ -34,6 +34,11 @@ type Options struct {
 	// BaseVerified, SegmentVerified), on any goroutine: it must not wait.
 	// The kind's own fields are filled in, nothing else. May be nil.
 	Observe func(replica.Event)
+	// ObserveFsync is told how long each fdatasync(2) of the stream, and of
+	// what tells how far it is durable, took, also one that failed. It is
+	// called by the goroutine that made it, must not wait, and may be called
+	// by two at once while a rebase runs. May be nil.
+	ObserveFsync func(took time.Duration)
 
 	disk disk
 }

@@ -675,6 +675,43 @@ func TestAnFsyncThatFailsTakesTheArchiveBackToTheLastOneThatDidNot(t *testing.T)
 	}
 }
 
+func TestEachFsyncOfTheStreamIsToldWithItsDuration(t *testing.T) {
+	const slow = 2 * time.Millisecond
+	own := int64(-1) // fsyncs of the base's making, which are not the stream's
+	for _, fails := range []bool{false, true} {
+		var broken atomic.Bool
+		var made, told, short atomic.Int64
+		opt := Options{AppendFsync: Always, disk: failingDisk(broken.Load)}
+		sync := opt.disk.fdatasync
+		opt.disk.fdatasync = func(f *os.File) error {
+			made.Add(1)
+			time.Sleep(slow)
+			return sync(f)
+		}
+		opt.ObserveFsync = func(took time.Duration) {
+			told.Add(1)
+			if took < slow {
+				short.Add(1)
+			}
+		}
+		a := open(t, t.TempDir(), opt)
+		f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, rdbtest.Empty(0, true))
+		f.feed(commands(rand.New(rand.NewPCG(71, 71)), 20), 1000)
+		f.awaitDurable()
+		if fails {
+			broken.Store(true)
+			f.feed(commands(rand.New(rand.NewPCG(72, 72)), 20), ringSize)
+			eventually(t, "the failure is told", func() bool { return errors.Is(a.Progress().Failed, syscall.EIO) })
+			eventually(t, "the one that failed is told too", func() bool { return made.Load()-told.Load() == own })
+			continue
+		}
+		mustClose(t, a)
+		if own = made.Load() - told.Load(); own < 0 || own > 2 || told.Load() < 3 || short.Load() > 0 {
+			t.Errorf("%d fsyncs were made, %d told, of them %d as too short", made.Load(), told.Load(), short.Load())
+		}
+	}
+}
+
 func TestTheBufferIsBoundedAndComesBack(t *testing.T) {
 	opt := Options{disk: realDisk()}
 	gate := make(chan struct{})
@@ -750,6 +787,13 @@ func BenchmarkStreamToDisk(b *testing.B) {
 			name = "segments of " + FormatSize(size)
 		}
 		b.Run(name, func(b *testing.B) { streamToDisk(b, Options{AppendFsync: No, SegmentSize: size}) })
+	}
+	for _, p := range []Policy{Everysec, Always} {
+		b.Run(p.String(), func(b *testing.B) { streamToDisk(b, Options{AppendFsync: p}) })
+		b.Run(p.String()+", fsyncs observed", func(b *testing.B) {
+			var sum atomic.Int64
+			streamToDisk(b, Options{AppendFsync: p, ObserveFsync: func(took time.Duration) { sum.Add(int64(took)) }})
+		})
 	}
 }
 

@@ -62,6 +62,21 @@ func realDisk() disk {
 	}
 }
 
+// observed tells how long each fsync takes.
+func (d disk) observed(tell func(took time.Duration)) disk {
+	if tell == nil {
+		return d
+	}
+	sync := d.fdatasync
+	d.fdatasync = func(f *os.File) error {
+		began := time.Now()
+		err := sync(f)
+		tell(time.Since(began))
+		return err
+	}
+	return d
+}
+
 func fdatasync(f *os.File) error {
 	for {
 		err := unix.Fdatasync(int(f.Fd()))

@@ -68,8 +68,12 @@ func List(dir string) ([]Master, error) {
 	return masters, nil
 }
 
-// Describe describes the archive of one master; false when dir is none.
-func Describe(dir string) (Master, bool, error) {
+// Describe describes the archive of one master; false when dir is none. It reads
+// whole timelines: who asks again and again has a [Describer].
+func Describe(dir string) (Master, bool, error) { return describe(dir, generation.readTimeline) }
+
+// describe has read for the timelines.
+func describe(dir string, read func(generation) (Timeline, int64, error)) (Master, bool, error) {
 	m := Master{Name: filepath.Base(dir), Dir: dir, Generations: []Generation{}}
 	isArchive, err := exists(filepath.Join(dir, lockName))
 	if err != nil || !isArchive {
@@ -81,7 +85,7 @@ func Describe(dir string) (Master, bool, error) {
 		return m, false, err
 	}
 	for _, g := range append(done, unfinished...) {
-		d, err := g.describe()
+		d, err := g.describe(read)
 		if errors.Is(err, fs.ErrNotExist) && g.gone() {
 			continue
 		}
@@ -112,7 +116,7 @@ func (g generation) gone() bool {
 }
 
 // describe reads a generation that may be written at the same time.
-func (g generation) describe() (Generation, error) {
+func (g generation) describe(read func(generation) (Timeline, int64, error)) (Generation, error) {
 	d := Generation{Number: g.number, Dir: g.dir, Histories: []History{}}
 	st, err := os.Stat(g.base())
 	if err != nil {
@@ -122,7 +126,7 @@ func (g generation) describe() (Generation, error) {
 	if filepath.Ext(g.dir) == tmpSuffix {
 		return d, nil
 	}
-	tl, _, err := g.readTimeline()
+	tl, _, err := read(g)
 	if err != nil {
 		return d, err
 	}

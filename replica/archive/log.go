@@ -144,7 +144,7 @@ func newLog(gen generation, seg Segment, c checkpoint, opt Options, notify func(
 func continueLog(s *state, opt Options, notify func()) (*log, error) {
 	end := s.at.fsynced
 	g := &log{
-		gen: s.gen, policy: opt.AppendFsync, disk: opt.disk, opt: opt, notify: notify,
+		gen: s.gen, policy: opt.AppendFsync, disk: opt.disk.observed(opt.ObserveFsync), opt: opt, notify: notify,
 		size: opt.SegmentSize, resolution: opt.TimelineResolution,
 		ring: make([]byte, ringSize), origin: end.offset, seg: s.seg,
 		taken: end.offset, boundary: replica.Boundary{Offset: end.offset, DB: s.at.db},

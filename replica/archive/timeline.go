@@ -136,6 +136,14 @@ type visitor struct {
 // readTimeline reads a timeline. It returns the length of the part that ends
 // with a newline: what is behind it was torn.
 func readTimeline(r io.Reader, v visitor) (t Timeline, length int64, err error) {
+	length, err = t.read(r, 0, v)
+	return t, length, err
+}
+
+// read goes on with what stands from a position on, which begins a line. It
+// returns the length as readTimeline does.
+func (t *Timeline) read(r io.Reader, from int64, v visitor) (length int64, err error) {
+	length = from
 	bad := func(at int64) {
 		t.Damaged++
 		if v.damaged != nil {
@@ -143,7 +151,7 @@ func readTimeline(r io.Reader, v visitor) (t Timeline, length int64, err error) 
 		}
 	}
 	in := bufio.NewReaderSize(r, 64<<10)
-	for n := 0; ; n++ {
+	for {
 		raw, err := in.ReadSlice('\n')
 		if err == io.EOF {
 			break
@@ -159,7 +167,7 @@ func readTimeline(r io.Reader, v visitor) (t Timeline, length int64, err error) 
 			continue
 		}
 		if err != nil {
-			return t, length, err
+			return length, err
 		}
 		at := length
 		length += int64(len(raw))
@@ -168,8 +176,8 @@ func readTimeline(r io.Reader, v visitor) (t Timeline, length int64, err error) 
 			bad(at)
 			continue
 		}
-		if n == 0 && line != timelineVersion {
-			return t, length, fmt.Errorf("%w: it starts with %q, not %q", ErrTimeline, line, timelineVersion)
+		if at == 0 && line != timelineVersion {
+			return length, fmt.Errorf("%w: it starts with %q, not %q", ErrTimeline, line, timelineVersion)
 		}
 		if !t.fact(line, v) {
 			bad(at)
@@ -177,7 +185,7 @@ func readTimeline(r io.Reader, v visitor) (t Timeline, length int64, err error) 
 			v.line(raw)
 		}
 	}
-	return t, length, t.complete()
+	return length, t.complete()
 }
 
 // readTimeline reads a generation's timeline, but for its marks.

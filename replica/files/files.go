@@ -55,11 +55,17 @@ func RemoveLeft(dir string) error {
 // Free says how much an unprivileged process may still write below path
 // (statfs(2), f_bavail), in bytes.
 func Free(path string) (int64, error) {
+	free, _, err := Space(path)
+	return free, err
+}
+
+// Space is Free, and how large the file system is (f_blocks), in bytes.
+func Space(path string) (free, size int64, err error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(path, &st); err != nil {
-		return 0, &os.PathError{Op: "statfs", Path: path, Err: err}
+		return 0, 0, &os.PathError{Op: "statfs", Path: path, Err: err}
 	}
-	return int64(st.Bavail) * st.Bsize, nil
+	return int64(st.Bavail) * st.Bsize, int64(st.Blocks) * st.Bsize, nil
 }
 
 // Sync makes a file durable, or the names in a folder (fsync(2)).

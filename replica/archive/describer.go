@@ -1,0 +1,73 @@
+package archive
+
+import (
+	"io"
+	"os"
+	"slices"
+	"sync"
+)
+
+// Describer describes one master's archive again and again. A timeline may have
+// millions of marks: it reads of each only what was added since the last time.
+// Its methods may be called from any goroutine; they wait for each other.
+type Describer struct {
+	dir string
+
+	mu   sync.Mutex
+	read map[string]*readSoFar // by the generation's folder
+	used map[string]bool       // of them, those that were asked for
+}
+
+// readSoFar is a timeline that is known up to a length.
+type readSoFar struct {
+	file     os.FileInfo
+	timeline Timeline
+	length   int64
+}
+
+// NewDescriber makes one for the archive in dir. It reads nothing yet.
+func NewDescriber(dir string) *Describer {
+	return &Describer{dir: dir, read: map[string]*readSoFar{}}
+}
+
+// Describe is [Describe].
+func (d *Describer) Describe() (Master, bool, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.used = map[string]bool{}
+	m, ok, err := describe(d.dir, d.timeline)
+	for dir := range d.read {
+		if err == nil && !d.used[dir] {
+			delete(d.read, dir)
+		}
+	}
+	return m, ok, err
+}
+
+// timeline goes on where the last reading ended, unless the file is another one
+// or was cut since: recovery does both.
+func (d *Describer) timeline(g generation) (Timeline, int64, error) {
+	d.used[g.dir] = true
+	f, err := os.Open(g.timeline())
+	if err != nil {
+		return Timeline{}, 0, err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return Timeline{}, 0, err
+	}
+	k := d.read[g.dir]
+	if k == nil || !os.SameFile(k.file, st) || st.Size() < k.length {
+		k = &readSoFar{}
+		d.read[g.dir] = k
+	}
+	k.file = st
+	if _, err := f.Seek(k.length, io.SeekStart); err != nil {
+		return Timeline{}, 0, err
+	}
+	k.length, err = k.timeline.read(f, k.length, visitor{})
+	t := k.timeline
+	t.Histories, t.Segments = slices.Clone(t.Histories), slices.Clone(t.Segments)
+	return t, k.length, err
+}
