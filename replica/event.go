@@ -112,6 +112,9 @@ const (
 	SyncNoPsync = "no_psync" // the master knows no partial resync
 )
 
+// SyncCauses are all of them.
+func SyncCauses() []string { return []string{SyncInitial, SyncBacklog, SyncHistory, SyncNoPsync} }
+
 // Event is one thing that happened to a link. It is passed by value and may be
 // kept, but for Data, which is valid only during Observe.
 type Event struct {

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -8,6 +9,7 @@ import (
 
 	"replicad/replica"
 	"replicad/replica/archive"
+	"replicad/replica/files"
 	"replicad/replica/status"
 )
 
@@ -51,10 +53,54 @@ func (h *Handle) Status() status.Status { return h.f.status.Status() }
 // LagSince is status.Tracker's.
 func (h *Handle) LagSince() time.Time { return h.f.status.LagSince() }
 
-// Archive describes what is on disk, by reading it.
+// Archive describes what is on disk, by reading it; of the timelines only what is
+// new. Calls wait for each other.
 func (h *Handle) Archive() (archive.Master, error) {
-	m, _, err := archive.Describe(h.f.dir)
+	m, _, err := h.f.describer.Describe()
 	return m, err
+}
+
+// Space asks the file system of the folder: see [files.Space].
+func (h *Handle) Space() (free, size int64, err error) { return files.Space(h.f.dir) }
+
+// Ping has the loop answer: nil says that it is alive. Until Run is called it
+// is not. The error is ErrStopped, or ctx's where nothing came in its time.
+func (h *Handle) Ping(ctx context.Context) error { return h.d.Ping(ctx) }
+
+// Ping is [Handle.Ping]: there is one loop.
+func (d *Daemon) Ping(ctx context.Context) error {
+	pong, ok := d.ping()
+	if !ok {
+		return ErrStopped
+	}
+	select {
+	case <-pong:
+		return nil
+	case <-d.ended:
+		return ErrStopped
+	case <-ctx.Done():
+		return fmt.Errorf("the event loop does not answer: %w", ctx.Err())
+	}
+}
+
+// ping posts, unless one is on its way: a loop that stands still is not to be
+// left ever more to do.
+func (d *Daemon) ping() (pong <-chan struct{}, ok bool) {
+	d.pinging.Lock()
+	defer d.pinging.Unlock()
+	if d.pong == nil {
+		p := make(chan struct{})
+		if !d.loop.Post(func() {
+			d.pinging.Lock()
+			d.pong = nil
+			d.pinging.Unlock()
+			close(p)
+		}) {
+			return nil, false
+		}
+		d.pong = p
+	}
+	return d.pong, true
 }
 
 // ReplicaOf repoints the link, as REPLICAOF host port does: see
@@ -85,6 +131,7 @@ func (h *Handle) order(change func(now replica.Master) replica.Master) error {
 	}
 	return h.call(func() error {
 		f.noOne = m.Address() == ""
+		f.status.Order(m.Address(), f.noOne)
 		f.follow(m)
 		return nil
 	})

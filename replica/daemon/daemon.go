@@ -25,8 +25,10 @@ type Config struct {
 	// PerMaster, where it is not nil, changes what the links of one master are
 	// made with: Link, with Master filled in.
 	PerMaster func(*replica.Config)
-	Archive   archive.Options // of each archive, but for Observe
-	Rebase    Rebase
+	Archive   archive.Options // of each archive, but for Observe and ObserveFsync
+	// ObserveFsync is archive.Options' for each master. May be nil.
+	ObserveFsync func(master string, took time.Duration)
+	Rebase       Rebase
 	// Sentinel says, by the master's name, which Sentinels know where it is:
 	// such a master has no address in Masters.
 	Sentinel map[string]sentinel.Config
@@ -45,6 +47,9 @@ type Daemon struct {
 	followers []*follower
 	cron      *eventloop.Timer
 	ended     chan struct{} // closed when the loop runs no more
+
+	pinging sync.Mutex
+	pong    chan struct{} // closed by the loop; nil where no Ping waits for it
 }
 
 // cronEvery is how often it is looked whether a rebase is due.

@@ -27,11 +27,13 @@ type follower struct {
 	sentinel *sentinel.Config
 	rules    Rebase
 	archive  *archive.Archive
+	fsynced  func(took time.Duration) // nil for nobody to be told
 	link     *replica.Link
 	rebase   *rebase // nil while there is none
 	stopping bool
 
 	dir          string
+	describer    *archive.Describer
 	retention    archive.Retention
 	work         sync.WaitGroup // of prune
 	pruning      bool
@@ -59,12 +61,17 @@ func newFollower(loop *eventloop.Loop, cfg Config, m replica.Master) *follower {
 		observers = append(observers, cfg.Link.Observer)
 	}
 	f.cfg.Observer = observers
+	f.describer = archive.NewDescriber(f.dir)
+	if cfg.ObserveFsync != nil {
+		f.fsynced = func(took time.Duration) { cfg.ObserveFsync(f.name, took) }
+	}
 	return f
 }
 
 // open opens the archive and makes the link.
 func (f *follower) open(opt archive.Options, log *slog.Logger) (err error) {
 	opt.Observe = func(e replica.Event) { f.loop.Post(func() { f.ofTheFiles(e) }) }
+	opt.ObserveFsync = f.fsynced
 	if f.archive, err = archive.Open(f.dir, opt); err != nil {
 		return err
 	}
@@ -74,7 +81,7 @@ func (f *follower) open(opt archive.Options, log *slog.Logger) (err error) {
 		return errors.Join(err, f.archive.Close())
 	}
 	f.cfg.Master, f.noOne = m, ordered && m.Address() == ""
-	f.status.Order(m.Address())
+	f.status.Order(m.Address(), f.noOne)
 	if log != nil && (ordered || void != "") {
 		logOrder(log, f.origin, m, void)
 	}

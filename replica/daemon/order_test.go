@@ -73,7 +73,7 @@ func TestNoOneKeepsTheArchiveAndHoldsUntilReplicaOf(t *testing.T) {
 	if err := h.NoOne(); err != nil {
 		t.Fatal(err)
 	}
-	if s := h.Status(); s.Following() || s.State != replica.None || s.DownSince.IsZero() {
+	if s := h.Status(); s.Following() || s.Wanted() || s.State != replica.None || s.DownSince.IsZero() {
 		t.Errorf("%+v", s)
 	}
 	eventually(t, "the end of the link", func() bool { return len(m.Replicas()) == 0 })

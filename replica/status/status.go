@@ -26,6 +26,7 @@ type Status struct {
 	Address string // host:port or unix:///path; "" when nobody is followed
 	TLS     bool
 	User    string // masteruser
+	NoOne   bool   // nobody is to be followed, by order (REPLICAOF NO ONE)
 
 	State   replica.State
 	Phase   replica.Phase
@@ -46,7 +47,7 @@ type Status struct {
 	AckedDurable int64 // and its FACK
 	AckTime      time.Time
 
-	BytesIn  int64 // of handshakes, payloads and streams
+	BytesIn  int64 // of handshakes, payloads and streams, those of rebases too
 	BytesOut int64
 	Commands int64 // of the stream
 
@@ -102,6 +103,10 @@ type Rebase struct {
 // Following says whether there is a master to follow.
 func (s Status) Following() bool { return s.Address != "" }
 
+// Wanted says whether the link should stream: somebody is followed, or will be
+// as soon as a Sentinel names the master.
+func (s Status) Wanted() bool { return !s.NoOne }
+
 // Up says whether the link streams: master_link_status of INFO.
 func (s Status) Up() bool { return s.Phase == replica.Stream }
 
@@ -150,11 +155,12 @@ func (t *Tracker) Begin(p replica.Position, known bool, stored replica.Progress)
 	t.s.Stored, t.s.Durable = stored.Stored, stored.Durable
 }
 
-// Order says that another master is followed from the start, or nobody.
-func (t *Tracker) Order(address string) {
+// Order says who is to be followed, by an order; an empty address with noOne is
+// nobody, without it somebody whom Sentinels have not named yet.
+func (t *Tracker) Order(address string, noOne bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.s.Address = address
+	t.s.Address, t.s.NoOne = address, noOne
 }
 
 // Status is how things stand now. The maps are copies.
@@ -189,8 +195,8 @@ func (t *Tracker) Observe(e replica.Event) {
 	case replica.Sent:
 		t.s.BytesOut += e.Bytes
 		return
-	case replica.TransferReceived: // spliced: no event Received told of it
-		t.s.BytesIn += e.Bytes
+	case replica.TransferProgress, replica.TransferReceived: // spliced: no event Received told of it
+		t.s.BytesIn += max(0, e.Bytes-t.transfer(e).Bytes)
 	}
 	if e.Rebase {
 		t.rebase(e)
@@ -199,6 +205,14 @@ func (t *Tracker) Observe(e replica.Event) {
 	t.place(e)
 	t.link(e)
 	t.files(e)
+}
+
+// transfer is the one that an event is about, as it was before.
+func (t *Tracker) transfer(e replica.Event) Transfer {
+	if e.Rebase {
+		return t.s.Rebase.Transfer
+	}
+	return t.s.Transfer
 }
 
 // place follows state and phase.

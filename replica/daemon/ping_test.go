@@ -1,0 +1,55 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"replicad/replica"
+)
+
+func TestPingIsAnsweredByALoopThatLivesAndByNoOther(t *testing.T) {
+	m := startMaster(t)
+	var fsyncs atomic.Int64
+	cfg := Config{Dir: t.TempDir(), Masters: []replica.Master{parse(t, "m="+m.Addr())}, ObserveFsync: func(master string, took time.Duration) {
+		if master == "m" && took > 0 {
+			fsyncs.Add(1)
+		}
+	}}
+	d, _, stop := running(t, cfg)
+	h := handle(t, d)
+	if err := h.Ping(t.Context()); err != nil {
+		t.Errorf("of a loop that runs: %v", err)
+	}
+	awaitStream(t, m)
+	if free, size, err := h.Space(); err != nil || free <= 0 || size < free {
+		t.Errorf("%d of %d bytes are free, %v", free, size, err)
+	}
+
+	// A loop that stands still gets no more to do for each who asks.
+	standing, release := make(chan struct{}), make(chan struct{})
+	d.each(func(*follower) { close(standing); <-release })
+	<-standing
+	for range 100 {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		if err := h.Ping(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatalf("of a loop that stands still: %v", err)
+		}
+		cancel()
+	}
+	first, _ := d.ping()
+	if again, _ := d.ping(); first != again {
+		t.Error("a second one was posted")
+	}
+	close(release)
+	if err := h.Ping(t.Context()); err != nil {
+		t.Errorf("of a loop that goes on: %v", err)
+	}
+	eventually(t, "an fsync to be told of", func() bool { return fsyncs.Load() > 0 })
+	stop()
+	if err := h.Ping(t.Context()); !errors.Is(err, ErrStopped) {
+		t.Errorf("of a loop that has ended: %v", err)
+	}
+}
