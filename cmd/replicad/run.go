@@ -39,6 +39,9 @@ rediss:// (TLS) or unix:///path. --replicaof may repeat; all masters share one
 event loop. TLS verifies the master's name (--tls-server-name); certificates are
 read anew at each connect.
 
+With --http the state is shown: /metrics for Prometheus, /healthz, and /readyz,
+which is 200 while each master is followed and each archive can be written.
+
 With --sentinel the address is what the Sentinels say, and the master is followed
 when they fail over, also where they can't reach this replica.
 
@@ -57,6 +60,7 @@ can't be used, or one that another replicad uses.`,
   replicad run --replicaof rediss://db.example.org:6380 --tls-ca-cert-file ca.pem --dir data
   replicad run --sentinel 10.0.0.1:26379,10.0.0.2:26379 --master-name mymaster --dir data
   replicad run --replicaof 127.0.0.1:6379 --dir data --rebase-every 1d --keep-for 30d --max-bytes 200gb
+  replicad run --replicaof 127.0.0.1:6379 --dir data --http 127.0.0.1:9121
   replicad run --config replicad.yml`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -120,11 +124,17 @@ func follow(cmd *cobra.Command) error {
 		return usageError{err: err}
 	}
 	defer ports.close()
+	shown, err := listen(settings.HTTP, &cfg)
+	if err != nil {
+		return usageError{err: err}
+	}
+	defer shown.close()
 	d, err := daemon.Open(cfg)
 	if err != nil {
 		return usageError{err: err}
 	}
 	ports.serve(d)
+	shown.serve(d, log)
 	log.Info("replicad is running", "dir", cfg.Dir, "masters", len(cfg.Masters), "appendfsync", cfg.Archive.AppendFsync.String())
 	defer onSignal(syscall.SIGUSR1, func() { d.RebaseNow("SIGUSR1") })()
 	defer onSignal(syscall.SIGHUP, func() { reload(settings, d, ports, level, log) })()

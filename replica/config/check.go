@@ -17,6 +17,9 @@ func (l *loader) check() {
 	if c.Dir == "" {
 		l.missing("dir", "where to keep the archive?", "data")
 	}
+	if c.HTTP != "" && !isLoopback(c.HTTP) {
+		l.warn("http " + c.HTTP + ": who reaches this address sees the state of all masters, for there is no password: prefer 127.0.0.1, or let a firewall or a proxy keep others away")
+	}
 	l.names()
 	l.tls()
 	l.unique()

@@ -72,7 +72,7 @@ func TestEachKeyComesFromEachLayer(t *testing.T) {
 	// A value that is not the default, for those that would not take "x".
 	other := map[string]string{
 		"appendfsync": "always", "loglevel": "debug", "log-format": "json", "bind-source-addr": "10.0.0.1", "tls-auth-clients": "optional",
-		"bool": "true", "int": "12", "size": "70mb", "duration": "3h",
+		"bool": "true", "int": "12", "size": "70mb", "duration": "3h", "address": "127.0.0.1:9121",
 	}
 	for _, k := range Keys() {
 		v, ok := other[k.Name]
@@ -212,6 +212,25 @@ func TestPasswordsThatOthersCanReadAreWarnedOf(t *testing.T) {
 	w := loaded(t, []string{"--dir", "d", "--replicaof", "redis://u:hunter2@h:1", "--masterauth", "hunter2"}).Warnings
 	if len(w) != 2 || strings.Contains(strings.Join(w, ""), "hunter2") {
 		t.Errorf("%q", w)
+	}
+}
+
+func TestAnAddressThatOthersReachIsWarnedOf(t *testing.T) {
+	for address, want := range map[string]int{
+		"127.0.0.1:9121": 0, "127.0.0.2:0": 0, "[::1]:9121": 0, "localhost:9121": 0, "": 0,
+		":9121": 1, "0.0.0.0:9121": 1, "[::]:9121": 1, "10.0.0.1:9121": 1, "db.example.org:9121": 1,
+	} {
+		c := loaded(t, []string{"--replicaof", "h:1", "--dir", "d", "--http", address})
+		if len(c.Warnings) != want || want > 0 && !strings.Contains(c.Warnings[0], address) || c.HTTP != address {
+			t.Errorf("%q: %q", address, c.Warnings)
+		}
+	}
+	for _, address := range []string{"9121", "127.0.0.1", "127.0.0.1:", "127.0.0.1:http", "127.0.0.1:65536", "127.0.0.1:-1", "::1:9121", "http://127.0.0.1:9121"} {
+		fl := pflag.NewFlagSet("", pflag.ContinueOnError)
+		Register(fl)
+		if err := fl.Parse([]string{"--http", address}); err == nil || !strings.Contains(err.Error(), "want host:port") {
+			t.Errorf("%q: %v", address, err)
+		}
 	}
 }
 

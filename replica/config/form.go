@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"net"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -130,6 +131,31 @@ func address() form[string] {
 		return s, nil
 	}
 	return f
+}
+
+// listen is where to listen, host:port, or nothing. Without a host it is all
+// addresses; port 0 is any that is free.
+func listen() form[string] {
+	f := text()
+	f.kind = "address"
+	f.parse = func(s string) (string, error) {
+		if s == "" {
+			return "", nil
+		}
+		_, port, err := net.SplitHostPort(s)
+		if n, bad := strconv.Atoi(port); err != nil || bad != nil || n < 0 || n > 65535 {
+			return "", fmt.Errorf("%q: want host:port, as 127.0.0.1:9121", s)
+		}
+		return s, nil
+	}
+	return f
+}
+
+// isLoopback says whether only this host can connect to what listens there.
+func isLoopback(address string) bool {
+	host, _, _ := net.SplitHostPort(address)
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.IsLoopback()
 }
 
 // value is a form bound to its variable. It implements pflag.Value.

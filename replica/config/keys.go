@@ -34,6 +34,7 @@ type Settings struct {
 	Limits            resp.Limits
 
 	Serve
+	HTTP string // "" for none
 
 	LogLevel  slog.Level
 	LogFormat string
@@ -72,6 +73,8 @@ func (s *Settings) declare(d *declarations) {
 	s.Retain.declare(d)
 
 	s.Serve.declare(d)
+	d.group = "Metrics and health"
+	declare(d, &s.HTTP, "http", listen(), "", "serve /metrics, /healthz and /readyz at this host:port; off where not given")
 
 	d.group = "Logs"
 	declare(d, &s.LogLevel, "loglevel", level(), report.LevelNotice, "debug, verbose, notice or warning", reloaded)
