@@ -120,7 +120,7 @@ func TestARealDaemonMovesTheMetrics(t *testing.T) {
 
 	// A slow transfer, of a rebase and of the link itself.
 	for i := range 20 {
-		f.do("SET", fmt.Sprint("large", i), strings.Repeat(fmt.Sprint("x", i), 50_000))
+		f.do("SET", fmt.Sprint("large", i), strings.Repeat(fmt.Sprint("x", i), 10_000))
 	}
 	f.master.SetFaults(minimaster.Faults{ByteAtATime: true})
 	if err := f.handle.Rebase("a test"); err != nil {
@@ -137,6 +137,7 @@ func TestARealDaemonMovesTheMetrics(t *testing.T) {
 	f.moves(`transfer_bytes{link="main"}`)
 	f.is(`full_syncs_total{cause="no_psync"}`, 1)
 	f.master.SetFaults(minimaster.Faults{})
+	f.master.CutReplicas()
 	f.is("link_up", 1)
 	f.is(`transfer_bytes{link="main"}`, 0)
 
