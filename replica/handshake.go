@@ -350,7 +350,7 @@ func (l *Link) handleContinue(line []byte, id string, rest []byte) bool {
 	l.noOffsets = false
 	l.leftover = rest
 	l.emit(Event{Kind: Resumed, ReplID: l.pos.ReplID, Offset: l.taken(), Text: former})
-	l.beginStream(true)
+	l.beginStream(true, nil)
 	return true
 }
 

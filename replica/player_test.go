@@ -1,6 +1,7 @@
 package replica_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -412,11 +413,34 @@ func play(t testing.TB, conv conversation, opt storeOptions, cut cutter, paced b
 	p.expect()
 	p.stop()
 	p.checkPath()
+	p.checkTold()
 	p.ln.Close()
 	if p.conn != nil {
 		p.conn.Close()
 	}
 	<-done
+}
+
+// checkTold: observers are told every byte of the stream, also those that were
+// read together with a reply or behind a payload.
+func (p *player) checkTold() {
+	var stream, told []byte
+	for _, s := range p.conv.steps {
+		switch s.kind {
+		case masterCloses:
+			stream = nil
+		case fromMaster:
+			stream = append(stream, s.data[s.replies+s.payload:]...)
+		}
+	}
+	for _, e := range p.events {
+		if e.Kind == replica.Received {
+			told = append(told, e.Data...)
+		}
+	}
+	if !p.t.Failed() && !bytes.HasSuffix(told, stream) {
+		p.problem("the stream %q was told as %q", stream, told)
+	}
 }
 
 func (p *player) problem(format string, args ...any) {

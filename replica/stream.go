@@ -17,14 +17,18 @@ func (l *Link) newScanner() {
 }
 
 // beginStream enters STREAM: the socket is the loop's again, and every byte
-// from here on belongs to the history.
-func (l *Link) beginStream(resumed bool) {
+// from here on belongs to the history. untold are bytes of it that the transfer
+// read and no observer has seen.
+func (l *Link) beginStream(resumed bool, untold []byte) {
 	l.resumed = resumed
 	l.deadline.Stop()
 	l.progress.Stop()
 	l.lastByte = time.Now()
 	l.begun = l.taken()
 	l.enter(Sync, Stream)
+	if len(untold) > 0 {
+		l.emit(Event{Kind: Received, Data: untold, Bytes: int64(len(untold))})
+	}
 	if err := l.loop.CreateFileEvent(l.fd, eventloop.Readable, l.streamEvent); err != nil {
 		l.fail(err)
 		return

@@ -46,6 +46,7 @@ type transfer struct {
 	base     Base
 	size     int64  // of the payload so far, mark included
 	leftover []byte // of the stream, read behind the payload
+	untold   int    // its last bytes, which came through the base and were never told as Received
 
 	// The outcome.
 	pos Position
@@ -271,6 +272,7 @@ func (t *transfer) atMark(idle bool) (bool, error) {
 		return false, nil
 	}
 	t.leftover = bytes.Clone(buf[i+len(t.mark):])
+	t.untold = int(min(int64(len(t.leftover)), t.size-int64(len(t.prefix))))
 	t.count(-int64(len(t.leftover)))
 	return true, nil
 }
@@ -399,5 +401,5 @@ func (l *Link) transferEnded(t *transfer) {
 	}
 	l.emit(Event{Kind: FullSyncDone, ReplID: t.pos.ReplID, Offset: t.pos.Offset, Bytes: t.size, Took: time.Since(t.began)})
 	l.leftover = t.leftover
-	l.beginStream(false)
+	l.beginStream(false, t.leftover[len(t.leftover)-t.untold:])
 }
