@@ -1,0 +1,145 @@
+package study_test
+
+import (
+	"bytes"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"replicad/replica/study"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+// recordings are the recorded conversations, which belong to package replica, or
+// those that are written by hand there.
+func recordings(t testing.TB, folder string) map[string][]study.Record {
+	t.Helper()
+	files, err := filepath.Glob("../testdata/" + folder + "/*.txt")
+	if err != nil || len(files) < 14 {
+		t.Fatalf("%d conversations: %v", len(files), err)
+	}
+	all := map[string][]study.Record{}
+	for _, name := range files {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := study.ReadTranscript(bytes.NewReader(b))
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		all[strings.TrimSuffix(filepath.Base(name), ".txt")] = r
+	}
+	return all
+}
+
+func golden(t *testing.T, name string, got []byte) {
+	t.Helper()
+	path := filepath.Join("testdata", "golden", name)
+	if *update {
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("%s is not what it was; look at the difference after -update", path)
+	}
+}
+
+func TestTheRecordedConversationsAreToldAsTheyWere(t *testing.T) {
+	for name, records := range recordings(t, "recorded") {
+		s := study.Explain(name, records)
+		var text, lines bytes.Buffer
+		if err := study.Text(&text, s, study.TextOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		if err := study.JSON(&lines, s); err != nil {
+			t.Fatal(err)
+		}
+		golden(t, name+".txt", text.Bytes())
+		golden(t, name+".json", lines.Bytes())
+	}
+}
+
+// covered counts the bytes of the messages of a study, and checks that each is in
+// exactly one part that explains it.
+func covered(t testing.TB, name string, records []study.Record) (n int64) {
+	t.Helper()
+	s := study.Explain(name, records)
+	i := 0
+	next := func() study.Record { // the next record with bytes
+		for ; i < len(records); i++ {
+			if k := records[i]; k.Bytes() > 0 {
+				i++
+				return k
+			}
+		}
+		t.Fatalf("%s: more messages than records", name)
+		return study.Record{}
+	}
+	for _, step := range s.Steps {
+		if step.Title == "" || step.Alternative() == "" {
+			t.Errorf("%s: step %d has no title", name, step.Number)
+		}
+		if step.Kind != study.KindMessage || step.Bytes == 0 {
+			continue
+		}
+		r := next()
+		var told []byte
+		var bytes, left int64
+		for _, item := range step.Items {
+			if len(item.Parts) == 0 || item.Title == "" || item.Text == "" {
+				t.Errorf("%s: step %d has an empty item %+v", name, step.Number, item)
+			}
+			for _, p := range item.Parts {
+				if p.Bytes <= 0 || p.Name == "" || p.Text == "" {
+					t.Errorf("%s: step %d has an empty part %+v", name, step.Number, p)
+				}
+				if len(p.Data) > 0 && int64(len(p.Data)) != p.Bytes {
+					t.Errorf("%s: step %d: a part of %d bytes shows %d", name, step.Number, p.Bytes, len(p.Data))
+				}
+				if len(p.Data) == 0 {
+					left += p.Bytes
+				}
+				bytes += p.Bytes
+				told = append(told, p.Data...)
+			}
+		}
+		if want := string(r.Data) + string(r.Tail); string(told) != want || bytes != r.Bytes() || left != r.Gap {
+			t.Errorf("%s: step %d explains %d bytes %.200q, %d left out; the message is %d bytes %.200q, %d left out", name, step.Number, bytes, told, left, r.Bytes(), want, r.Gap)
+		}
+		n += bytes
+	}
+	for ; i < len(records); i++ {
+		if records[i].Bytes() > 0 {
+			t.Errorf("%s: record %d is in no step", name, i)
+		}
+	}
+	return n
+}
+
+func TestEveryByteOfEveryRecordedMessageIsExplainedOnce(t *testing.T) {
+	var n int64
+	var files int
+	for _, folder := range []string{"recorded", "conversations"} {
+		for name, records := range recordings(t, folder) {
+			n += covered(t, name, records)
+			files++
+		}
+	}
+	t.Logf("%d bytes of %d conversations, each explained once", n, files)
+	if n < 20_000 {
+		t.Errorf("only %d bytes were looked at", n)
+	}
+}
