@@ -364,6 +364,7 @@ func (e *explainer) failed(s *Step, ev replica.Event) {
 	}
 	s.Title = fmt.Sprintf("failed in %s: %v", replica.Place(le.State, le.Phase), le.Cause)
 	if strings.Contains(s.Title, "cut on purpose") {
+		s.Kind = KindNote
 		s.Title, s.Text = "the link is cut on purpose", "As a network would. What is here ends at some byte; the next connection asks for the one behind it."
 		return
 	}

@@ -101,9 +101,14 @@ const (
 //go:embed states.css
 var statesStyle string
 
+// StatesStyle is the style that StatesSVG needs where it is not a file: light and
+// dark.
+func StatesStyle() string { return statesStyle }
+
 // StatesSVG draws a transition table. taken says how often which change was made;
-// nil for a drawing that shows no path. As a file it brings its colours, light
-// and dark; inside a page it has those of the page.
+// nil for a drawing that shows no path. As a file it brings its style, and says
+// beside the states what the numbers of the arrows mean; a page says that in its
+// own way.
 func StatesSVG(w io.Writer, table []replica.Transition, taken map[[2]replica.State]int, file bool) error {
 	d := drawing{table: table, taken: taken, at: map[replica.State]int{}}
 	states := statesOf(table)
@@ -119,16 +124,19 @@ func StatesSVG(w io.Writer, table []replica.Transition, taken map[[2]replica.Sta
 	}
 	d.left = 24 + lanes*lane
 	legend := d.left + boxWidth + 74
-	height := max(boxTop+len(states)*(boxHeight+boxApart), d.legendHeight()+boxTop)
+	width, height := legend-20, boxTop+len(states)*(boxHeight+boxApart)-boxApart/2
+	if file {
+		width, height = svgWidth, max(height, d.legendHeight()+boxTop)
+	}
 	out := bufio.NewWriter(w)
-	fmt.Fprintf(out, `<svg xmlns="http://www.w3.org/2000/svg" class="states" viewBox="0 0 %d %d" role="img" aria-labelledby="states-title states-desc">`+"\n", svgWidth, height)
+	fmt.Fprintf(out, `<svg xmlns="http://www.w3.org/2000/svg" class="states" viewBox="0 0 %d %d" role="img" aria-labelledby="states-title states-desc">`+"\n", width, height)
 	fmt.Fprintf(out, "<title id=\"states-title\">The state machine of a link</title>\n<desc id=\"states-desc\">")
 	for i, t := range table {
 		fmt.Fprintf(out, "%d: from %s to %s when %s; then %s. ", i+1, t.From, t.To, esc(t.Event), esc(t.Action))
 	}
 	fmt.Fprintln(out, "</desc>")
 	if file {
-		fmt.Fprintf(out, "<style>\n%s</style>\n<rect class=\"card\" x=\"1\" y=\"1\" width=\"%d\" height=\"%d\" rx=\"10\"/>\n", statesStyle, svgWidth-2, height-2)
+		fmt.Fprintf(out, "<style>\n%s</style>\n<rect class=\"card\" x=\"1\" y=\"1\" width=\"%d\" height=\"%d\" rx=\"10\"/>\n", statesStyle, width-2, height-2)
 	}
 	fmt.Fprintln(out, `<defs><marker id="tip" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="7" markerHeight="7" orient="auto-start-reverse"><path class="tip" d="M0 0L10 5L0 10z"/></marker><marker id="tip-taken" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="7" markerHeight="7" orient="auto-start-reverse"><path class="tip taken" d="M0 0L10 5L0 10z"/></marker></defs>`)
 	used := 0
@@ -143,7 +151,9 @@ func StatesSVG(w io.Writer, table []replica.Transition, taken map[[2]replica.Sta
 	for _, s := range states {
 		d.box(out, s)
 	}
-	d.legend(out, legend)
+	if file {
+		d.legend(out, legend)
+	}
 	fmt.Fprintln(out, "</svg>")
 	return out.Flush()
 }

@@ -1,0 +1,285 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"replicad/replica"
+	"replicad/replica/archive"
+	"replicad/replica/study"
+	"replicad/replica/study/live"
+	"replicad/replica/study/page"
+)
+
+// studyFlags are the flags of study.
+type studyFlags struct {
+	connect  connectFlags
+	format   string
+	out      string
+	from     string
+	states   string
+	duration time.Duration
+	timeout  time.Duration
+	resume   bool
+	keep     string
+	kept     int64 // bytes, of keep
+}
+
+func studyFormats() []string { return []string{"text", "json", "html", "transcript"} }
+func stateFormats() []string { return []string{"text", "mermaid", "svg"} }
+
+func studyCommand() *cobra.Command {
+	var f studyFlags
+	cmd := &cobra.Command{
+		Use:   "study [ADDR]",
+		Short: "Explain a live conversation with a master, byte by byte",
+		Long: `Perform a real handshake and full sync with the master at ADDR, follow its stream
+for a while, cut the link once and resume, and explain everything that happened:
+what the kernel said, each state, every message in both directions cut into its
+parts, and for each step the place in Redis' and Valkey's sources that does it.
+
+What is received goes into a temporary archive (below TMPDIR, as large as the
+dataset) that is thrown away. Without ADDR it studies an embedded master, so no
+Redis is needed. With --from it explains a recorded conversation.
+
+ADDR is host:port, "host port", redis[s]://[user[:password]@]host[:port] or
+unix:///path. Put the password into REPLICAD_MASTERAUTH or a file: it is masked
+in all that is written.
+
+Formats: text, to read in a terminal; json, one step a line (go doc
+replicad/replica/study has the fields); html, one file that opens from disk;
+transcript, the bytes alone, as the tests of this project play them and --from
+reads them.
+
+Exit codes: 0 when it streamed; 1 when the master could not be followed: the
+study tells where and why, and what helps; 2 for wrong use.`,
+		Example: `  replicad study
+  replicad study 127.0.0.1:6379
+  replicad study 127.0.0.1:6379 --format html --out study.html
+  replicad study 127.0.0.1:6379 --for 10s --resume=false --format json
+  replicad study 127.0.0.1:6379 --format transcript > conversation.txt
+  replicad study --from conversation.txt
+  replicad study --states mermaid`,
+		Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error { return f.run(cmd, args) },
+	}
+	fl := cmd.Flags()
+	fl.DurationVar(&f.duration, "for", 3*time.Second, "follow the stream for so long")
+	fl.BoolVar(&f.resume, "resume", true, "cut the link once behind that, and resume")
+	fl.StringVar(&f.format, "format", "text", "write "+oneOf(studyFormats()))
+	fl.StringVar(&f.out, "out", "", "write to this file; to the standard output when empty")
+	fl.StringVar(&f.from, "from", "", "explain this transcript instead of a live conversation; - for the standard input")
+	fl.StringVar(&f.states, "states", "", "print the link's table of transitions as "+oneOf(stateFormats())+", and nothing else")
+	fl.Lookup("states").NoOptDefVal = "text"
+	fl.DurationVar(&f.timeout, "timeout", 30*time.Second, "give up when the stream has not begun by then, or not gone on after the cut")
+	fl.StringVar(&f.keep, "keep", archive.FormatSize(study.DefaultKeep), "explain so much of the stream of each connection; the rest is counted")
+	f.connect.register(fl)
+	return cmd
+}
+
+func oneOf(words []string) string {
+	return strings.Join(words[:len(words)-1], ", ") + " or " + words[len(words)-1]
+}
+
+func (f *studyFlags) run(cmd *cobra.Command, args []string) error {
+	usage := func(format string, args ...any) error {
+		return usageError{fmt.Errorf(format, args...), cmd.CommandPath()}
+	}
+	if cmd.Flags().Changed("states") && len(args) == 1 && f.states == "text" && slices.Contains(stateFormats(), args[0]) {
+		f.states, args = args[0], nil // --states mermaid: pflag takes only --states=mermaid
+	}
+	switch {
+	case len(args) > 1:
+		return usage("unknown argument %q", args[1])
+	case !slices.Contains(studyFormats(), f.format):
+		return usage("--format %s: want %s", f.format, oneOf(studyFormats()))
+	case f.states != "" && !slices.Contains(stateFormats(), f.states):
+		return usage("--states %s: want %s", f.states, oneOf(stateFormats()))
+	case f.states != "" && (len(args) > 0 || f.from != ""):
+		return usage("--states studies no conversation: leave ADDR and --from out")
+	case f.from != "" && len(args) > 0:
+		return usage("--from and ADDR exclude each other")
+	case f.duration < 0:
+		return usage("--for %v: must not be below zero", f.duration)
+	case f.timeout <= 0:
+		return usage("--timeout %v: must be above zero", f.timeout)
+	}
+	keep, err := archive.ParseSize(f.keep)
+	if err != nil || keep < 1 {
+		return usage("--keep %s: want a size above zero, such as 16kb", f.keep)
+	}
+	f.kept = keep
+	out, err := openOutput(f.out, cmd.OutOrStdout())
+	if err != nil {
+		return usageError{err: fmt.Errorf("--out: %w", err)}
+	}
+	defer out.discard()
+	failure, err := f.write(cmd, args, out)
+	if err != nil {
+		return err
+	}
+	if err := out.finish(); err != nil {
+		return fmt.Errorf("--out: %w", err)
+	}
+	if failure != nil {
+		return failure
+	}
+	return nil
+}
+
+// write makes the study and writes it. failure is why the master could not be
+// followed.
+func (f *studyFlags) write(cmd *cobra.Command, args []string, out *output) (failure error, err error) {
+	if f.states != "" {
+		return nil, writeStates(out, f.states)
+	}
+	s, records, err := f.study(cmd, args)
+	if err != nil {
+		return nil, err
+	}
+	if s.Failure != nil {
+		failure = s.Failure
+	}
+	switch f.format {
+	case "json":
+		err = study.JSON(out, s)
+	case "html":
+		err = page.Write(out, s)
+	case "transcript":
+		var whole bool
+		if whole, err = study.WriteTranscript(out, records); err == nil && !whole {
+			fmt.Fprintln(cmd.ErrOrStderr(), "replicad: warning: not all bytes were kept, so the transcript can be read but not played; see its comments, and --keep")
+		}
+	default:
+		err = study.Text(out, s, study.TextOptions{Color: out.color, Width: out.width})
+	}
+	return failure, err
+}
+
+func writeStates(w io.Writer, format string) error {
+	switch table := replica.Transitions(); format {
+	case "mermaid":
+		return study.StatesMermaid(w, table)
+	case "svg":
+		return study.StatesSVG(w, table, nil, true)
+	default:
+		return study.StatesText(w, table)
+	}
+}
+
+// study has the conversation, or reads it.
+func (f *studyFlags) study(cmd *cobra.Command, args []string) (*study.Study, []study.Record, error) {
+	if f.from != "" {
+		return f.recorded(cmd.InOrStdin())
+	}
+	ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	if len(args) == 0 {
+		e, err := live.StartEmbedded()
+		if err != nil {
+			return nil, nil, err
+		}
+		defer e.Close()
+		args = []string{e.Addr()}
+	}
+	warn := func(s string) { fmt.Fprintln(cmd.ErrOrStderr(), "replicad: warning: "+s) }
+	masters, err := f.connect.masters(args, warn)
+	if err != nil {
+		return nil, nil, usageError{err, cmd.CommandPath()}
+	}
+	opt := live.Options{Master: masters[0], For: f.duration, Resume: f.resume, Timeout: f.timeout, Keep: f.kept}
+	f.connect.config(&opt.Link)
+	if w := terminal(cmd.ErrOrStderr()); w != nil {
+		opt.Progress = func(place string) { fmt.Fprintf(w, "\r\x1b[K%s: %s", opt.Master.Address(), place) }
+		defer fmt.Fprint(w, "\r\x1b[K")
+	}
+	s, records, err := live.Run(ctx, opt)
+	if errors.Is(err, context.Canceled) {
+		err = errors.New("interrupted before the stream began")
+	}
+	return s, records, err
+}
+
+func (f *studyFlags) recorded(in io.Reader) (*study.Study, []study.Record, error) {
+	name := "the standard input"
+	if f.from != "-" {
+		file, err := os.Open(f.from)
+		if err != nil {
+			return nil, nil, usageError{err: fmt.Errorf("--from: %w", err)}
+		}
+		defer file.Close()
+		in, name = file, filepath.Base(f.from)
+	}
+	records, err := study.ReadTranscript(in)
+	if err != nil {
+		return nil, nil, usageError{err: fmt.Errorf("--from %s: %w", f.from, err)}
+	}
+	return study.Explain(name, records), records, nil
+}
+
+// output is where a study is written: to the standard output once it is whole,
+// or to a file that gets its name once it is whole.
+type output struct {
+	bytes.Buffer
+	to    io.Writer
+	file  *os.File
+	path  string
+	color bool
+	width int
+}
+
+func openOutput(path string, stdout io.Writer) (*output, error) {
+	o := &output{to: stdout, path: path}
+	if path == "" {
+		if f, ok := terminal(stdout).(*os.File); ok && f != nil {
+			o.color = os.Getenv("NO_COLOR") == ""
+			if w, _, err := term.GetSize(int(f.Fd())); err == nil {
+				o.width = min(w, 120)
+			}
+		}
+		return o, nil
+	}
+	if st, err := os.Stat(path); err == nil && !st.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is no regular file", path)
+	}
+	var err error
+	o.file, err = os.CreateTemp(filepath.Dir(path), ".replicad-study-")
+	return o, err
+}
+
+// finish writes what was collected.
+func (o *output) finish() error {
+	if o.file == nil {
+		_, err := o.WriteTo(o.to)
+		return err
+	}
+	defer o.discard()
+	_, err := o.WriteTo(o.file)
+	err = errors.Join(err, o.file.Chmod(0o644), o.file.Close())
+	if err != nil {
+		return err
+	}
+	return os.Rename(o.file.Name(), o.path)
+}
+
+// discard removes a file that did not get its name.
+func (o *output) discard() {
+	if o.file != nil {
+		o.file.Close()
+		os.Remove(o.file.Name())
+		o.file = nil
+	}
+}

@@ -1,0 +1,245 @@
+package page_test
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+
+	"replicad/integration/browsertest"
+	"replicad/replica/study"
+	"replicad/replica/study/page"
+)
+
+var (
+	update      = flag.Bool("update", false, "write the golden files")
+	screenshots = flag.String("screenshots", "", "keep a picture of each page in this folder")
+)
+
+// recorded gives the recorded conversations by name.
+func recorded(t *testing.T) map[string]*study.Study {
+	t.Helper()
+	files, err := filepath.Glob("../../testdata/recorded/*.txt")
+	if err != nil || len(files) < 14 {
+		t.Fatalf("%d conversations: %v", len(files), err)
+	}
+	all := map[string]*study.Study{}
+	for _, name := range files {
+		f, err := os.Open(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := study.ReadTranscript(f)
+		f.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		base := strings.TrimSuffix(filepath.Base(name), ".txt")
+		all[base] = study.Explain(base, r)
+	}
+	return all
+}
+
+func TestThePagesOfTheRecordedConversationsAreAsTheyWere(t *testing.T) {
+	for name, s := range recorded(t) {
+		var got bytes.Buffer
+		if err := page.Write(&got, s); err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join("testdata", "golden", name+".html")
+		if *update {
+			if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(path, got.Bytes(), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(got.Bytes(), want) {
+			t.Errorf("%s is not what it was; look at the difference after -update", path)
+		}
+	}
+}
+
+func TestWhatAMasterSaysIsNoMarkup(t *testing.T) {
+	const evil = `<img src=x onerror=alert(1)>`
+	r, err := study.ReadTranscript(strings.NewReader(fmt.Sprintf("R>M \"PING\\r\\n\"\nM>R \"-ERR %s\\r\\n\"\n", evil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	if err := page.Write(&b, study.Explain(evil, r)); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(b.String(), "<img") {
+		t.Error("what the master said stands in the page as it is")
+	}
+}
+
+// open opens the page of a study in a browser.
+func open(t *testing.T, s *study.Study, width int64) *browsertest.Page {
+	t.Helper()
+	browsertest.Path(t)
+	path := filepath.Join(t.TempDir(), "study.html")
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := page.Write(f, s); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return browsertest.Open(t, "file://"+path, width, 900)
+}
+
+// quiet: the page made no error, and asked for nothing but itself.
+func quiet(t *testing.T, p *browsertest.Page) {
+	t.Helper()
+	for _, e := range p.Errors() {
+		t.Errorf("on the console: %s", e)
+	}
+	for i, r := range p.Requests() {
+		if i > 0 && !strings.HasPrefix(r, "data:") || i == 0 && !strings.HasPrefix(r, "file:") {
+			t.Errorf("the page asks for %s", r)
+		}
+	}
+	if len(p.Requests()) == 0 {
+		t.Error("no request was seen, not even the page's own")
+	}
+}
+
+func TestMessagesUnfoldByMouseAndByKeyboard(t *testing.T) {
+	s := recorded(t)["redis-5.0.14"]
+	p := open(t, s, 1280)
+	isOpen := func(n int) (open bool) {
+		p.Eval(fmt.Sprintf("document.getElementById('step-%d').open", n), &open)
+		return open
+	}
+	n := 0
+	for _, x := range s.Steps {
+		if x.Kind == study.KindMessage {
+			n = x.Number
+			break
+		}
+	}
+	summary := fmt.Sprintf("#step-%d > summary", n)
+	if isOpen(n) {
+		t.Fatal("a step is unfolded from the beginning")
+	}
+	p.Run(chromedp.Click(summary, chromedp.ByQuery))
+	if !isOpen(n) {
+		t.Error("a click does not unfold")
+	}
+	p.Run(chromedp.Click(summary, chromedp.ByQuery))
+	if isOpen(n) {
+		t.Error("a second click does not fold")
+	}
+	for _, key := range []string{kb.Enter, " "} {
+		p.Run(chromedp.Focus(summary, chromedp.ByQuery), chromedp.KeyEvent(key))
+		if !isOpen(n) {
+			t.Errorf("key %q does not unfold", key)
+		}
+		p.Run(chromedp.KeyEvent(key))
+		if isOpen(n) {
+			t.Errorf("key %q does not fold", key)
+		}
+	}
+	p.Run(chromedp.Click("#unfold", chromedp.ByQuery))
+	var folded int
+	p.Eval("document.querySelectorAll('details:not([open])').length", &folded)
+	if folded != 0 {
+		t.Errorf("after Unfold all %d steps are folded", folded)
+	}
+	p.Run(chromedp.Click("#fold", chromedp.ByQuery))
+	// A link of the diagram leads to its step, and unfolds it.
+	p.Run(chromedp.Evaluate(fmt.Sprintf("document.querySelector('.sequence a[data-step=\"%d\"]').dispatchEvent(new MouseEvent('click', {bubbles: true, cancelable: true}))", n), nil),
+		chromedp.Poll(fmt.Sprintf("document.getElementById('step-%d').open", n), nil))
+	quiet(t, p)
+}
+
+func TestEveryStepHasATextAlternativeInTheDiagramAndInTheList(t *testing.T) {
+	s := recorded(t)["valkey-8.1-dev"]
+	p := open(t, s, 1280)
+	var links, summaries []string
+	p.Eval("Array.from(document.querySelectorAll('.sequence a[data-step]')).map(a => a.getAttribute('aria-label') === a.querySelector('title').textContent ? a.getAttribute('aria-label') : '')", &links)
+	p.Eval("Array.from(document.querySelectorAll('details.step > summary')).map(s => s.getAttribute('aria-label'))", &summaries)
+	if len(links) != len(s.Steps) || len(summaries) != len(s.Steps) {
+		t.Fatalf("%d links and %d summaries for %d steps", len(links), len(summaries), len(s.Steps))
+	}
+	for i, x := range s.Steps {
+		if links[i] != x.Alternative() || summaries[i] != x.Alternative() || links[i] == "" {
+			t.Errorf("step %d is %q in the diagram and %q in the list, want %q", x.Number, links[i], summaries[i], x.Alternative())
+		}
+	}
+	var svgs int
+	p.Eval("Array.from(document.querySelectorAll('body svg')).filter(s => !s.getAttribute('aria-label') && !s.getAttribute('aria-labelledby')).length", &svgs)
+	if svgs != 0 {
+		t.Errorf("%d pictures have no name", svgs)
+	}
+	quiet(t, p)
+}
+
+// TestNothingIsCutOffOrCovered looks at each page folded and unfolded, in light
+// and dark, at the width of a telephone and of a screen.
+func TestNothingIsCutOffOrCoveredOnATelephoneAndOnAScreen(t *testing.T) {
+	for _, width := range []int64{390, 1280} {
+		p := open(t, recorded(t)["redis-7.0.15-diskless"], width)
+		for _, scheme := range []string{"light", "dark"} {
+			p.Run(emulation.SetEmulatedMedia().WithFeatures([]*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}))
+			for _, button := range []string{"#fold", "#unfold"} {
+				p.Run(chromedp.Evaluate("document.querySelector('"+button+"').click()", nil))
+				looked(t, p, fmt.Sprintf("%d%s-%s", width, strings.ReplaceAll(button, "#", "-"), scheme))
+			}
+		}
+		quiet(t, p)
+	}
+}
+
+// looked checks that no text lies outside the window, or of the picture it is in, and
+// no two texts of a picture on each other.
+func looked(t *testing.T, p *browsertest.Page, name string) {
+	t.Helper()
+	var wide []string
+	p.Eval(`(() => {
+		const out = [], w = document.documentElement.clientWidth;
+		if (document.documentElement.scrollWidth > w) out.push('the page is ' + document.documentElement.scrollWidth + ' wide');
+		for (const e of document.querySelectorAll('body *')) {
+			if (e.closest('svg') && e.tagName !== 'svg') continue;
+			const r = e.getBoundingClientRect();
+			if (r.width > 0 && (r.right > w + 1 || r.left < -1)) out.push(e.tagName + '.' + e.getAttribute('class') + ' ' + r.left + ' to ' + r.right);
+			if (e.scrollWidth > e.clientWidth + 1 && e.clientWidth > 0 && getComputedStyle(e).display !== 'inline') out.push(e.tagName + '.' + e.getAttribute('class') + ' holds more than its width');
+		}
+		for (const svg of document.querySelectorAll('svg')) {
+			const s = svg.getBoundingClientRect(), boxes = [];
+			for (const e of svg.querySelectorAll('text')) {
+				const r = e.getBoundingClientRect();
+				if (r.right > s.right + 1 || r.left < s.left - 1 || r.bottom > s.bottom + 1) out.push('outside of its picture: ' + e.textContent);
+				for (const [q, text] of boxes)
+					if (r.left < q.right - 1 && q.left < r.right - 1 && r.top < q.bottom - 2 && q.top < r.bottom - 2) out.push('on each other: ' + text + ' / ' + e.textContent);
+				boxes.push([r, e.textContent]);
+			}
+		}
+		return out.slice(0, 20);
+	})()`, &wide)
+	for _, x := range wide {
+		t.Errorf("%s: %s", name, x)
+	}
+	if *screenshots != "" {
+		if err := os.WriteFile(filepath.Join(*screenshots, name+".png"), p.Screenshot(), 0o644); err != nil {
+			t.Error(err)
+		}
+	}
+}
