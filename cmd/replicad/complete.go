@@ -23,6 +23,12 @@ func completeValues(cmd *cobra.Command) {
 		case f.Value.Type() == "bool":
 		case len(values) > 0:
 			complete(cmd, f.Name, values)
+		case f.Name == "format" && cmd.Name() == "study":
+			complete(cmd, f.Name, studyFormats())
+		case f.Name == "states":
+			complete(cmd, f.Name, stateFormats())
+		case f.Name == "out" && cmd.Name() == "study", f.Name == "from":
+			_ = cmd.MarkFlagFilename(f.Name)
 		case f.Name == "format":
 			complete(cmd, f.Name, []string{string(restore.Multipart), string(restore.AOF), string(restore.RDB)})
 		case f.Name == "name":

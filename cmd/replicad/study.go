@@ -85,7 +85,7 @@ study tells where and why, and what helps; 2 for wrong use.`,
 	fl.StringVar(&f.states, "states", "", "print the link's table of transitions as "+oneOf(stateFormats())+", and nothing else")
 	fl.Lookup("states").NoOptDefVal = "text"
 	fl.DurationVar(&f.timeout, "timeout", 30*time.Second, "give up when the stream has not begun by then, or not gone on after the cut")
-	fl.StringVar(&f.keep, "keep", archive.FormatSize(study.DefaultKeep), "explain so much of the stream of each connection; the rest is counted")
+	fl.StringVar(&f.keep, "keep", archive.FormatSize(study.DefaultKeep), "explain so much of the stream of each connection, and of a payload (at least 64kb); the rest is counted")
 	f.connect.register(fl)
 	return cmd
 }
@@ -198,6 +198,8 @@ func (f *studyFlags) study(cmd *cobra.Command, args []string) (*study.Study, []s
 	warn := func(s string) { fmt.Fprintln(cmd.ErrOrStderr(), "replicad: warning: "+s) }
 	masters, err := f.connect.masters(args, warn)
 	if err != nil {
+		// The settings name the flag of run, which has the masters there.
+		err = errors.New(strings.ReplaceAll(err.Error(), "--replicaof: ", ""))
 		return nil, nil, usageError{err, cmd.CommandPath()}
 	}
 	opt := live.Options{Master: masters[0], For: f.duration, Resume: f.resume, Timeout: f.timeout, Keep: f.kept}

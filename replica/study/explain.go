@@ -369,8 +369,14 @@ func (e *explainer) failed(s *Step, ev replica.Event) {
 		return
 	}
 	if le.Remedy != "" {
-		s.Text = "What helps: " + le.Remedy + "."
+		s.Text = "What helps: " + Advice(le.Remedy)
 	}
+}
+
+// Advice puts a remedy of the daemon's into the words of a command that is given
+// an address and does not wait.
+func Advice(remedy string) string {
+	return strings.NewReplacer("--replicaof", "ADDR", "waiting for it", "wait for it", "run replicad on", "run this on", "below --dir", "below TMPDIR").Replace(remedy)
 }
 
 // enter adds the step of a change of state or phase.

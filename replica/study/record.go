@@ -131,15 +131,18 @@ func (r *Recorder) Records() (all []Record, dropped int64) {
 // bytes. It is an [io.ReaderAt] as a function.
 type Reader func(n int, p []byte, at int64) error
 
+// DefaultHead is how many bytes are kept of the head of a payload that never passed
+// through memory, at the least.
 const (
-	headKept = 64 << 10 // of a payload that never passed through memory
-	tailKept = 1 << 10
+	DefaultHead = 64 << 10
+	tailKept    = 1 << 10
 )
 
 // AddPayloads puts the payloads of full syncs in their place among records: what
-// was not told as received is read again, all of it, or of a large one head and
-// tail.
-func AddPayloads(records []Record, read Reader) ([]Record, error) {
+// was not told as received is read again, all of it, or of one that is larger than
+// keep bytes (DefaultHead where that is more) head and tail.
+func AddPayloads(records []Record, keep int64, read Reader) ([]Record, error) {
+	keep = max(keep, DefaultHead)
 	var all []Record
 	var before []byte // received on this connection, before the payload's end
 	conn, syncs := -1, 0
@@ -151,7 +154,7 @@ func AddPayloads(records []Record, read Reader) ([]Record, error) {
 			before = append(before, r.Data...)
 		}
 		if r.Event.Kind == replica.TransferReceived {
-			p, err := payloadOf(r, before, func(p []byte, at int64) error { return read(syncs+1, p, at) })
+			p, err := payloadOf(r, before, keep, func(p []byte, at int64) error { return read(syncs+1, p, at) })
 			if err != nil {
 				return nil, err
 			}
@@ -169,7 +172,7 @@ func AddPayloads(records []Record, read Reader) ([]Record, error) {
 
 // payloadOf is the record of what is missing of a payload before it was told to
 // be complete.
-func payloadOf(r Record, before []byte, read func([]byte, int64) error) (Record, error) {
+func payloadOf(r Record, before []byte, keep int64, read func([]byte, int64) error) (Record, error) {
 	p := Record{At: r.At, Conn: r.Conn, Payload: true}
 	p.Event = replica.Event{Kind: replica.Received, Time: r.Event.Time, Master: r.Event.Master, State: r.Event.State, Phase: r.Event.Phase}
 	told, mark := payloadTold(before)
@@ -186,13 +189,13 @@ func payloadOf(r Record, before []byte, read func([]byte, int64) error) (Record,
 		return b, nil
 	}
 	var err error
-	if to-from <= headKept+tailKept {
+	if to-from <= keep+tailKept {
 		p.Data, err = get(from, to)
 	} else {
-		if p.Data, err = get(from, from+headKept); err != nil {
+		if p.Data, err = get(from, from+keep); err != nil {
 			return p, err
 		}
-		p.Gap = to - from - headKept - tailKept
+		p.Gap = to - from - keep - tailKept
 		p.Tail, err = get(to-tailKept, to)
 	}
 	if err != nil {

@@ -30,8 +30,8 @@ type Options struct {
 	// Timeout bounds the time until the stream begins, and until it goes on
 	// after the cut.
 	Timeout time.Duration
-	// Keep is how many bytes of the stream of each connection are kept; 0 for
-	// study.DefaultKeep.
+	// Keep is how many bytes of the stream of each connection are kept, and of
+	// a payload at the least study.DefaultHead; 0 for study.DefaultKeep.
 	Keep int64
 	// Progress is told where the link stands, each time that changes; may be
 	// nil. It must not wait.
@@ -216,11 +216,10 @@ func (r *run) tooLate() *replica.LinkError {
 	}
 }
 
-// advise puts a remedy of the daemon's into the words of a command that is given
-// an address and does not wait.
+// advise makes the remedy one for this command.
 func (r *run) advise(e *replica.LinkError) *replica.LinkError {
 	advised := *e
-	advised.Remedy = strings.NewReplacer("--replicaof", "ADDR", "waiting for it", "wait for it", "run replicad on", "run this on", "below --dir", "below TMPDIR").Replace(e.Remedy)
+	advised.Remedy = study.Advice(e.Remedy)
 	return &advised
 }
 
@@ -231,7 +230,7 @@ func (r *run) study(dir string, failure *replica.LinkError) (*study.Study, []stu
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w: %w", ErrSetup, err)
 	}
-	records, err = study.AddPayloads(records, func(n int, p []byte, at int64) error {
+	records, err = study.AddPayloads(records, r.opt.Keep, func(n int, p []byte, at int64) error {
 		if len(masters) != 1 || n > len(masters[0].Generations) {
 			return os.ErrNotExist
 		}
