@@ -4,14 +4,19 @@ import (
 	"bytes"
 	"io"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"replicad/eventloop"
 	"replicad/replica"
 	"replicad/replica/resp"
+	"replicad/replica/study"
 )
 
 // discard is a store that keeps nothing. When it has taken as much as was asked
@@ -52,28 +57,31 @@ func (d *discard) Reset() error                                     { return nil
 // finish: what was written is taken.
 func streaming(t testing.TB, buffer int) (conn net.Conn, d *discard) {
 	t.Helper()
+	conn, d, _ = streamingTo(t, buffer, replica.ObserverFunc(func(replica.Event) {}))
+	return conn, d
+}
+
+// streamingTo is streaming with an observer; nil for none. cpu is how long the
+// loop's thread has run.
+func streamingTo(t testing.TB, buffer int, observer replica.Observer) (conn net.Conn, d *discard, cpu func() time.Duration) {
+	t.Helper()
 	ln := listen(t)
 	d = newDiscard(buffer)
 	loop, err := eventloop.New()
 	if err != nil {
 		t.Fatal(err)
 	}
-	ready := make(chan struct{}, 1)
 	link := replica.NewLink(loop, d, replica.Config{
-		Master:  replica.Master{Name: "m", Host: "h", Port: 1},
-		Resolve: addresses(endpointOf(ln.Addr())),
-		Observer: replica.ObserverFunc(func(e replica.Event) {
-			if e.Kind == replica.Resumed {
-				ready <- struct{}{}
-			}
-		}),
+		Master:   replica.Master{Name: "m", Host: "h", Port: 1},
+		Resolve:  addresses(endpointOf(ln.Addr())),
+		Observer: observer,
 	})
 	ran := make(chan error, 1)
 	loop.Post(link.Start)
 	go func() { ran <- loop.Run() }()
 	k := accept(t, ln)
 	k.say(everyStep + "+CONTINUE\r\n")
-	<-ready
+	k.hearAck(0) // the link streams
 	go io.Copy(io.Discard, k.r)
 	t.Cleanup(func() {
 		loop.Post(func() { link.Stop(loop.Stop) })
@@ -81,7 +89,17 @@ func streaming(t testing.TB, buffer int) (conn net.Conn, d *discard) {
 			t.Error(err)
 		}
 	})
-	return k.conn, d
+	return k.conn, d, func() time.Duration {
+		ran := make(chan time.Duration)
+		loop.Post(func() {
+			var at unix.Timespec
+			if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &at); err != nil {
+				t.Error(err)
+			}
+			ran <- time.Duration(at.Nano())
+		})
+		return <-ran
+	}
 }
 
 // commands is a piece of a stream of about size bytes, with values of so many.
@@ -138,6 +156,55 @@ func BenchmarkStream(b *testing.B) {
 			}
 			<-d.done
 		})
+	}
+}
+
+// BenchmarkObserver says what it costs to be observed: by nobody, by one who looks
+// at each event and keeps nothing, and by the recorder of a study once it has what
+// it keeps. The three take turns, piece by piece, so that the machine's moods hit
+// them alike, and what is measured is the time that the loop's thread ran: other
+// processes don't count. Reported is the ratio of the medians to nobody's.
+func BenchmarkObserver(b *testing.B) {
+	const piece = 4 << 20
+	var seen int
+	watchers := []struct {
+		name string
+		replica.Observer
+	}{
+		{"nobody", nil},
+		{"looking", replica.ObserverFunc(func(e replica.Event) { seen += len(e.Data) })},
+		{"study", &study.Recorder{}},
+	}
+	chunk := commands(piece, 100)
+	took := make([][]time.Duration, len(watchers))
+	var rounds []func()
+	for i, w := range watchers {
+		conn, d, cpu := streamingTo(b, 256<<10, w.Observer)
+		rounds = append(rounds, func() {
+			d.until.Store(d.taken.Load() + int64(len(chunk)))
+			begun := cpu()
+			if _, err := conn.Write(chunk); err != nil {
+				b.Fatal(err)
+			}
+			<-d.done
+			took[i] = append(took[i], cpu()-begun)
+		})
+		rounds[i]() // the first one warms up
+		took[i] = nil
+	}
+	b.SetBytes(int64(len(chunk) * len(watchers)))
+	b.ResetTimer()
+	for n := range b.N {
+		for k := range watchers {
+			rounds[(n+k)%len(watchers)]() // none is always first
+		}
+	}
+	median := func(i int) float64 {
+		slices.Sort(took[i])
+		return float64(took[i][len(took[i])/2])
+	}
+	for i, w := range watchers[1:] {
+		b.ReportMetric(median(i+1)/median(0), w.name+"/nobody")
 	}
 }
 

@@ -306,7 +306,6 @@ type receivedCutter struct {
 	*history
 	asked   [][][]byte // commands whose replies have not come
 	payload bool       // FULLRESYNC was answered
-	size    int64      // of the payload, for messages
 	stream  bool
 }
 

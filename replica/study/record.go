@@ -53,16 +53,20 @@ type Recorder struct {
 
 // Observe implements replica.Observer.
 func (r *Recorder) Observe(e replica.Event) {
+	if e.Kind == replica.Advanced {
+		return // the offsets are in the ACKs
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.counted(e.Kind, e.Phase, len(e.Data)) {
+		return
+	}
 	if r.first.IsZero() {
 		r.first = e.Time
 	}
 	x := Record{At: e.Time.Sub(r.first), Event: e}
 	x.Event.Data = nil
 	switch e.Kind {
-	case replica.Advanced:
-		return // the offsets are in the ACKs
 	case replica.Resolved:
 		r.conn, r.kept = r.conn+1, 0
 	case replica.TransferProgress:
@@ -74,9 +78,7 @@ func (r *Recorder) Observe(e replica.Event) {
 	case replica.Sent:
 		x.Data = slices.Clone(e.Data)
 	case replica.Received:
-		if !r.keep(&x, e) {
-			return
-		}
+		r.keep(&x, e)
 	}
 	x.Conn = r.conn
 	if e.Phase == replica.Stream && len(r.records) >= mostRecords && endless(e.Kind) {
@@ -91,25 +93,36 @@ func endless(k replica.EventKind) bool {
 	return k == replica.Sent || k == replica.Received || k == replica.Acknowledged || k == replica.Paused || k == replica.Unpaused
 }
 
-// keep takes the bytes received as far as there is room; false when they were
-// only counted, with the record before.
-func (r *Recorder) keep(x *Record, e replica.Event) bool {
-	if e.Phase != replica.Stream {
-		x.Data = slices.Clone(e.Data)
-		return true
+// most is how many bytes of a connection's stream are kept.
+func (r *Recorder) most() int64 {
+	if r.Keep <= 0 {
+		return DefaultKeep
 	}
-	most := r.Keep
-	if most <= 0 {
-		most = DefaultKeep
-	}
-	n := min(int64(len(e.Data)), most-r.kept)
-	r.kept += n
-	x.Data, x.Gap = slices.Clone(e.Data[:n]), int64(len(e.Data))-n
-	if last := r.last(); n == 0 && last != nil && last.Event.Kind == replica.Received && last.Event.Phase == replica.Stream && len(last.Tail) == 0 {
-		last.Gap += x.Gap
+	return r.Keep
+}
+
+// counted only counts bytes of a stream of which there is enough, with the record
+// before: nearly all of a long stream passes here. false where they need a record.
+func (r *Recorder) counted(k replica.EventKind, p replica.Phase, n int) bool {
+	if k != replica.Received || p != replica.Stream || r.kept < r.most() {
 		return false
 	}
+	last := r.last()
+	if last == nil || last.Event.Kind != k || last.Event.Phase != p || last.Conn != r.conn || len(last.Tail) > 0 {
+		return false
+	}
+	last.Gap += int64(n)
 	return true
+}
+
+// keep gives a record the bytes received, as far as there is room.
+func (r *Recorder) keep(x *Record, e replica.Event) {
+	n := int64(len(e.Data))
+	if e.Phase == replica.Stream {
+		n = min(n, r.most()-r.kept)
+		r.kept += n
+	}
+	x.Data, x.Gap = slices.Clone(e.Data[:n]), int64(len(e.Data))-n
 }
 
 func (r *Recorder) last() *Record {

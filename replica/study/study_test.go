@@ -2,9 +2,11 @@ package study_test
 
 import (
 	"bytes"
+	"errors"
 	"flag"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -141,5 +143,66 @@ func TestEveryByteOfEveryRecordedMessageIsExplainedOnce(t *testing.T) {
 	t.Logf("%d bytes of %d conversations, each explained once", n, files)
 	if n < 20_000 {
 		t.Errorf("only %d bytes were looked at", n)
+	}
+}
+
+func TestColoursAreAllThatColourAdds(t *testing.T) {
+	s := study.Explain("x", recordings(t, "recorded")["redis-7.2.6"])
+	var plain, coloured bytes.Buffer
+	if err := study.Text(&plain, s, study.TextOptions{Width: 80}); err != nil {
+		t.Fatal(err)
+	}
+	if err := study.Text(&coloured, s, study.TextOptions{Width: 80, Color: true}); err != nil {
+		t.Fatal(err)
+	}
+	stripped := regexp.MustCompile("\x1b\\[[0-9]+m").ReplaceAll(coloured.Bytes(), nil)
+	if !bytes.Equal(stripped, plain.Bytes()) || coloured.Len() == plain.Len() {
+		t.Error("with colours the text is another")
+	}
+	for _, line := range strings.Split(plain.String(), "\n")[2:] {
+		if len(line) > 100 { // a long first part may stand alone
+			t.Errorf("a line of %d columns: %s", len(line), line)
+		}
+	}
+}
+
+func TestATranscriptThatIsNoneIsRefusedWithItsLine(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                              "no message",
+		"# only a comment\n":            "no message",
+		"hello\n":                       "line 1 begins with",
+		"R>M \"PING\\r\\n\"\nR<M \"x\"": "line 2 begins with",
+		"R>M PING\n":                    "in quotes are missing",
+		"R>M \"\\q\"\n":                 "line 1: the bytes in quotes",
+		"R>M 0.1 \"x\"\n":               "want direction, seconds, bytes",
+		"R>M soon 1 \"x\"\n":            "no number of seconds",
+		"R>M NaN 1 \"x\"\n":             "no number of seconds",
+		"R>M 0.1 2 \"x\"\n":             "there are 1 bytes",
+	} {
+		_, err := study.ReadTranscript(strings.NewReader(text))
+		if !errors.Is(err, study.ErrTranscript) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", text, err, want)
+		}
+	}
+}
+
+func TestATranscriptIsWrittenAsItIsRead(t *testing.T) {
+	for name, records := range recordings(t, "recorded") {
+		var b bytes.Buffer
+		if whole, err := study.WriteTranscript(&b, records); err != nil || !whole {
+			t.Fatalf("%s: %v, %v", name, whole, err)
+		}
+		again, err := study.ReadTranscript(&b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(again) != len(records) {
+			t.Fatalf("%s: %d of %d records", name, len(again), len(records))
+		}
+		for i := range records {
+			if again[i].At != records[i].At || !bytes.Equal(again[i].Data, records[i].Data) || again[i].Event.Kind != records[i].Event.Kind {
+				t.Errorf("%s: record %d is %v, was %v", name, i, again[i], records[i])
+			}
+		}
 	}
 }

@@ -91,7 +91,7 @@ func (t *textWriter) line(format string, args ...any) {
 }
 
 func (t *textWriter) paint(color, s string) string {
-	if !t.opt.Color || s == "" {
+	if !t.opt.Color || s == "" || color == "" {
 		return s
 	}
 	return "\x1b[" + color + "m" + s + "\x1b[0m"

@@ -94,7 +94,7 @@ func parseLine(line string) (Record, error) {
 		return x, errors.New("want direction, seconds, bytes and the bytes in quotes")
 	}
 	seconds, err := strconv.ParseFloat(columns[0], 64)
-	if err != nil || seconds < 0 || seconds > 1e9 {
+	if err != nil || !(seconds >= 0 && seconds <= 1e9) {
 		return x, fmt.Errorf("%q is no number of seconds", columns[0])
 	}
 	x.At = time.Duration(seconds * float64(time.Second)).Round(time.Microsecond)
