@@ -26,7 +26,7 @@ func Archives(w io.Writer, dir string, masters []archive.Master) error {
 		fmt.Fprintln(t, "  GEN\tSTATE\tRESTORES FROM\tTO\tOFFSETS\tSIZE\tVERIFIED\tREPL ID")
 		for _, g := range m.Generations {
 			fmt.Fprintf(t, "  %d\t%s\t%s\t%s\t%d-%d\t%s\t%s\t%s\n", g.Number, stateOf(g), clock(g.From), clock(g.To),
-				g.BaseOffset, g.EndOffset, size(g.Bytes), verified(g), ids(g.Histories))
+				g.BaseOffset, g.EndOffset, Size(g.Bytes), verified(g), ids(g.Histories))
 		}
 		if err := t.Flush(); err != nil {
 			return err
@@ -140,12 +140,12 @@ func Pruned(w io.Writer, name string, p archive.Plan, dryRun bool) error {
 				lost = fmt.Sprintf("the times from %s to %s would no longer be restorable", moment(g.From), moment(g.To))
 			}
 		}
-		fmt.Fprintf(w, "%s: generation %d (%s) %s: %s; %s\n", name, g.Generation, size(g.Bytes), verb, why, lost)
+		fmt.Fprintf(w, "%s: generation %d (%s) %s: %s; %s\n", name, g.Generation, Size(g.Bytes), verb, why, lost)
 	}
 	for _, s := range p.Warnings {
 		fmt.Fprintf(w, "%s: warning: %s\n", name, s)
 	}
-	_, err := fmt.Fprintf(w, "%s: %s of %s stay\n", name, size(p.BytesAfter), size(p.Bytes))
+	_, err := fmt.Fprintf(w, "%s: %s of %s stay\n", name, Size(p.BytesAfter), Size(p.Bytes))
 	return err
 }
 
@@ -159,8 +159,8 @@ func clock(t time.Time) string {
 // moment prints a time so that --at and --to take it back.
 func moment(t time.Time) string { return t.Local().Format("2006-01-02T15:04:05.000Z07:00") }
 
-// size prints bytes for a reader: 1.5 MiB.
-func size(n int64) string {
+// Size prints bytes for a reader: 1.5 MiB.
+func Size(n int64) string {
 	const units = "KMGTPE"
 	if n < 1024 {
 		return fmt.Sprintf("%d B", n)

@@ -137,13 +137,12 @@ func (r *Reporter) wanted(kind replica.EventKind) bool {
 	case replica.TransferProgress, replica.TransferReceived, replica.Failed, replica.Repointed, replica.Stopped:
 		return true // the end of a bar, whatever the level
 	}
-	level, logged := levelOf(kind)
+	level, logged := Level(kind)
 	return logged && r.log.Enabled(context.Background(), level)
 }
 
-// levelOf gives the level at which a kind of event is logged; false where none
-// is.
-func levelOf(kind replica.EventKind) (level slog.Level, logged bool) {
+// Level gives the level at which a kind of event is logged; false where none is.
+func Level(kind replica.EventKind) (level slog.Level, logged bool) {
 	switch kind {
 	case replica.Sent, replica.Received, replica.Advanced:
 		return 0, false
@@ -228,19 +227,26 @@ func byteBar(w io.Writer, total int64, what string, more ...progressbar.Option) 
 
 // line logs an event.
 func (r *Reporter) line(e replica.Event) {
-	level, _ := levelOf(e.Kind)
-	text, args := describe(e)
+	level, text, args := Line(e)
+	r.log.Log(context.Background(), level, text, append([]any{"master", e.Master}, args...)...)
+}
+
+// Line gives what is logged of an event, for others who show events: its level,
+// its text, and keys and values by turns but for the master's name. The text is
+// "" where nothing is said of such an event.
+func Line(e replica.Event) (level slog.Level, text string, args []any) {
+	level, _ = Level(e.Kind)
+	text, more := describe(e)
 	if e.Err != nil && (e.Kind == replica.StoreReset || e.Kind == replica.SegmentVerified || e.Kind == replica.Pruned) {
 		level = LevelWarning
 	}
-	about := []any{"master", e.Master}
 	if e.State != replica.None || !ofTheArchive(e.Kind) {
-		about = append(about, "state", place(e))
+		args = append(args, "state", place(e))
 	}
 	if e.Rebase {
-		about = append(about, "link", "rebase")
+		args = append(args, "link", "rebase")
 	}
-	r.log.Log(context.Background(), level, text, append(about, args...)...)
+	return level, text, append(args, more...)
 }
 
 // ofTheArchive says whether a kind of event is one of the files, and has no

@@ -27,7 +27,7 @@ func Restored(w io.Writer, name string, res restore.Result) error {
 	if p.Twice != nil {
 		fmt.Fprintf(w, "  the clock was stepped back, and the time came twice: the first time was --to offset:%d, as of %s\n", p.Twice.Offset, moment(p.Twice.Time))
 	}
-	if _, err := fmt.Fprintf(w, "  %s in %s, the base %s\n", size(res.Bytes), seconds(res.Seconds), res.Base); err != nil || res.Out == "" {
+	if _, err := fmt.Fprintf(w, "  %s in %s, the base %s\n", Size(res.Bytes), seconds(res.Seconds), res.Base); err != nil || res.Out == "" {
 		return err
 	}
 	server := "redis-server --dir " + quoted(res.Out)
