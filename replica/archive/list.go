@@ -41,7 +41,8 @@ type Generation struct {
 	// generation on, a time is restored from that one.
 	From    time.Time `json:"from,omitzero"`
 	To      time.Time `json:"to,omitzero"`
-	Bytes   int64     `json:"bytes"` // base and segments
+	Rebased bool      `json:"rebased"` // it took over from the one before; else a full sync began it
+	Bytes   int64     `json:"bytes"`   // base and segments
 	Problem string    `json:"problem,omitempty"`
 }
 
@@ -136,6 +137,7 @@ func (g generation) describe(read func(generation) (Timeline, int64, error)) (Ge
 	d.Histories, d.BaseOffset, d.Closed = tl.Histories, tl.BaseOffset, tl.Closed
 	d.BaseVerified, d.BaseCRCKnown = tl.Verified, tl.HasBaseCRC
 	d.From, d.To = tl.span()
+	d.Rebased = !tl.Since.Equal(tl.BaseTime)
 	d.count(tl.Segments)
 	for _, s := range tl.Segments {
 		st, err := os.Stat(g.segment(s.Seq))

@@ -157,7 +157,7 @@ func TestARebaseTakesOverUnderLoadWithoutAGap(t *testing.T) {
 		t.Fatalf("%d generations, want %d", len(got.Generations), 1+rebases)
 	}
 	for i, g := range got.Generations {
-		if g.Problem != "" || !g.Complete || !g.BaseVerified {
+		if g.Problem != "" || !g.Complete || !g.BaseVerified || g.Rebased != (i > 0) {
 			t.Errorf("%+v", g)
 		}
 		if i == 0 {
