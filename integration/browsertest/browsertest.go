@@ -67,7 +67,7 @@ func Open(t testing.TB, address string, width, height int64) *Page {
 		chromedp.ExecPath(path),
 		chromedp.NoSandbox, // or it does not start as root
 		chromedp.Flag("disable-dev-shm-usage", true),
-		chromedp.UserDataDir(t.TempDir()),
+		chromedp.UserDataDir(profile(t)),
 		chromedp.WSURLReadTimeout(patience),
 	)
 	alloc, endAlloc := chromedp.NewExecAllocator(context.Background(), options...)
@@ -87,6 +87,29 @@ func Open(t testing.TB, address string, width, height int64) *Page {
 		chromedp.Navigate(address),
 	)
 	return p
+}
+
+// profile is a folder for a browser, removed after the test; not t.TempDir, for a
+// browser that was told to end may write on for a moment.
+func profile(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "replicad-browser-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+			err := os.RemoveAll(dir)
+			if err == nil {
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Errorf("the browser's folder: %v", err)
+				return
+			}
+		}
+	})
+	return dir
 }
 
 func (p *Page) listen(event any) {
