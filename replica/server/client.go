@@ -199,9 +199,8 @@ func (c *client) gather() error {
 
 // explain adds what a person should know to an error of the framer.
 func (c *client) explain(err error) error {
-	if c.end > c.start && c.buf[c.start] == 0x16 && !c.overTLS {
-		c.s.log(slog.LevelInfo, "tls", "a client speaks TLS to the plain port", "addr", c.RemoteAddr().String())
-		return errProtocol("this port speaks plain RESP, not TLS: see tls-port")
+	if c.end > c.start && c.isTLS(c.buf[c.start]) {
+		return errNotTLS
 	}
 	if errors.Is(err, errTooLarge) {
 		return fmt.Errorf("%w, which is %d bytes", err, c.frame.limit)
@@ -209,10 +208,22 @@ func (c *client) explain(err error) error {
 	return err
 }
 
+const errNotTLS = errProtocol("this port speaks plain RESP, not TLS: see tls-port")
+
+// isTLS says whether a request that begins so is a TLS handshake at the plain
+// port (RFC 8446, 5.1).
+func (c *client) isTLS(first byte) bool {
+	if first != 0x16 || c.overTLS {
+		return false
+	}
+	c.s.log(slog.LevelInfo, "tls", "a client speaks TLS to the plain port", "addr", c.RemoteAddr().String())
+	return true
+}
+
 // typed makes an array of a line.
 func (c *client) typed(line []byte) error {
-	if line[0] == 0x16 && !c.overTLS {
-		return c.explain(errProtocol("not a command"))
+	if c.isTLS(line[0]) {
+		return errNotTLS
 	}
 	args, err := split(line)
 	if err != nil || len(args) == 0 {
@@ -302,7 +313,7 @@ func (c *client) charge(bytes, args int) error {
 func (c *client) Write(p []byte) (int, error) {
 	c.writing.Lock()
 	defer c.writing.Unlock()
-	_ = c.Conn.SetWriteDeadline(time.Now().Add(writeTimeout))
+	_ = c.Conn.SetWriteDeadline(time.Now().Add(c.s.writeWithin))
 	n, err := c.Conn.Write(p)
 	c.s.stats.out.Add(int64(n))
 	c.s.stats.writes.Add(1)

@@ -135,8 +135,11 @@ func startWith(t testing.TB, cfg Config, overTLS bool) *port {
 	return startOn(t, cfg, ln, overTLS)
 }
 
-func startOn(t testing.TB, cfg Config, ln net.Listener, overTLS bool) *port {
+func startOn(t testing.TB, cfg Config, ln net.Listener, overTLS bool, more ...func(*Server)) *port {
 	s := newServer(cfg)
+	for _, f := range more {
+		f(s)
+	}
 	s.add(ln, overTLS)
 	p := &port{Server: s, t: t, addr: ln.Addr().String(), b: newBackend()}
 	ended := make(chan struct{})

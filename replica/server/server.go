@@ -36,6 +36,8 @@ type Server struct {
 	lastID   atomic.Int64
 	logged   limiter
 
+	writeWithin time.Duration
+
 	mu        sync.Mutex
 	clients   map[int64]*client
 	listeners []*listener
@@ -75,7 +77,7 @@ func newServer(cfg Config) *Server {
 	s := &Server{
 		cfg: cfg, runID: hex.EncodeToString(id), started: time.Now(),
 		memory: budget{max: cfg.MaxMemoryClients}, clients: map[int64]*client{}, done: make(chan struct{}),
-		commands: newTable(),
+		commands: newTable(), writeWithin: writeTimeout,
 	}
 	s.SetRequirePass(cfg.RequirePass)
 	s.stats.init(len(s.commands.all))
