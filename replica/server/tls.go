@@ -61,19 +61,17 @@ func (t TLSFiles) wantsClients() bool { return t.AuthClients != "no" }
 // other while they are being replaced, leave the last good ones in force.
 type certificates struct {
 	files TLSFiles
+	warn  func(error) // of files that can't be used
 
-	mu     sync.Mutex
-	good   *tls.Config
-	marks  [3]mark
-	failed error
+	mu    sync.Mutex
+	good  *tls.Config
+	marks [3]mark // of what was read for it
 }
 
 type mark struct {
 	size int64
 	at   time.Time
 }
-
-func newCertificates(files TLSFiles) *certificates { return &certificates{files: files} }
 
 // config is what a listener uses.
 func (c *certificates) config() *tls.Config {
@@ -90,11 +88,11 @@ func (c *certificates) current() (*tls.Config, error) {
 	cfg, err := c.files.Config()
 	switch {
 	case err == nil:
-		c.good, c.marks, c.failed = cfg, marks, nil
+		c.good, c.marks = cfg, marks
 	case c.good == nil:
 		return nil, err
 	default:
-		c.failed = err
+		c.warn(err)
 	}
 	return c.good, nil
 }
