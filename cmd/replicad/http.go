@@ -4,8 +4,10 @@ import (
 	"log/slog"
 	"net"
 
+	"replicad/replica"
 	"replicad/replica/daemon"
 	"replicad/replica/metrics"
+	"replicad/replica/statuspage"
 	"replicad/replica/web"
 )
 
@@ -13,6 +15,7 @@ import (
 type site struct {
 	listener net.Listener
 	metrics  *metrics.Metrics
+	page     *statuspage.Page // since serve
 	server   *web.Server
 }
 
@@ -32,16 +35,27 @@ func listen(addr string, cfg *daemon.Config) (*site, error) {
 	return s, nil
 }
 
-// serve begins to answer.
+// Observe implements replica.Observer. No link tells anything before serve.
+func (s *site) Observe(e replica.Event) {
+	if s.page != nil {
+		s.page.Observe(e)
+	}
+}
+
+// serve begins to answer, before the daemon runs.
 func (s *site) serve(d *daemon.Daemon, log *slog.Logger) {
 	if s == nil {
 		return
 	}
 	cfg := web.Config{Metrics: s.metrics.Handler(log), Log: log}
+	page := statuspage.Config{Version: thisBuild().Version}
 	for _, h := range d.Handles() {
 		s.metrics.Follow(h)
 		cfg.Masters = append(cfg.Masters, h)
+		page.Masters = append(page.Masters, h)
 	}
+	s.page = statuspage.New(page)
+	cfg.Page = s.page
 	s.server = web.Serve(s.listener, cfg)
 }
 
@@ -50,6 +64,7 @@ func (s *site) close() {
 	switch {
 	case s == nil:
 	case s.server != nil:
+		s.page.Close() // ends the streams that the server would wait for
 		s.server.Close()
 	default:
 		s.listener.Close()

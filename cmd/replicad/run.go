@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"replicad/replica"
 	"replicad/replica/config"
 	"replicad/replica/daemon"
 	"replicad/replica/report"
@@ -129,6 +130,9 @@ func follow(cmd *cobra.Command) error {
 		return usageError{err: err}
 	}
 	defer shown.close()
+	if shown != nil {
+		cfg.Link.Observer = replica.Observers{r, shown}
+	}
 	d, err := daemon.Open(cfg)
 	if err != nil {
 		return usageError{err: err}
