@@ -3,7 +3,7 @@ package integration
 import (
 	"context"
 	"fmt"
-	"net/http/httptest"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,6 +18,7 @@ import (
 	"replicad/replica/daemon"
 	"replicad/replica/minimaster"
 	"replicad/replica/statuspage"
+	"replicad/replica/web"
 )
 
 // pageMaster is a master of the page's tests.
@@ -99,7 +100,11 @@ func servePage(t *testing.T, masters ...string) (address string) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- d.Run(ctx) }()
-	s := httptest.NewServer(page)
+	l, err := web.Listen("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := web.Serve(l, web.Config{Metrics: http.NotFoundHandler(), Page: page})
 	t.Cleanup(func() {
 		page.Close()
 		s.Close()
@@ -108,7 +113,7 @@ func servePage(t *testing.T, masters ...string) (address string) {
 			t.Error(err)
 		}
 	})
-	return s.URL + "/"
+	return "http://" + l.Addr().String() + "/"
 }
 
 // awaitPage waits until an expression is true in the page.
@@ -188,9 +193,16 @@ func testPage(t *testing.T, m pageMaster) {
 	if errs := b.Errors(); len(errs) > 0 {
 		t.Errorf("on the console:\n%s", strings.Join(errs, "\n"))
 	}
+	streams := 0
 	for _, r := range b.Requests() {
 		if !strings.HasPrefix(r, address) {
 			t.Errorf("a request to %s", r)
 		}
+		if r == address+"events" {
+			streams++
+		}
+	}
+	if streams != 1 {
+		t.Errorf("%d streams were opened: the server's time limits end them", streams)
 	}
 }

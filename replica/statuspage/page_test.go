@@ -288,7 +288,8 @@ func TestEachTroubleHasItsWord(t *testing.T) {
 		"good Sound":         func(*fake) {},
 		"bad Link down":      down,
 		"warn Connecting":    func(f *fake) { down(f); f.status.DownSince = time.Now() },
-		"warn Not following": func(f *fake) { down(f); f.status.Address = "" },
+		"warn Not following": func(f *fake) { down(f); f.status.Address, f.status.NoOne = "", true },
+		"bad No master":      func(f *fake) { down(f); f.status.Address = "" },
 		"warn Full sync":     func(f *fake) { down(f); f.status.State, f.status.Phase = replica.Sync, replica.Transfer },
 		"bad Can&#39;t write": func(f *fake) {
 			f.status.Stalled, f.status.StalledSince = "write: no space left on device", hour

@@ -64,8 +64,10 @@ func judgeLink(v *verdict, s status.Status, now time.Time) {
 	}
 	switch {
 	case s.Up():
+	case !s.Wanted():
+		v.add("warn", "Not following", "No master is followed, for REPLICAOF NO ONE was ordered; what came before it can be restored.")
 	case !s.Following():
-		v.add("warn", "Not following", "No master is followed: REPLICAOF NO ONE was ordered, or none is known yet.")
+		v.add("bad", "No master", "No Sentinel has named the master yet: nothing is backed up.")
 	case s.Phase == replica.Transfer:
 		v.add("warn", "Full sync", "A full sync is under way; what came before it can be restored meanwhile.")
 	case down < cutFor:
