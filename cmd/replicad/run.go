@@ -40,8 +40,12 @@ rediss:// (TLS) or unix:///path. --replicaof may repeat; all masters share one
 event loop. TLS verifies the master's name (--tls-server-name); certificates are
 read anew at each connect.
 
-With --http the state is shown: /metrics for Prometheus, /healthz, and /readyz,
-which is 200 while each master is followed and each archive can be written.
+With --port (6380) it answers as a Redis replica does: INFO, ROLE, CLIENT, pub/sub,
+and REPLICAOF, which repoints the link; the last such order outlives a restart.
+
+With --http the state is shown: / is a page for a browser, /metrics is for
+Prometheus, /healthz and /readyz for who supervises; /readyz is 200 while each
+master is followed and each archive can be written.
 
 With --sentinel the address is what the Sentinels say, and the master is followed
 when they fail over, also where they can't reach this replica.
