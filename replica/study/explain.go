@@ -373,10 +373,10 @@ func (e *explainer) failed(s *Step, ev replica.Event) {
 	}
 }
 
-// Advice puts a remedy of the daemon's into the words of a command that is given
-// an address and does not wait.
+// Advice puts a remedy of the daemon's into the words of a study, whose archive is
+// a temporary one.
 func Advice(remedy string) string {
-	return strings.NewReplacer("--replicaof", "ADDR", "waiting for it", "wait for it", "run replicad on", "run this on", "below --dir", "below TMPDIR").Replace(remedy)
+	return strings.ReplaceAll(remedy, "below --dir", "below TMPDIR")
 }
 
 // enter adds the step of a change of state or phase.
