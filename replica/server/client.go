@@ -122,15 +122,15 @@ func (c *client) part(err error) error {
 	switch {
 	case errors.As(err, &protocol), errors.Is(err, errTooLarge), errors.Is(err, errMemory):
 		c.s.stats.protocolErrors.Add(1)
-		c.s.log(slog.LevelDebug, "client", "a client is cut", "addr", c.RemoteAddr().String(), "why", err.Error())
+		c.s.log(slog.LevelDebug, "a client is cut", "addr", c.RemoteAddr().String(), "why", err.Error())
 		c.tell("-ERR " + err.Error() + "\r\n")
 	case errors.As(err, &header) && header.Conn != nil:
-		c.s.log(slog.LevelInfo, "tls", "a client speaks plain RESP to tls-port", "addr", c.RemoteAddr().String())
+		c.s.log(slog.LevelInfo, "a client speaks plain RESP to tls-port", "addr", c.RemoteAddr().String())
 		_ = header.Conn.SetWriteDeadline(time.Now().Add(time.Second))
 		_, _ = header.Conn.Write([]byte("-ERR this port speaks TLS (tls-port): connect with redis-cli --tls, or to the plain port\r\n"))
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed):
 	case !c.greeted:
-		c.s.log(slog.LevelInfo, "tls", "a TLS handshake failed", "addr", c.RemoteAddr().String(), "why", err.Error())
+		c.s.log(slog.LevelInfo, "a TLS handshake failed", "addr", c.RemoteAddr().String(), "why", err.Error())
 	}
 	return io.EOF
 }
@@ -216,7 +216,7 @@ func (c *client) isTLS(first byte) bool {
 	if first != 0x16 || c.overTLS {
 		return false
 	}
-	c.s.log(slog.LevelInfo, "tls", "a client speaks TLS to the plain port", "addr", c.RemoteAddr().String())
+	c.s.log(slog.LevelInfo, "a client speaks TLS to the plain port", "addr", c.RemoteAddr().String())
 	return true
 }
 

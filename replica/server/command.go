@@ -7,7 +7,7 @@ import (
 // commandInfo is one entry of COMMAND and COMMAND INFO (addReplyCommandInfo).
 func (q *request) commandInfo(c *command) {
 	if c == nil {
-		q.nullArray()
+		q.null()
 		return
 	}
 	q.array(10)

@@ -83,7 +83,7 @@ func (s *Server) process(c *client, conn redcon.Conn, args [][]byte) {
 	q := &request{reply: &c.reply, s: s, c: c, conn: conn, args: args}
 	if name := string(args[0][:min(len(args[0]), 5)]); strings.EqualFold(name, "post") || strings.EqualFold(name, "host:") {
 		// securityWarningCommand: a browser that was made to speak to this port.
-		s.log(slog.LevelWarn, "http", "a client speaks HTTP to the RESP port, and is cut: possibly an attack from a web page", "addr", c.RemoteAddr().String())
+		s.log(slog.LevelWarn, "a client speaks HTTP to the RESP port, and is cut: possibly an attack from a web page", "addr", c.RemoteAddr().String())
 		c.closing = true
 		return
 	}

@@ -41,7 +41,7 @@ func (l *listener) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		pause = min(max(2*pause, 10*time.Millisecond), time.Second)
-		l.s.log(slog.LevelWarn, "accept", "a connection can't be accepted", "addr", l.Addr().String(), "error", err)
+		l.s.log(slog.LevelWarn, "a connection can't be accepted", "addr", l.Addr().String(), "error", err)
 		select {
 		case <-l.s.done:
 			return nil, net.ErrClosed

@@ -63,15 +63,6 @@ func (r *reply) null() {
 	r.b = redcon.AppendNull(r.b)
 }
 
-// nullArray is what RESP2 has for a missing array.
-func (r *reply) nullArray() {
-	if r.resp3 {
-		r.null()
-		return
-	}
-	r.b = append(r.b, "*-1\r\n"...)
-}
-
 // text is a verbatim string, which redis-cli shows as it stands.
 func (r *reply) text(s string) {
 	if !r.resp3 {

@@ -134,7 +134,7 @@ func (s *Server) add(ln net.Listener, overTLS bool) {
 	l := &listener{Listener: ln, s: s}
 	if overTLS {
 		files := &certificates{files: s.cfg.TLS, warn: func(err error) {
-			s.log(slog.LevelWarn, "certificates", "the changed TLS files can't be used: the former ones stay in force", "error", err)
+			s.log(slog.LevelWarn, "the changed TLS files can't be used: the former ones stay in force", "error", err)
 		}}
 		l.tls = files.config()
 	}
@@ -235,10 +235,10 @@ func (s *Server) connected() []*client {
 	return s.all()
 }
 
-// log logs what a peer brings about: once a second for each kind of message at
-// most, for a peer can do so at will.
-func (s *Server) log(level slog.Level, kind, msg string, args ...any) {
-	if left, ok := s.logged.may(kind, time.Now()); ok {
+// log logs what a peer brings about: each message once a second at most, for a
+// peer can bring it about at will.
+func (s *Server) log(level slog.Level, msg string, args ...any) {
+	if left, ok := s.logged.may(msg, time.Now()); ok {
 		if left > 0 {
 			args = append(args, "more_like_this", left)
 		}
@@ -246,7 +246,7 @@ func (s *Server) log(level slog.Level, kind, msg string, args ...any) {
 	}
 }
 
-// limiter lets through one of a kind each second.
+// limiter lets through one of a kind each second; the kinds are few.
 type limiter struct {
 	mu   sync.Mutex
 	next map[string]time.Time

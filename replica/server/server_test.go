@@ -64,7 +64,7 @@ func TestCommandsAreAnsweredAsRedisAnswersThem(t *testing.T) {
 		{"CLIENT KILL USER x", "-ERR No such user 'x'"}, {"CLIENT KILL SKIPME maybe", "-ERR syntax error"}, {"CLIENT NO-EVICT on", "+OK"}, {"CLIENT GETREDIR", ":-1"},
 		{"ROLE", "*5|$5|slave|$8|10.0.0.1|:6379|$9|connected|:110"}, {"LASTSAVE", ":1000"},
 		{"SLOWLOG LEN", ":0"}, {"SLOWLOG GET 10", "*0"}, {"LATENCY LATEST", "*0"}, {"LATENCY HISTOGRAM", "*0"}, {"ACL WHOAMI", "$7|default"},
-		{"MODULE LIST", "*0"}, {"COMMAND INFO nonsense ping", "*2|*-1|*10|$4|ping|:-1|*1|+fast|:0|:0|:0|*2|+@fast|+@connection|*0|*0|*0"},
+		{"MODULE LIST", "*0"}, {"COMMAND INFO nonsense ping", "*2|$-1|*10|$4|ping|:-1|*1|+fast|:0|:0|:0|*2|+@fast|+@connection|*0|*0|*0"},
 		{"COMMAND GETKEYS nonsense a", "-ERR Invalid command specified"}, {"COMMAND GETKEYS PING a", "-ERR The command has no key arguments"},
 		{"PUBSUB NUMSUB a", "*2|$1|a|:0"}, {"PUBSUB NUMPAT", ":0"}, {"PUBLISH a b", ":0"}, {"UNSUBSCRIBE", "*3|$11|unsubscribe|$-1|:0"},
 		{"CLUSTER INFO", "-ERR This instance has cluster support disabled"}, {"REPLICAOF h x", "-ERR Invalid master port"},

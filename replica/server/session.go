@@ -91,7 +91,7 @@ func (q *request) admits(user string, password []byte) bool {
 	right := subtle.ConstantTimeCompare(sum[:], q.s.password.Load().sum[:]) == 1
 	if user != "default" || q.s.password.Load().set && !right {
 		q.s.stats.denied.Add(1)
-		q.s.log(infoLevel, "auth", "a client gave a wrong user or password", "addr", q.c.RemoteAddr().String())
+		q.s.log(infoLevel, "a client gave a wrong user or password", "addr", q.c.RemoteAddr().String())
 		return false
 	}
 	q.c.authed = true
