@@ -64,7 +64,7 @@ format that redis-server loads. The result is a continuous, byte-exact backup.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{badValue(err), cmd.CommandPath()}
 	})
-	root.AddCommand(runCommand(), listCommand(), pruneCommand(), verifyCommand(), restoreCommand(), probeCommand(), studyCommand(), demoCommand(), configCommand(), versionCommand())
+	root.AddCommand(runCommand(), listCommand(), pruneCommand(), verifyCommand(), restoreCommand(), healthcheckCommand(), probeCommand(), studyCommand(), demoCommand(), configCommand(), versionCommand())
 	completeValues(root)
 	root.SetArgs(args)
 	root.SetOut(stdout)

@@ -1,0 +1,65 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"replicad/replica/healthcheck"
+)
+
+// httpVariable is what replicad run takes --http from, where it is not given.
+const (
+	httpVariable = "REPLICAD_HTTP"
+	defaultHTTP  = "127.0.0.1:9121"
+)
+
+func healthcheckCommand() *cobra.Command {
+	var addr string
+	var timeout time.Duration
+	var live bool
+	cmd := &cobra.Command{
+		Use:   "healthcheck",
+		Short: "Ask a running replicad how it does",
+		Long: `Ask the replicad that runs with --http whether it is ready (/readyz), print its
+answer as one line, and say by the exit code what it was. It is made for the
+HEALTHCHECK of a container and for scripts.
+
+Without --http it asks where the variable ` + httpVariable + ` says, else ` + defaultHTTP + `.
+An address without a host, or 0.0.0.0, means this machine.
+
+Exit codes: 0 healthy, 1 not healthy or no answer in time, 2 for wrong flags.`,
+		Example: `  replicad healthcheck
+  replicad healthcheck --http 127.0.0.1:9121 --live`,
+		Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if _, err := healthcheck.Target(addr); err != nil {
+				return usageError{fmt.Errorf("--http %w", err), cmd.CommandPath()}
+			}
+			if timeout <= 0 {
+				return usageError{errors.New("--timeout must be above zero"), cmd.CommandPath()}
+			}
+			ctx, stop := context.WithTimeout(cmd.Context(), timeout)
+			defer stop()
+			path := healthcheck.Ready
+			if live {
+				path = healthcheck.Live
+			}
+			answer, err := healthcheck.Get(ctx, addr, path)
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), answer)
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&addr, "http", cmp.Or(os.Getenv(httpVariable), defaultHTTP), "where the daemon's --http listens")
+	cmd.Flags().DurationVar(&timeout, "timeout", 2*time.Second, "limit for the answer")
+	cmd.Flags().BoolVar(&live, "live", false, "ask only whether it is alive (/healthz)")
+	return cmd
+}
