@@ -17,6 +17,7 @@ import (
 	"replicad/replica/config"
 	"replicad/replica/daemon"
 	"replicad/replica/report"
+	"replicad/replica/systemd"
 )
 
 func runCommand() *cobra.Command {
@@ -27,7 +28,9 @@ func runCommand() *cobra.Command {
 A link that is cut resumes by partial resync, also after a restart. SIGINT and
 SIGTERM end the daemon when everything received is stored and fsynced; a second
 one ends it at once. SIGUSR1 asks for a rebase. SIGHUP reads the log level and
-the passwords again; certificates are read at each connect.
+the passwords again; certificates are read at each connect. Under systemd's
+Type=notify it says when it is ready, how the links stand, and that its loop is
+alive.
 
 A rebase is a second link that takes a full sync into the next generation while
 the first one goes on; when it has caught up, the new generation takes over. So
@@ -145,7 +148,9 @@ func follow(cmd *cobra.Command) error {
 	shown.serve(d, log)
 	log.Info("replicad is running", "dir", cfg.Dir, "masters", len(cfg.Masters), "appendfsync", cfg.Archive.AppendFsync.String())
 	defer onSignal(syscall.SIGUSR1, func() { d.RebaseNow("SIGUSR1") })()
-	defer onSignal(syscall.SIGHUP, func() { reload(settings, d, ports, level, log) })()
+	manager := systemd.Start(ctx, systemd.Service{Post: d.Post, Status: d.Statuses, Log: log})
+	defer manager.Stop()
+	defer onSignal(syscall.SIGHUP, func() { manager.Reload(func() { reload(settings, d, ports, level, log) }) })()
 	return d.Run(ctx)
 }
 

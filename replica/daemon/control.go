@@ -41,6 +41,16 @@ func (d *Daemon) Handles() []*Handle {
 	return all
 }
 
+// Statuses gives how each link stands, in the order of Config.Masters. Any
+// goroutine may call it, before Run too.
+func (d *Daemon) Statuses() []status.Status {
+	var all []status.Status
+	for _, h := range d.Handles() {
+		all = append(all, h.Status())
+	}
+	return all
+}
+
 // Name is the master's name.
 func (h *Handle) Name() string { return h.f.name }
 

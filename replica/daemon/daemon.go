@@ -155,6 +155,10 @@ func (d *Daemon) RebaseNow(why string) {
 	})
 }
 
+// Post runs a function on the loop's thread, which must not wait; false when the
+// loop runs no more. To be called before Run or after.
+func (d *Daemon) Post(do func()) bool { return d.loop.Post(do) }
+
 // each calls on the loop's thread.
 func (d *Daemon) each(do func(*follower)) {
 	d.loop.Post(func() {
