@@ -339,14 +339,22 @@ func throughTheCompose(t *testing.T, p *project) {
 	}
 	t.Logf("the service integration: %d tests passed", strings.Count(out, "--- PASS"))
 
-	// The end, under load. WAIT is to count replicad alone.
-	p.compose("--profile", "ha", "stop", "replica", "sentinel")
-	m := p.client(p.address("redis") + ":6379")
-	want, err := compose.Dataset(t.Context(), m, "integration:*")
+	want, err := compose.Dataset(t.Context(), p.client(p.address("redis")+":6379"), "integration:*")
 	if err != nil || len(want) == 0 {
 		t.Fatalf("%d keys, %v", len(want), err)
 	}
-	n = p.count(p.address("redis") + ":6379")
+
+	// Another master, which Sentinel names.
+	p.env = append(p.env, "REPLICAOF=", "SENTINEL=sentinel:26379", "MASTER_NAME=main")
+	p.compose("--profile", "ha", "up", "-d")
+	p.running = p.container("replicad")
+	seen = p.waitLog(0, `msg="partial resync"`)
+	p.run("docker", "kill", p.container("redis"))
+	seen = p.waitLog(seen, `level=warning msg="main \(redis:6379\)`)
+	p.waitLog(seen, `msg="(full sync done|partial resync)"`)
+
+	// The end, under load. WAIT counts replicad alone: nobody else is left.
+	n = p.count(p.address("replica") + ":6379")
 	n.goesOn(t)
 	last := follow(t, p.running)
 	p.compose("--profile", "ha", "--profile", "test", "down")
@@ -405,7 +413,7 @@ func sentinelKnows(t *testing.T, p *project, service string) {
 	until(t, "Sentinel to know "+service, func() (bool, string) {
 		text, err := s.Do(t.Context(), "SENTINEL", "REPLICAS", "main").Result()
 		got := fmt.Sprint(text, err)
-		return strings.Contains(got, p.address(service)) || strings.Contains(got, "name "+service), got
+		return strings.Contains(got, "name:"+service+":"), got
 	})
 }
 

@@ -89,6 +89,12 @@ func TestSystemdHearsThatTheDaemonIsReadyAliveAndStops(t *testing.T) {
 	offset := dead.Offset()
 	m.wants(fmt.Sprintf("follows %s, offset %d, fsynced up to %d", dead.Addr(), offset, offset))
 
+	if err := d.cmd.Process.Signal(syscall.SIGHUP); err != nil { // ExecReload
+		t.Fatal(err)
+	}
+	m.wants("RELOADING=1\nMONOTONIC_USEC=")
+	m.wants("READY=1")
+
 	// A process that stands still feeds no watchdog.
 	if err := d.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
@@ -213,7 +219,7 @@ func TestTheUnitFileStartsReplicadAsItWantsToBeStarted(t *testing.T) {
 		start[i] = strings.ReplaceAll(start[i], "%S", dir)
 	}
 	m := playSystemd(t, 0)
-	cmd := command(append(m.env, "GOTRACEBACK=crash"), append(start[1:], "--replicaof", "main=127.0.0.1:1")...)
+	cmd := command(append(m.env, "REPLICAD_REPLICAOF=main=127.0.0.1:1", "GOTRACEBACK=crash"), start[1:]...)
 	// LimitCORE=0.
 	cmd.Args = append([]string{"sh", "-c", `ulimit -c 0; exec "$0" "$@"`, cmd.Path}, cmd.Args[1:]...)
 	sh, err := exec.LookPath("sh")
