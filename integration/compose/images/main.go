@@ -131,6 +131,9 @@ func (m maker) replicad(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := m.license(dir); err != nil {
+		return err
+	}
 	return m.docker.build(ctx, m.prefix+"replicad:dev", dir, filepath.Join(m.top, "cmd/replicad/Dockerfile"))
 }
 
@@ -144,8 +147,15 @@ func (m maker) integration(ctx context.Context, redisImage, redisTag string) err
 	if err := m.goBuild(ctx, t.path("/usr/bin/compose.test"), "test", "-c", "./integration/compose"); err != nil {
 		return err
 	}
+	if err := m.license(dir); err != nil {
+		return err
+	}
 	return m.docker.build(ctx, integrationImage(redisImage, redisTag), dir, filepath.Join(m.top, "integration/compose/Dockerfile"),
 		"--build-arg", "REDIS_IMAGE="+redisImage, "--build-arg", "REDIS_TAG="+redisTag)
+}
+
+func (m maker) license(context string) error {
+	return tree{context}.copy(filepath.Join(m.top, "LICENSE"), "/LICENSE")
 }
 
 // integrationImage is the name that docker-compose.yml gives it.
