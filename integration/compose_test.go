@@ -21,9 +21,8 @@ import (
 	"replicad/integration/compose"
 )
 
-// dockerPatience bounds each command of docker's, and each wait for what it
-// started.
-const dockerPatience = 3 * time.Minute
+// dockerPatience bounds each command of docker's; building is the longest.
+const dockerPatience = 10 * time.Minute
 
 // project is docker-compose.yml as it runs for a test: images, containers,
 // networks and volumes have names of its own, and go with the test.
@@ -328,7 +327,7 @@ func throughTheCompose(t *testing.T, p *project) {
 
 	// A second replica, and a Sentinel that knows the master's replicas.
 	p.compose("--profile", "ha", "up", "-d")
-	sentinelKnows(t, p, "replica")
+	sentinelKnows(t, p, "replica:6379")
 	n.goesOn(t)
 	n.stop()
 
@@ -405,15 +404,22 @@ func restricted(t *testing.T, p *project) {
 	}
 }
 
-// sentinelKnows waits until Sentinel lists a service among the master's
-// replicas.
-func sentinelKnows(t *testing.T, p *project, service string) {
+// sentinelKnows waits until Sentinel has two replicas of the master: one at an
+// address, which is up, and replicad. That one says replica_announced:0, so that
+// no client is sent to it, and SENTINEL REPLICAS passes over it.
+func sentinelKnows(t *testing.T, p *project, addr string) {
 	t.Helper()
 	s := p.client(p.address("sentinel") + ":26379")
-	until(t, "Sentinel to know "+service, func() (bool, string) {
-		text, err := s.Do(t.Context(), "SENTINEL", "REPLICAS", "main").Result()
-		got := fmt.Sprint(text, err)
-		return strings.Contains(got, "name:"+service+":"), got
+	until(t, "Sentinel to know "+addr, func() (bool, string) {
+		all, err := s.Do(t.Context(), "SENTINEL", "REPLICAS", "main").Slice()
+		for _, one := range all {
+			r, _ := one.(map[any]any)
+			if r["name"] == addr && r["flags"] == "slave" && r["master-link-status"] == "ok" {
+				info, err := s.Info(t.Context(), "sentinel").Result()
+				return strings.Contains(info, "slaves=2,"), fmt.Sprint(info, err)
+			}
+		}
+		return false, fmt.Sprint(all, err)
 	})
 }
 

@@ -130,7 +130,7 @@ func TestADaemonThatCannotStartIsNeverReady(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, stderr, code := once(t, m.env, "run", "--replicaof", "127.0.0.1:1", "--dir", file); code != 2 {
+	if _, stderr, code := once(t, m.env, "run", "--port", "0", "--replicaof", "127.0.0.1:1", "--dir", file); code != 2 {
 		t.Errorf("exit code %d: %s", code, stderr)
 	}
 	if got := m.next(10 * time.Millisecond); got != "" {
@@ -219,7 +219,7 @@ func TestTheUnitFileStartsReplicadAsItWantsToBeStarted(t *testing.T) {
 		start[i] = strings.ReplaceAll(start[i], "%S", dir)
 	}
 	m := playSystemd(t, 0)
-	cmd := command(append(m.env, "REPLICAD_REPLICAOF=main=127.0.0.1:1", "GOTRACEBACK=crash"), start[1:]...)
+	cmd := command(append(m.env, "REPLICAD_REPLICAOF=main=127.0.0.1:1", "REPLICAD_PORT=0", "GOTRACEBACK=crash"), start[1:]...)
 	// LimitCORE=0.
 	cmd.Args = append([]string{"sh", "-c", `ulimit -c 0; exec "$0" "$@"`, cmd.Path}, cmd.Args[1:]...)
 	sh, err := exec.LookPath("sh")

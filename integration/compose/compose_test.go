@@ -25,8 +25,9 @@ import (
 
 // What docker-compose.yml sets.
 const (
-	redisVariable = "REPLICAD_COMPOSE_REDIS" // host:port of the master
-	dirVariable   = "REPLICAD_COMPOSE_DIR"   // the archive, read-only
+	redisVariable    = "REPLICAD_COMPOSE_REDIS"    // host:port of the master
+	replicadVariable = "REPLICAD_COMPOSE_REPLICAD" // host:port of replicad's --port
+	dirVariable      = "REPLICAD_COMPOSE_DIR"      // the archive, read-only
 )
 
 const patience = time.Minute
@@ -251,5 +252,23 @@ func TestARestoreToAnOffsetHoldsWhatWasWrittenUntilThen(t *testing.T) {
 	acknowledged(t, m)
 	if err := compose.Differences(before, dataset(t, restored(t, fmt.Sprint("offset:", at)), prefix)); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestReplicadAnswersAsAReplicaDoes(t *testing.T) {
+	r := dial(t, variable(t, replicadVariable))
+	m := master(t)
+	prefix := write(t, m)
+	want := offset(t, m)
+	acknowledged(t, m)
+	if role, status := info(t, r, "role"), info(t, r, "master_link_status"); role != "slave" || status != "up" {
+		t.Errorf("role:%s, master_link_status:%s", role, status)
+	}
+	got, err := strconv.ParseInt(info(t, r, "slave_repl_offset"), 10, 64)
+	if err != nil || got < want {
+		t.Errorf("slave_repl_offset:%d (%v), the master was at %d", got, err, want)
+	}
+	if err := r.Set(t.Context(), prefix+"counter", "x", 0).Err(); err == nil || !strings.HasPrefix(err.Error(), "READONLY") {
+		t.Errorf("a write is answered by %v", err)
 	}
 }
