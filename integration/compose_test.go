@@ -7,7 +7,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"regexp"
@@ -70,7 +72,7 @@ func newProject(t *testing.T, server string) *project {
 	t.Cleanup(p.remove)
 	began := time.Now()
 	out := p.run("go", "run", "replicad/integration/compose/images", "--server", server, "--prefix", p.name+"/")
-	p.env = append(strings.Fields(out), "COMPOSE_PROJECT_NAME="+p.name)
+	p.env = append(strings.Fields(out), "COMPOSE_PROJECT_NAME="+p.name, "HTTP_PORT=0") // any free one
 	vars := map[string]string{}
 	for _, e := range p.env {
 		name, value, _ := strings.Cut(e, "=")
@@ -197,6 +199,35 @@ func (p *project) waitLog(n int, pattern string) int {
 	return end
 }
 
+// waitHealth waits until the engine calls replicad's container healthy, or
+// unhealthy: it asks the binary in it.
+func (p *project) waitHealth(want string) {
+	p.t.Helper()
+	until(p.t, "the container to be "+want, func() (bool, string) {
+		out, err := p.try("docker", "inspect", "--format", "{{json .State.Health}}", p.running)
+		return err == nil && strings.Contains(out, `"Status":"`+want+`"`), fmt.Sprint(out, err)
+	})
+}
+
+// served asks the published port for the status page.
+func served(t *testing.T, p *project) {
+	t.Helper()
+	addr := strings.TrimSpace(p.run("docker", "port", p.running, "9121/tcp"))
+	if !strings.HasPrefix(addr, "127.0.0.1:") {
+		t.Fatalf("the status page is published at %s, and not on the loopback alone", addr)
+	}
+	client := http.Client{Timeout: patience}
+	resp, err := client.Get("http://" + addr + "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK || !bytes.Contains(body, []byte("main")) {
+		t.Errorf("the status page: %s, %v: %.500s", resp.Status, err, body)
+	}
+}
+
 // follow reads a container's log until the container ends; last waits for that.
 func follow(t *testing.T, container string) (last func() string) {
 	t.Helper()
@@ -301,6 +332,8 @@ func throughTheCompose(t *testing.T, p *project) {
 	seen := p.waitLog(0, `msg="full sync done"`)
 	t.Logf("from up to a followed master: %v", time.Since(began).Round(time.Millisecond))
 	restricted(t, p)
+	p.waitHealth("healthy")
+	served(t, p)
 
 	// A killed master.
 	n := p.count(p.address("redis") + ":6379")
@@ -308,12 +341,14 @@ func throughTheCompose(t *testing.T, p *project) {
 	master := p.container("redis")
 	p.run("docker", "kill", master)
 	seen = p.waitLog(seen, `level=warning msg="main \(redis:6379\)`)
+	p.waitHealth("unhealthy")
 	n.stop()
 	acknowledged := n.acknowledged.Load()
 	p.run("docker", "start", master)
 	seen = p.waitLog(seen, `msg="(full sync done|partial resync)"`)
 	n = p.count(p.address("redis") + ":6379")
 	n.goesOn(t)
+	p.waitHealth("healthy")
 	if now := n.acknowledged.Load(); now < acknowledged {
 		t.Errorf("the count is %d after the master's restart, and was %d", now, acknowledged)
 	}

@@ -5,8 +5,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -27,6 +29,7 @@ import (
 const (
 	redisVariable    = "REPLICAD_COMPOSE_REDIS"    // host:port of the master
 	replicadVariable = "REPLICAD_COMPOSE_REPLICAD" // host:port of replicad's --port
+	httpVariable     = "REPLICAD_COMPOSE_HTTP"     // host:port of replicad's --http
 	dirVariable      = "REPLICAD_COMPOSE_DIR"      // the archive, read-only
 )
 
@@ -271,4 +274,44 @@ func TestReplicadAnswersAsAReplicaDoes(t *testing.T) {
 	if err := r.Set(t.Context(), prefix+"counter", "x", 0).Err(); err == nil || !strings.HasPrefix(err.Error(), "READONLY") {
 		t.Errorf("a write is answered by %v", err)
 	}
+}
+
+func TestReplicadSaysByHTTPThatItFollows(t *testing.T) {
+	addr := variable(t, httpVariable)
+	m := master(t)
+	write(t, m)
+	want := offset(t, m)
+	acknowledged(t, m)
+	client := http.Client{Timeout: patience}
+	for path, says := range map[string]string{
+		"/":        "<html",
+		"/healthz": "ok",
+		"/readyz":  "main: streaming",
+		"/metrics": "# HELP replicad_",
+	} {
+		resp, err := client.Get("http://" + addr + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil || resp.StatusCode != http.StatusOK || !bytes.Contains(body, []byte(says)) {
+			t.Errorf("%s: %s, %v, without %q: %.500s", path, resp.Status, err, says, body)
+		}
+		if n := metric(body, "offset"); path == "/metrics" && n < want {
+			t.Errorf("no offset of at least %d in the metrics: %s", want, body)
+		}
+	}
+	t.Logf("%s", replicad(t, "healthcheck", "--http", addr))
+}
+
+// metric is the largest value of the metrics with a word in their name.
+func metric(text []byte, word string) (most int64) {
+	for line := range strings.Lines(string(text)) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), "} ")
+		if n, err := strconv.ParseFloat(value, 64); err == nil && strings.HasPrefix(name, "replicad_") && strings.Contains(name, word) {
+			most = max(most, int64(n))
+		}
+	}
+	return most
 }
