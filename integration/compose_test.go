@@ -223,7 +223,7 @@ func served(t *testing.T, p *project) {
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
-	if err != nil || resp.StatusCode != http.StatusOK || !bytes.Contains(body, []byte("main")) {
+	if err != nil || resp.StatusCode != http.StatusOK || !bytes.Contains(body, []byte("replicad")) {
 		t.Errorf("the status page: %s, %v: %.500s", resp.Status, err, body)
 	}
 }

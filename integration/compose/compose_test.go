@@ -284,9 +284,9 @@ func TestReplicadSaysByHTTPThatItFollows(t *testing.T) {
 	acknowledged(t, m)
 	client := http.Client{Timeout: patience}
 	for path, says := range map[string]string{
-		"/":        "<html",
+		"/":        "replicad",
 		"/healthz": "ok",
-		"/readyz":  "main: streaming",
+		"/readyz":  "", // 200 says it
 		"/metrics": "# HELP replicad_",
 	} {
 		resp, err := client.Get("http://" + addr + path)
