@@ -235,10 +235,17 @@ func TestAStudyThatIsInterruptedLeavesNothingBehind(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
+		var wanted int64 // an offset that only the stream leads to
 		until(t, "an ACK of the stream", func() (bool, string) {
-			master.Do("INCR", "n")
 			slave := master.Info("replication")["slave0"]
-			return strings.Contains(slave, "state=online") && !strings.Contains(slave, "offset=0,") && strings.Contains(slave, "offset="), slave
+			_, offset, _ := strings.Cut(slave, "offset=")
+			offset, _, _ = strings.Cut(offset, ",")
+			at, _ := strconv.ParseInt(offset, 10, 64)
+			if wanted == 0 && strings.Contains(slave, "state=online") {
+				master.Do("INCR", "n")
+				wanted = master.Offset()
+			}
+			return wanted > 0 && at >= wanted, slave
 		})
 		if len(temporaries(t, tmp)) != 1 {
 			t.Error("there is no temporary archive")
