@@ -225,7 +225,9 @@ func TestPingsOfManyClientsBesideASync(t *testing.T) {
 			all[pinged] += took(pinged)
 		}
 	}
-	mean := func(pinged string) time.Duration { return (all[pinged] / time.Duration(rounds)).Round(time.Millisecond) }
+	mean := func(pinged string) time.Duration {
+		return (all[pinged] / time.Duration(rounds)).Round(time.Millisecond)
+	}
 	t.Logf("sync of %d MiB and 50 MB of stream behind it: %v alone; beside redis-benchmark -t ping -c %d: %v where it pings a redis-server, %v where it pings replicad: ratio %.2f",
 		mib, mean("nobody"), clients, mean("a bystander"), mean("replicad"), float64(all["replicad"])/float64(all["a bystander"]))
 }
