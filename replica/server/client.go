@@ -37,6 +37,8 @@ type client struct {
 	fd       int
 	overTLS  bool
 	made     time.Time
+	turn     turn
+	batch    int // commands since bytes came last
 
 	// Guard.
 	greeted bool // the TLS handshake is over
@@ -83,7 +85,7 @@ func (s *Server) newClient(c net.Conn, overTLS bool) *client {
 	now := time.Now()
 	k := &client{
 		Conn: c, s: s, id: s.lastID.Add(1), fd: descriptor(c), overTLS: overTLS, made: now, greeted: !overTLS,
-		frame: framer{limit: s.cfg.QueryBufferLimit}, authed: !s.password.Load().set, memory: account{b: &s.memory},
+		frame: framer{limit: s.cfg.QueryBufferLimit}, authed: !s.password.Load().set, memory: account{b: &s.memory}, turn: turn{of: s.turns},
 		seen: seen{queued: -1, lastAt: now, last: "NULL"},
 	}
 	return k
@@ -138,8 +140,10 @@ func (c *client) part(err error) error {
 // tell writes without redcon, between two commands.
 func (c *client) tell(s string) {
 	if o := c.out.Load(); o != nil {
-		o.push([]byte(s), true)
-		o.finish()
+		c.turn.waiting(func() {
+			o.push([]byte(s), true)
+			o.finish()
+		})
 		return
 	}
 	_, _ = c.Write([]byte(s))
@@ -268,7 +272,10 @@ func (c *client) more() error {
 		}
 		_ = c.Conn.SetReadDeadline(deadline)
 	}
+	c.turn.give()
 	n, err := c.Conn.Read(c.buf[c.end:])
+	c.turn.take()
+	c.batch = 0
 	c.end += n
 	c.s.stats.in.Add(int64(n))
 	c.s.stats.reads.Add(1)
@@ -308,9 +315,26 @@ func (c *client) charge(bytes, args int) error {
 	return nil
 }
 
-// Write implements net.Conn. A client that does not take what it asked for is
-// cut.
+// Write implements net.Conn, for redcon. What the socket takes at once is written
+// in the client's turn.
 func (c *client) Write(p []byte) (int, error) {
+	n := 0
+	if !c.overTLS && c.out.Load() == nil {
+		n = tryWrite(c.Conn, p)
+		c.s.stats.out.Add(int64(n))
+	}
+	if n == len(p) {
+		c.s.stats.writes.Add(1)
+		return n, nil
+	}
+	var more int
+	var err error
+	c.turn.waiting(func() { more, err = c.put(p[n:]) })
+	return n + more, err
+}
+
+// put writes all. A client that does not take what it asked for is cut.
+func (c *client) put(p []byte) (int, error) {
 	c.writing.Lock()
 	defer c.writing.Unlock()
 	_ = c.Conn.SetWriteDeadline(time.Now().Add(c.s.writeWithin))
@@ -328,6 +352,7 @@ func (c *client) Write(p []byte) (int, error) {
 
 // Close implements net.Conn: redcon's goroutine is done.
 func (c *client) Close() error {
+	c.turn.give()
 	c.cut("")
 	c.s.pubsub.leave(c)
 	return nil
@@ -362,7 +387,7 @@ func (c *client) emit(conn redcon.Conn, b []byte) {
 		return
 	}
 	if o := c.out.Load(); o != nil {
-		o.push(b, true)
+		c.turn.waiting(func() { o.push(b, true) })
 		return
 	}
 	large := int64(len(b))

@@ -24,6 +24,9 @@ type request struct {
 	exec bool // by EXEC, which holds the orders
 }
 
+// waiting calls what may block, while others are answered.
+func (q *request) waiting(do func()) { q.c.turn.waiting(do) }
+
 // name is the command's, as errors give it.
 func (q *request) name() string { return q.cmd.name }
 
@@ -53,6 +56,9 @@ func (s *Server) handle(conn redcon.Conn, cmd redcon.Command) {
 			c.cut("a command broke down")
 		}
 	}()
+	if c.batch++; c.batch > 1 { // the others have their turn between the commands of a batch
+		c.turn.pass()
+	}
 	c.reply.b = c.reply.b[:0]
 	s.process(c, conn, cmd.Args)
 	c.emit(conn, c.reply.b)
@@ -62,7 +68,7 @@ func (s *Server) handle(conn redcon.Conn, cmd redcon.Command) {
 	if c.closing {
 		c.held = 0
 		if o := c.out.Load(); o != nil {
-			o.finish()
+			c.turn.waiting(o.finish)
 		}
 		conn.Close()
 	}

@@ -29,6 +29,7 @@ type backend struct {
 	orders  []string
 	refuse  error
 	panics  bool
+	gate    chan struct{} // orders wait for it; nil: they do not
 	reading chan struct{} // Archive waits for it; nil: it does not
 }
 
@@ -67,6 +68,12 @@ func (b *backend) Archive() (archive.Master, error) {
 }
 
 func (b *backend) order(what, address string) error {
+	b.mu.Lock()
+	gate := b.gate
+	b.mu.Unlock()
+	if gate != nil {
+		<-gate
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.panics {

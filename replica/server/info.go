@@ -3,6 +3,8 @@ package server
 import (
 	"fmt"
 	"strings"
+
+	"replicad/replica/archive"
 )
 
 // section is a part of INFO.
@@ -33,8 +35,45 @@ func sections() []section {
 	}
 }
 
-// fields is the text of a section.
-type fields struct{ b strings.Builder }
+// fields is the text of INFO as it grows.
+type fields struct {
+	b strings.Builder
+	q *request
+
+	asked bool // for the archive: once, for a disk may be slow
+	m     archive.Master
+	err   error
+}
+
+// archive is what is on disk.
+func (f *fields) archive() (archive.Master, error) {
+	if !f.asked {
+		f.asked = true
+		f.q.waiting(func() { f.m, f.err = f.q.s.archive.get() })
+	}
+	return f.m, f.err
+}
+
+// newest is the newest generation that is complete; the zero value where there
+// is none.
+func (f *fields) newest() (g archive.Generation) {
+	m, _ := f.archive()
+	for _, one := range m.Generations {
+		if one.Complete {
+			g = one
+		}
+	}
+	return g
+}
+
+// lastSave is when the newest generation's base was complete, in unix seconds;
+// 0 where there is none.
+func (f *fields) lastSave() int64 {
+	if g := f.newest(); !g.From.IsZero() {
+		return g.From.Unix()
+	}
+	return 0
+}
 
 func (f *fields) set(name string, value any) { fmt.Fprintf(&f.b, "%s:%v\r\n", name, value) }
 
@@ -55,7 +94,7 @@ func info(q *request) {
 	}
 	usual := len(q.args) == 1 || wanted["default"]
 	all, everything := wanted["all"] || wanted["everything"], wanted["everything"]
-	var f fields
+	f := fields{q: q}
 	for _, s := range sections() {
 		if !(wanted[s.name] || usual && s.usual || all && s.all || everything) {
 			continue

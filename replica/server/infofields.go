@@ -11,7 +11,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"replicad/replica"
-	"replicad/replica/archive"
 	"replicad/replica/status"
 )
 
@@ -131,7 +130,7 @@ func (s *Server) infoMemory(f *fields) {
 // is its RDB, the stream its AOF, a rebase its rewrite.
 func (s *Server) infoPersistence(f *fields) {
 	st := s.state.get()
-	g, _, _ := s.newest()
+	g := f.newest()
 	failed := "ok"
 	if st.Rebase.LastFailure != "" && st.Rebase.Failed > 0 {
 		failed = "err"
@@ -157,7 +156,7 @@ func (s *Server) infoPersistence(f *fields) {
 	f.set("current_save_keys_total", 0)
 	f.set("rdb_changes_since_last_save", 0)
 	f.flag("rdb_bgsave_in_progress", st.Rebase.Running)
-	f.set("rdb_last_save_time", s.lastSave())
+	f.set("rdb_last_save_time", f.lastSave())
 	f.set("rdb_last_bgsave_status", failed)
 	f.set("rdb_last_bgsave_time_sec", took)
 	f.set("rdb_current_bgsave_time_sec", running)
@@ -293,7 +292,8 @@ func infoTransfer(f *fields, t status.Transfer) {
 // where there is none.
 func (s *Server) infoArchive(f *fields) {
 	st := s.state.get()
-	g, m, err := s.newest()
+	g := f.newest()
+	m, err := f.archive()
 	var bytes int64
 	oldest, newest := int64(-1), int64(-1)
 	damaged := 0
@@ -377,27 +377,6 @@ func (s *Server) infoErrorstats(f *fields) {
 	for _, code := range codes {
 		f.set("errorstat_"+code, fmt.Sprintf("count=%d", n[code]))
 	}
-}
-
-// newest is the newest generation that is complete, and the archive that it
-// belongs to; the zero value where there is none.
-func (s *Server) newest() (g archive.Generation, m archive.Master, err error) {
-	m, err = s.archive.get()
-	for _, one := range m.Generations {
-		if one.Complete {
-			g = one
-		}
-	}
-	return g, m, err
-}
-
-// lastSave is when the newest generation's base was complete, in unix seconds;
-// 0 where there is none.
-func (s *Server) lastSave() int64 {
-	if g, _, _ := s.newest(); !g.From.IsZero() {
-		return g.From.Unix()
-	}
-	return 0
 }
 
 // seconds is how long ago something was; -1 where it was not.

@@ -414,3 +414,53 @@ func BenchmarkInfo(b *testing.B) {
 		c.does("INFO")
 	}
 }
+
+func TestWhoWaitsForSomethingHoldsNobodyUp(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := startOn(t, Config{}, ln, false, func(s *Server) { s.turns = make(turns, 1) })
+	gate := make(chan struct{})
+	p.b.set(func() { p.b.gate = gate })
+	var waiting []*raw
+	for i := range 5 { // one waits for the order, and the others for that one
+		c := p.dial()
+		waiting = append(waiting, c)
+		if i%2 == 0 {
+			c.send("REPLICAOF NO ONE\r\n")
+			continue
+		}
+		c.send("MULTI\r\nREPLICAOF NO ONE\r\nEXEC\r\n")
+	}
+	full := p.dial() // and one for room in its socket
+	go func() {
+		for {
+			if _, err := io.WriteString(full, strings.Repeat("INFO\r\n", 1000)); err != nil {
+				return
+			}
+		}
+	}()
+	other := p.dial()
+	until(t, "that one to be held up", func() bool {
+		before := p.stats.writes.Load()
+		const pings = 100
+		for range pings {
+			other.wants("PING", "+PONG")
+		}
+		return p.stats.writes.Load() == before+pings && p.stats.calls[p.commands.find["info"].index].calls.Load() > 10
+	})
+	close(gate)
+	for i, c := range waiting {
+		want := "+OK"
+		if i%2 == 1 {
+			c.next()
+			c.next()
+			want = "*1|+OK"
+		}
+		if got := c.next(); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	full.Close()
+}

@@ -11,13 +11,13 @@ import (
 // replicaOf is REPLICAOF and SLAVEOF (replication.c, replicaofCommand).
 func replicaOf(q *request) {
 	if !q.exec { // EXEC holds them
-		q.s.orders.Lock()
+		q.waiting(q.s.orders.Lock)
 		defer q.s.orders.Unlock()
 	}
 	defer q.s.state.forget()
 	host, port := string(q.args[1]), string(q.args[2])
 	if strings.EqualFold(host, "no") && strings.EqualFold(port, "one") {
-		q.ordered("REPLICAOF NO ONE", q.s.backend.NoOne())
+		q.order("REPLICAOF NO ONE", q.s.backend.NoOne)
 		return
 	}
 	n, ok := integer(q.args[2])
@@ -29,11 +29,12 @@ func replicaOf(q *request) {
 		q.status("OK Already connected to specified master")
 		return
 	}
-	q.ordered("REPLICAOF "+host+" "+port, q.s.backend.ReplicaOf(host, port))
+	q.order("REPLICAOF "+host+" "+port, func() error { return q.s.backend.ReplicaOf(host, port) })
 }
 
-func (q *request) ordered(order string, err error) {
-	if err != nil {
+func (q *request) order(order string, give func() error) {
+	var err error
+	if q.waiting(func() { err = give() }); err != nil {
 		text := "ERR " + err.Error()
 		if errors.Is(err, replica.ErrAddress) {
 			text = "ERR Invalid master host: " + err.Error()
@@ -85,7 +86,9 @@ func rebase(started string) handler {
 			q.syntax()
 			return
 		}
-		if err := q.s.backend.Rebase(strings.ToUpper(q.cmd.name) + " from " + q.c.RemoteAddr().String()); err != nil {
+		var err error
+		q.waiting(func() { err = q.s.backend.Rebase(strings.ToUpper(q.cmd.name) + " from " + q.c.RemoteAddr().String()) })
+		if err != nil {
 			q.error("ERR " + err.Error())
 			return
 		}
@@ -94,7 +97,10 @@ func rebase(started string) handler {
 	}
 }
 
-func lastSave(q *request) { q.int(q.s.lastSave()) }
+func lastSave(q *request) {
+	f := fields{q: q}
+	q.int(f.lastSave())
+}
 
 // shutdown is SHUTDOWN: all that was received is stored and fsynced before the
 // daemon ends, whatever was asked. Who asked is not answered, but cut.

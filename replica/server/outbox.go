@@ -86,7 +86,7 @@ func (o *outbox) run() {
 		b := o.queue
 		o.queue, o.busy = nil, true
 		o.mu.Unlock()
-		_, err := o.c.Write(b) // cuts the client when it fails
+		_, err := o.c.put(b) // cuts the client when it fails
 		o.c.memory.give(int64(len(b)))
 		o.mu.Lock()
 		o.busy = false

@@ -35,6 +35,7 @@ type Server struct {
 	orders   sync.Mutex // held by who gives any, and by EXEC around several
 	lastID   atomic.Int64
 	logged   limiter
+	turns    turns
 
 	writeWithin time.Duration
 
@@ -77,7 +78,7 @@ func newServer(cfg Config) *Server {
 	s := &Server{
 		cfg: cfg, runID: hex.EncodeToString(id), started: time.Now(),
 		memory: budget{max: cfg.MaxMemoryClients}, clients: map[int64]*client{}, done: make(chan struct{}),
-		commands: newTable(), writeWithin: writeTimeout,
+		commands: newTable(), writeWithin: writeTimeout, turns: newTurns(),
 	}
 	s.SetRequirePass(cfg.RequirePass)
 	s.stats.init(len(s.commands.all))

@@ -80,7 +80,7 @@ func exec(q *request) {
 		q.error("EXECABORT Transaction discarded because of previous errors.")
 		return
 	}
-	q.s.orders.Lock()
+	q.waiting(q.s.orders.Lock)
 	defer q.s.orders.Unlock()
 	q.array(len(tx.queue))
 	for _, k := range tx.queue {
