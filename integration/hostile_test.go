@@ -130,7 +130,8 @@ func TestMalformedRequestsCostNobodyElseAnything(t *testing.T) {
 			}
 		}
 	}
-	for range n / 10 { // the same as what follows: what it needs is there now
+	const before = 1000 // of the same kinds, after which the heap has the size that it needs
+	for range before {
 		one()
 	}
 	peak := d.status("VmHWM")
@@ -158,13 +159,16 @@ func TestMalformedRequestsCostNobodyElseAnything(t *testing.T) {
 		c.Close()
 	}
 	now := d.status("VmHWM")
-	t.Logf("malformed requests: %d of %v; answers to a well-behaved client meanwhile: %d, the longest wait %v; VmHWM %d MiB, and %d MiB at the end",
+	t.Logf("malformed requests: %d and as warming up 1000, of %v; answers to a well-behaved client meanwhile: %d, the longest wait %v; VmHWM %d MiB, and %d MiB at the end",
 		n, kinds, answers, longest, peak>>20, now>>20)
 	if answers == 0 {
 		t.Error("the well-behaved client got no answer")
 	}
-	if grown := now - peak; grown > 16<<20 && !raceBinary() {
-		t.Errorf("memory grew by %d MiB", grown>>20)
+	// The clients hold maxmemory-clients (32mb) at most, and the garbage collector
+	// lets what is held grow to its double.
+	const most, mayGrow = 112 << 20, 24 << 20
+	if grown := now - peak; (grown > mayGrow || now > most) && !raceBinary() {
+		t.Errorf("memory grew by %d MiB to %d MiB", grown>>20, now>>20)
 	}
 	load.stop(t)
 	until(t, "the clients to be gone", func() (bool, string) {

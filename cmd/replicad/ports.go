@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"log/slog"
 
 	"replicad/replica/config"
@@ -30,7 +29,7 @@ func openPorts(settings *config.Config, log *slog.Logger, shutdown func()) (p po
 		s, err := server.Listen(cfg)
 		if err != nil {
 			p.close()
-			return nil, fmt.Errorf("%w: choose another one by port (--port), or none by 0", err)
+			return nil, err
 		}
 		p[f.Target.Name] = s
 	}

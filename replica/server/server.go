@@ -48,7 +48,7 @@ type Server struct {
 }
 
 // ErrListen is what errors about an address wrap that can't be listened on.
-var ErrListen = errors.New("can't listen")
+var ErrListen = errors.New("the RESP port can't be opened")
 
 // Listen opens the ports. Nobody is answered until Serve.
 func Listen(cfg Config) (*Server, error) {
@@ -121,11 +121,11 @@ func explainListen(err error, address string, port int) error {
 	remedy := ""
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		remedy = fmt.Sprintf(": port %d is in use: name another one by --port, or --port 0 for none", port)
+		remedy = fmt.Sprintf(": port %d is in use: choose another one by port (--port), or none by 0", port)
 	case errors.Is(err, syscall.EACCES):
-		remedy = ": ports below 1024 need a capability: name another one by --port"
+		remedy = ": ports below 1024 need a capability: choose another one by port (--port)"
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		remedy = fmt.Sprintf(": %s is no address of this host: see --bind; -%s would be passed over", address, address)
+		remedy = fmt.Sprintf(": %s is no address of this host: see bind (--bind); -%s would be passed over", address, address)
 	}
 	return fmt.Errorf("%w: %w%s", ErrListen, err, remedy)
 }
