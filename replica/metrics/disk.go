@@ -1,10 +1,10 @@
 package metrics
 
 import (
-	"sync"
 	"time"
 
 	"replicad/replica/archive"
+	"replicad/replica/lately"
 )
 
 const (
@@ -21,8 +21,6 @@ const (
 
 // reading is what the disk held at a moment.
 type reading struct {
-	at         time.Time // when it was begun
-	took       time.Duration
 	err        error
 	free, size int64
 	archive    archive.Master
@@ -30,60 +28,28 @@ type reading struct {
 
 // disk reads what a master has there.
 type disk struct {
-	master   Master
+	*lately.Value[*reading]
 	patience time.Duration
 	hung     time.Duration
-
-	mu    sync.Mutex
-	last  *reading      // nil before there is one
-	began time.Time     // of the one under way
-	ended chan struct{} // closed when that ends; nil while there is none
 }
 
-func newDisk(m Master) *disk { return &disk{master: m, patience: patience, hung: hung} }
+func newDisk(m Master) *disk { return diskOf(m, fresh) }
+
+func diskOf(m Master, fresh time.Duration) *disk {
+	return &disk{patience: patience, hung: hung, Value: lately.New(fresh, busy, func() *reading {
+		r := &reading{}
+		if r.free, r.size, r.err = m.Space(); r.err == nil {
+			r.archive, r.err = m.Archive()
+		}
+		return r
+	})}
+}
 
 // read gives the disk as it was lately; nil where it can't be read, or hangs.
 func (d *disk) read() *reading {
-	if ended := d.begin(); ended != nil {
-		t := time.NewTimer(d.patience)
-		defer t.Stop()
-		select {
-		case <-ended:
-		case <-t.C:
-		}
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.last == nil || d.last.err != nil || d.ended != nil && time.Since(d.began) >= d.hung {
+	r := d.Get(d.patience)
+	if r.Value == nil || r.Value.err != nil || !r.Since.IsZero() && time.Since(r.Since) >= d.hung {
 		return nil
 	}
-	return d.last
-}
-
-// begin begins a reading, unless the last one is fresh, and gives what to wait
-// for. There is never more than one: a disk that hangs holds one goroutine.
-func (d *disk) begin() (ended <-chan struct{}) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	now := time.Now()
-	if d.ended != nil {
-		return d.ended
-	}
-	if d.last != nil && now.Sub(d.last.at) < max(fresh, busy*d.last.took) {
-		return nil
-	}
-	done := make(chan struct{})
-	d.began, d.ended = now, done
-	go func() {
-		r := &reading{at: now}
-		if r.free, r.size, r.err = d.master.Space(); r.err == nil {
-			r.archive, r.err = d.master.Archive()
-		}
-		r.took = time.Since(now)
-		d.mu.Lock()
-		d.last, d.ended = r, nil
-		d.mu.Unlock()
-		close(done)
-	}()
-	return done
+	return r.Value
 }

@@ -31,7 +31,8 @@ type fake struct {
 	free, size int64
 	err        error
 	hang       chan struct{} // not nil: reading waits for it
-	reads      int
+	begun      int           // readings
+	reads      int           // those that ended
 }
 
 func newFake(name string) *fake {
@@ -42,6 +43,7 @@ func (f *fake) Name() string { return f.name }
 
 func (f *fake) Archive() (archive.Master, error) {
 	f.mu.Lock()
+	f.begun++
 	hang := f.hang
 	f.mu.Unlock()
 	if hang != nil {
@@ -68,9 +70,7 @@ func (f *fake) set(change func()) {
 // forget has the next scrape read the disk again.
 func forget(m *Metrics) {
 	for _, w := range m.followed() {
-		w.disk.mu.Lock()
-		w.disk.last = nil
-		w.disk.mu.Unlock()
+		w.disk = newDisk(w.Master)
 	}
 }
 
@@ -287,20 +287,15 @@ func TestADiskThatHangsHangsNoScrapeAndHoldsOneGoroutine(t *testing.T) {
 	f, sound := newFake("m"), newFake("sound")
 	m := New(Build{})
 	m.Follow(f, sound)
-	d := m.followed()[0].disk
+	d := diskOf(f, 0) // each scrape wants to read it again
 	d.patience = 5 * time.Millisecond
+	m.followed()[0].disk = d
 	f.set(func() { f.generation = []archive.Generation{whole} })
 	if got := scraped(t, m)["replicad_archive_bytes"]; got != 1000 {
 		t.Fatalf("%v bytes", got)
 	}
 	hang := make(chan struct{})
 	f.set(func() { f.hang = hang })
-	expire := func() {
-		d.mu.Lock()
-		d.last.at, d.last.took = time.Now().Add(-time.Hour), 0
-		d.mu.Unlock()
-	}
-	expire()
 	for range 20 {
 		all := scraped(t, m)
 		if all["replicad_archive_bytes"] != 1000 || all["replicad_archive_readable"] != 1 {
@@ -310,26 +305,25 @@ func TestADiskThatHangsHangsNoScrapeAndHoldsOneGoroutine(t *testing.T) {
 			t.Fatal("the other disk does not hang")
 		}
 	}
-	d.mu.Lock()
-	d.began = time.Now().Add(-hung)
-	d.mu.Unlock()
+	d.hung = 0
 	all := scraped(t, m)
 	if _, ok := all["replicad_archive_bytes"]; ok || all["replicad_archive_readable"] != 0 {
 		t.Error("one that hangs shows what was read long ago")
 	}
+	if f.set(func() {}); f.begun != 2 {
+		t.Errorf("%d readings were begun in more than 20 scrapes", f.begun)
+	}
 	f.set(func() { f.hang, f.generation = nil, []archive.Generation{newer} })
 	close(hang)
+	d.hung = hung
 	for deadline := time.Now().Add(time.Minute); scraped(t, m)["replicad_archive_bytes"] != 500; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("one that goes on is not read")
 		}
 	}
-	if f.set(func() {}); f.reads != 2 {
-		t.Errorf("%d readings for more than 20 scrapes", f.reads)
-	}
 }
 
-func TestADiskIsReadOnceASecondAndLessWhereThatTakesLong(t *testing.T) {
+func TestADiskIsReadOnceInAMoment(t *testing.T) {
 	f := newFake("m")
 	d := newDisk(f)
 	for range 10 {
@@ -337,20 +331,6 @@ func TestADiskIsReadOnceASecondAndLessWhereThatTakesLong(t *testing.T) {
 	}
 	if f.reads != 1 {
 		t.Errorf("%d readings in a moment", f.reads)
-	}
-	for _, c := range []struct {
-		age, took time.Duration
-		again     bool
-	}{
-		{fresh + time.Millisecond, 0, true},
-		{fresh * 10, fresh, false},
-		{fresh*busy + time.Millisecond, fresh, true},
-	} {
-		f.reads = 0
-		d.last.at, d.last.took = time.Now().Add(-c.age), c.took
-		if d.read(); f.reads == 1 != c.again {
-			t.Errorf("%+v: %d readings", c, f.reads)
-		}
 	}
 }
 

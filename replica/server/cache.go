@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"replicad/replica/archive"
+	"replicad/replica/lately"
 	"replicad/replica/status"
 )
 
@@ -39,50 +40,26 @@ func (c *stateCache) forget() {
 }
 
 const (
-	archiveFor  = time.Second
-	archiveWait = 250 * time.Millisecond // for a disk that is slow: INFO does not wait longer
+	archiveFor   = time.Second
+	archiveShare = 5                      // of the time at most
+	archiveWait  = 250 * time.Millisecond // for a disk that is slow: INFO does not wait longer
 )
 
-// archiveCache has what the archive's description said last. It is read at most
-// once at a time and once a second, and nobody waits long for a disk that
-// stands still.
-type archiveCache struct {
-	read func() (archive.Master, error)
-
-	mu      sync.Mutex
-	m       archive.Master
-	err     error
-	at      time.Time
-	reading chan struct{} // closed when it is read; nil while nobody does
+// onDisk is an archive's description, or why there is none.
+type onDisk struct {
+	m   archive.Master
+	err error
 }
 
-func (c *archiveCache) get() (archive.Master, error) {
-	c.mu.Lock()
-	if now := time.Now(); !c.at.IsZero() && now.Sub(c.at) < archiveFor && !now.Before(c.at) {
-		defer c.mu.Unlock()
-		return c.m, c.err
-	}
-	if c.reading == nil {
-		c.reading = make(chan struct{})
-		go c.refresh(c.reading)
-	}
-	reading := c.reading
-	c.mu.Unlock()
-	t := time.NewTimer(archiveWait)
-	defer t.Stop()
-	select {
-	case <-reading:
-	case <-t.C:
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.m, c.err
+func newArchiveCache(read func() (archive.Master, error)) *lately.Value[onDisk] {
+	return lately.New(archiveFor, archiveShare, func() (d onDisk) {
+		d.m, d.err = read()
+		return d
+	})
 }
 
-func (c *archiveCache) refresh(done chan struct{}) {
-	m, err := c.read()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.m, c.err, c.at, c.reading = m, err, time.Now(), nil
-	close(done)
+// archiveNow is what is on disk, as it was a moment ago.
+func (s *Server) archiveNow() (archive.Master, error) {
+	d := s.archive.Get(archiveWait).Value
+	return d.m, d.err
 }

@@ -49,7 +49,7 @@ type fields struct {
 func (f *fields) archive() (archive.Master, error) {
 	if !f.asked {
 		f.asked = true
-		f.q.waiting(func() { f.m, f.err = f.q.s.archive.get() })
+		f.q.waiting(func() { f.m, f.err = f.q.s.archiveNow() })
 	}
 	return f.m, f.err
 }

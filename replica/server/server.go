@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/tidwall/redcon"
+
+	"replicad/replica/lately"
 )
 
 // Server is the port of one master. Listen makes one.
@@ -27,7 +29,7 @@ type Server struct {
 	started  time.Time
 	backend  Backend
 	state    stateCache
-	archive  archiveCache
+	archive  *lately.Value[onDisk]
 	commands *table
 	pubsub   pubsub
 	memory   budget
@@ -167,7 +169,7 @@ func (s *Server) Serve(b Backend) {
 		return
 	}
 	s.backend = b
-	s.state.read, s.archive.read = b.Status, b.Archive
+	s.state.read, s.archive = b.Status, newArchiveCache(b.Archive)
 	s.work.Go(s.sample)
 	for _, l := range s.listeners {
 		s.work.Go(func() {

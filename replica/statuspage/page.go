@@ -109,7 +109,7 @@ func New(cfg Config) *Page {
 		streams: map[*stream]bool{},
 	}
 	for i, m := range cfg.Masters {
-		f := &followed{Master: m, id: fmt.Sprintf("m%d", i), disk: &disk{describe: m.Archive, free: cfg.Free}}
+		f := &followed{Master: m, id: fmt.Sprintf("m%d", i), disk: newDisk(m.Archive, cfg.Free)}
 		f.notices.most, f.steps.most = keptNotices, keptSteps
 		p.masters = append(p.masters, f)
 		p.byName[m.Name()] = f
