@@ -2,7 +2,9 @@ package integration
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 	"testing"
 
 	"replicad/integration/redistest"
@@ -60,8 +62,15 @@ func (p *pair) failover() {
 	})
 	load.stop(p.t)
 	until(p.t, "replicas that have everything", func() (bool, string) {
-		n := p.master.Do("WAIT", 2, 1000)
-		return n == int64(2), fmt.Sprint(n)
+		info := p.master.Info("replication")
+		have := 0
+		for i := range 2 {
+			f := strings.Split(info[fmt.Sprint("slave", i)], ",")
+			if slices.Contains(f, "state=online") && slices.Contains(f, "offset="+info["master_repl_offset"]) {
+				have++
+			}
+		}
+		return have == 2, fmt.Sprint(info)
 	})
 	p.master.Kill()
 	until(p.t, "the promotion", func() (bool, string) {

@@ -125,10 +125,7 @@ func TestFollowAfterStopAndBeforeStartChangesOnlyTheAddress(t *testing.T) {
 	r.on(func() { r.link.Follow(replica.Master{Host: "h", Port: 1}) })
 	r.start()
 	accept(t, ln).say(everyStep + fullSync)
-	r.waitPlace("SYNC/STREAM")
-	if n := r.count(replica.Repointed); n != 0 {
-		t.Errorf("Repointed was told %d times", n)
-	}
+	r.wait("STREAM, and no order told", func() bool { return r.place() == "SYNC/STREAM" && r.count(replica.Repointed) == 0 })
 	done := make(chan struct{})
 	r.loop.Post(func() {
 		r.link.Stop(func() { close(done) })
