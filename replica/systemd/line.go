@@ -48,8 +48,10 @@ func link(s status.Status) string {
 		return fmt.Sprintf("follows %s, offset %d, fsynced up to %d%s", s.Address, s.Received, s.Durable, rebase(s.Rebase))
 	case s.Transfer.Running():
 		return "full sync from " + s.Address + progress(s.Transfer)
-	case !s.Following():
+	case !s.Wanted():
 		return "follows nobody (REPLICAOF NO ONE)"
+	case !s.Following():
+		return "no Sentinel has named the master yet"
 	case s.State == replica.Sync:
 		return fmt.Sprintf("%s with %s", replica.Place(s.State, s.Phase), s.Address)
 	case s.LastFailure != "":
