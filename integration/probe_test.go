@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"replicad/anet/anettest"
 	"replicad/anet/tunnel/tunneltest"
 	"replicad/integration/redistest"
 )
@@ -289,7 +290,7 @@ func TestAProbeSaysWhatIsWrongWithAMaster(t *testing.T) {
 		}, nil, nil, []want{{"PING", "fail", "HTTP/1", "that port speaks HTTP"}}},
 		"a closed port": {func(t *testing.T) string { return fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t, "127.0.0.1")) }, nil, nil, []want{
 			{"name resolution", "pass", "is an address", ""}, {"connect", "fail", "ECONNREFUSED", "is redis-server running there"}, {"PING", "skip", "there is no connection", ""}}},
-		"a full accept queue": {silent, nil, []string{"--timeout", "2s"}, []want{
+		"a full accept queue": {firewalled, nil, []string{"--timeout", "2s"}, []want{
 			{"connect", "fail", "timed out", "a firewall may be dropping packets"}}},
 		"a name that does not resolve": {func(*testing.T) string { return "no-such-host.invalid:6379" }, nil, nil, []want{
 			{"name resolution", "fail", "no-such-host.invalid", "check the name, and the resolver"}, {"connect", "skip", "no address", ""}}},
@@ -344,35 +345,10 @@ func loadingMaster(t *testing.T) string {
 	return s.Addr()
 }
 
-// silent is a port whose accept queue is full: the kernel drops every SYN, as a
-// firewall would.
-func silent(t *testing.T) string {
+// firewalled is a port that answers no SYN.
+func firewalled(t *testing.T) string {
 	t.Helper()
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { unix.Close(fd) })
-	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.Listen(fd, 0); err != nil {
-		t.Fatal(err)
-	}
-	sa, err := unix.Getsockname(fd)
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := fmt.Sprintf("127.0.0.1:%d", sa.(*unix.SockaddrInet4).Port)
-	for range 10 {
-		nc, err := net.DialTimeout("tcp", addr, 300*time.Millisecond)
-		if err != nil {
-			return addr
-		}
-		t.Cleanup(func() { nc.Close() })
-	}
-	t.Fatal("the accept queue does not fill up")
-	return ""
+	return anettest.FullQueue(t).String()
 }
 
 func TestAProbeSaysWhatIsWrongWithTLS(t *testing.T) {
@@ -395,7 +371,7 @@ func TestAProbeSaysWhatIsWrongWithTLS(t *testing.T) {
 		"a certificate is wanted":         {[]string{"rediss://" + strict, "--tls-ca-cert-file", a.CA()}, "PING", "fail", "refuses the connection", "tls-auth-clients"},
 		"plain where TLS is expected":     {[]string{good}, "PING", "fail", "", "--tls"},
 		"TLS where plain is expected":     {[]string{"rediss://" + master.Addr(), "--tls-ca-cert-file", a.CA(), "--timeout", "2s"}, "TLS", "fail", "", "leave --tls out"},
-		"TLS where nobody accepts at all": {[]string{"rediss://" + silent(t), "--timeout", "2s"}, "connect", "fail", "timed out", "firewall"},
+		"TLS where nobody accepts at all": {[]string{"rediss://" + firewalled(t), "--timeout", "2s"}, "connect", "fail", "timed out", "firewall"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -3,7 +3,6 @@ package integration
 import (
 	"bufio"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -16,8 +15,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"replicad/anet/tunnel/tunneltest"
 	"replicad/integration/redistest"
@@ -265,36 +262,6 @@ func TestAStudyThatIsInterruptedLeavesNothingBehind(t *testing.T) {
 	}
 }
 
-// fullQueue is a port whose accept queue is full, so that the kernel drops each
-// SYN, as a firewall does.
-func fullQueue(t *testing.T) string {
-	t.Helper()
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { unix.Close(fd) })
-	if err := errors.Join(unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), unix.Listen(fd, 0)); err != nil {
-		t.Fatal(err)
-	}
-	sa, err := unix.Getsockname(fd)
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(sa.(*unix.SockaddrInet4).Port))
-	for range 4 {
-		c, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { unix.Close(c) })
-		if err := unix.Connect(c, sa); err != nil && err != unix.EINPROGRESS {
-			t.Fatal(err)
-		}
-	}
-	return addr
-}
-
 // TestAStudySaysWhyAMasterCantBeFollowed is the list of what people meet.
 func TestAStudySaysWhyAMasterCantBeFollowed(t *testing.T) {
 	t.Parallel()
@@ -354,7 +321,7 @@ func TestAStudySaysWhyAMasterCantBeFollowed(t *testing.T) {
 			start: func(t *testing.T) string {
 				return net.JoinHostPort("127.0.0.1", strconv.Itoa(redistest.FreePort(t, "127.0.0.1")))
 			}},
-		{name: "a firewalled port", want: `in state CONNECTING: .*timed out.*: no answer: a firewall may be dropping packets`, step: [2]string{"kernel", "EINPROGRESS$"}, start: fullQueue},
+		{name: "a firewalled port", want: `in state CONNECTING: .*timed out.*: no answer: a firewall may be dropping packets`, step: [2]string{"kernel", "EINPROGRESS$"}, start: firewalled},
 		{name: "a name that does not resolve", want: `in state NONE: name resolution failed: .*no-such-host\.invalid.*: check the name, and the resolver`, step: [2]string{"failure", "name resolution failed"},
 			start: func(*testing.T) string { return "no-such-host.invalid:6379" }},
 		{name: "TLS where plain is expected", want: `in state RECEIVE_PONG: .*leave --tls out`, step: [2]string{"failure", "TLS"}, args: []string{"--tls"}, start: server()},

@@ -24,6 +24,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"replicad/anet"
+	"replicad/anet/anettest"
 	"replicad/eventloop"
 	"replicad/replica"
 	"replicad/replica/resp"
@@ -135,27 +136,10 @@ func deadPort(t testing.TB) anet.Endpoint {
 	return endpointOf(ln.Addr())
 }
 
-// blackHole is an address that does not answer: a listener whose backlog is full,
-// so that the kernel drops each SYN.
+// blackHole is an address that does not answer.
 func blackHole(t testing.TB) anet.Endpoint {
 	t.Helper()
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { unix.Close(fd) })
-	if err := errors.Join(unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), unix.Listen(fd, 0)); err != nil {
-		t.Fatal(err)
-	}
-	ep := anet.TCP(netip.MustParseAddrPort(anet.LocalAddr(fd)))
-	for range 4 {
-		c, _, err := anet.NonBlockConnect(ep)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { unix.Close(c) })
-	}
-	return ep
+	return anet.TCP(anettest.FullQueue(t))
 }
 
 func TestAnErrorFromSocketErrorLeadsToTheNextAddress(t *testing.T) {

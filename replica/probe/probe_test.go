@@ -3,7 +3,6 @@ package probe
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"io"
 	"net"
 	"net/netip"
@@ -14,9 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"replicad/anet"
+	"replicad/anet/anettest"
 	"replicad/replica"
 	"replicad/replica/minimaster"
 )
@@ -230,7 +228,7 @@ func TestEachAddressOfANameIsTriedAndTold(t *testing.T) {
 	expect(t, find(t, r, "name resolution"), Fail, "name resolution failed", "check the name")
 
 	// One that drops what is sent to it, and time for the rest all the same.
-	r = run(t, Options{Master: m, Resolve: resolve(saturated(t), good), Timeout: 2 * time.Second})
+	r = run(t, Options{Master: m, Resolve: resolve(anet.TCP(anettest.FullQueue(t)), good), Timeout: 2 * time.Second})
 	expect(t, find(t, r, "connect"), Warn, "timed out: no answer within ", "a firewall may be dropping packets")
 	expect(t, find(t, r, "full sync"), Pass, "about", "")
 
@@ -240,29 +238,6 @@ func TestEachAddressOfANameIsTriedAndTold(t *testing.T) {
 	}
 	r = run(t, Options{Master: m, Resolve: resolve(many...)})
 	expect(t, find(t, r, "connect"), Pass, "34 more are not tried", "")
-}
-
-// saturated is an address whose accept queue is full: the kernel drops every SYN.
-func saturated(t *testing.T) anet.Endpoint {
-	t.Helper()
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { unix.Close(fd) })
-	if err := errors.Join(unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), unix.Listen(fd, 0)); err != nil {
-		t.Fatal(err)
-	}
-	addr := netip.MustParseAddrPort(anet.LocalAddr(fd))
-	for range 16 {
-		c, err := net.DialTimeout("tcp", addr.String(), 200*time.Millisecond)
-		if err != nil {
-			return anet.TCP(addr)
-		}
-		t.Cleanup(func() { c.Close() })
-	}
-	t.Fatal("the accept queue does not fill up")
-	return anet.Endpoint{}
 }
 
 func closedPort(t *testing.T) uint16 {
