@@ -16,9 +16,9 @@ import (
 	"replicad/integration/redistest"
 	"replicad/replica"
 	"replicad/replica/daemon"
+	"replicad/replica/httpport"
+	"replicad/replica/httpport/statuspage"
 	"replicad/replica/minimaster"
-	"replicad/replica/statuspage"
-	"replicad/replica/web"
 )
 
 // pageMaster is a master of the page's tests.
@@ -100,11 +100,11 @@ func servePage(t *testing.T, masters ...string) (address string) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- d.Run(ctx) }()
-	l, err := web.Listen("127.0.0.1:0")
+	l, err := httpport.Listen("127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := web.Serve(l, web.Config{Metrics: http.NotFoundHandler(), Page: page})
+	s := httpport.Serve(l, httpport.Config{Metrics: http.NotFoundHandler(), Page: page})
 	t.Cleanup(func() {
 		page.Close()
 		s.Close()

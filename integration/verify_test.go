@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"replicad/integration/redistest"
-	"replicad/replica/verify"
+	"replicad/replica/archive/verify"
 )
 
 // soundBelow runs verify, which has to find no problem.

@@ -7,8 +7,8 @@ import (
 	"github.com/spf13/pflag"
 
 	"replicad/replica/archive"
+	"replicad/replica/archive/restore"
 	"replicad/replica/config"
-	"replicad/replica/restore"
 )
 
 // completeValues tells shells what the flags of a command, and of all below it,

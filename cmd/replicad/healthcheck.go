@@ -10,7 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"replicad/replica/healthcheck"
+	"replicad/replica/httpport"
 )
 
 // httpVariable is what replicad run takes --http from, where it is not given.
@@ -38,7 +38,7 @@ Exit codes: 0 healthy, 1 not healthy or no answer in time, 2 for wrong flags.`,
   replicad healthcheck --http 127.0.0.1:9121 --live`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if _, err := healthcheck.Target(addr); err != nil {
+			if _, err := httpport.Target(addr); err != nil {
 				return usageError{fmt.Errorf("--http %w", err), cmd.CommandPath()}
 			}
 			if timeout <= 0 {
@@ -46,11 +46,11 @@ Exit codes: 0 healthy, 1 not healthy or no answer in time, 2 for wrong flags.`,
 			}
 			ctx, stop := context.WithTimeout(cmd.Context(), timeout)
 			defer stop()
-			path := healthcheck.Ready
+			path := httpport.Ready
 			if live {
-				path = healthcheck.Live
+				path = httpport.Live
 			}
-			answer, err := healthcheck.Get(ctx, addr, path)
+			answer, err := httpport.Get(ctx, addr, path)
 			if err != nil {
 				return err
 			}

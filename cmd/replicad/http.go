@@ -6,9 +6,9 @@ import (
 
 	"replicad/replica"
 	"replicad/replica/daemon"
-	"replicad/replica/metrics"
-	"replicad/replica/statuspage"
-	"replicad/replica/web"
+	"replicad/replica/httpport"
+	"replicad/replica/httpport/metrics"
+	"replicad/replica/httpport/statuspage"
 )
 
 // site is what --http shows; nil without it.
@@ -16,7 +16,7 @@ type site struct {
 	listener net.Listener
 	metrics  *metrics.Metrics
 	page     *statuspage.Page // since serve
-	server   *web.Server
+	server   *httpport.Server
 }
 
 // listen opens the port, before the archives are: one that is in use ends the
@@ -25,7 +25,7 @@ func listen(addr string, cfg *daemon.Config) (*site, error) {
 	if addr == "" {
 		return nil, nil
 	}
-	l, err := web.Listen(addr)
+	l, err := httpport.Listen(addr)
 	if err != nil {
 		return nil, err
 	}
@@ -47,7 +47,7 @@ func (s *site) serve(d *daemon.Daemon, log *slog.Logger) {
 	if s == nil {
 		return
 	}
-	cfg := web.Config{Metrics: s.metrics.Handler(log), Log: log}
+	cfg := httpport.Config{Metrics: s.metrics.Handler(log), Log: log}
 	page := statuspage.Config{Version: thisBuild().Version}
 	for _, h := range d.Handles() {
 		s.metrics.Follow(h)
@@ -56,7 +56,7 @@ func (s *site) serve(d *daemon.Daemon, log *slog.Logger) {
 	}
 	s.page = statuspage.New(page)
 	cfg.Page = s.page
-	s.server = web.Serve(s.listener, cfg)
+	s.server = httpport.Serve(s.listener, cfg)
 }
 
 // close ends it.

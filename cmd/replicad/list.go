@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"replicad/replica/archive"
-	"replicad/replica/report"
+	"replicad/replica/tables"
 )
 
 func listCommand() *cobra.Command {
@@ -47,7 +47,7 @@ It reads only, and may run while the daemon does.`,
 			if asJSON {
 				return printJSON(out, masters)
 			}
-			return report.Archives(out, dir, masters)
+			return tables.Archives(out, dir, masters)
 		},
 	}
 	cmd.Flags().StringVar(&dir, "dir", "", "where the archives are kept")
@@ -87,10 +87,10 @@ func listAt(out io.Writer, dir string, masters []archive.Master, at string, asJS
 	if err != nil {
 		return usageError{err: fmt.Errorf("--at: %w", err)}
 	}
-	places := []report.Located{}
+	places := []tables.Located{}
 	missing := []error{fmt.Errorf("no archive below %s has %s", dir, target)}
 	for _, m := range masters {
-		l := report.Located{Name: m.Name, Dir: m.Dir}
+		l := tables.Located{Name: m.Name, Dir: m.Dir}
 		r, p, err := archive.Locate(m.Dir, target, now)
 		switch {
 		case err == nil:
@@ -109,7 +109,7 @@ func listAt(out io.Writer, dir string, masters []archive.Master, at string, asJS
 	case asJSON:
 		err = printJSON(out, places)
 	case !nowhere:
-		err = report.Places(out, places)
+		err = tables.Places(out, places)
 	}
 	if err == nil && nowhere {
 		err = usageError{err: errors.Join(missing...)}

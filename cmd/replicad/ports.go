@@ -5,11 +5,11 @@ import (
 
 	"replicad/replica/config"
 	"replicad/replica/daemon"
-	"replicad/replica/server"
+	"replicad/replica/respport"
 )
 
 // ports are the RESP ports, by the master's name.
-type ports map[string]*server.Server
+type ports map[string]*respport.Server
 
 // openPorts opens them before the daemon starts: who connects waits until it
 // has. shutdown is what the command SHUTDOWN does.
@@ -22,11 +22,11 @@ func openPorts(settings *config.Config, log *slog.Logger, shutdown func()) (p po
 			continue
 		}
 		cfg.Version, cfg.Shutdown = thisBuild().Version, shutdown
-		if fits := server.FitMaxClients(cfg.MaxClients, len(settings.Masters)); fits < cfg.MaxClients {
+		if fits := respport.FitMaxClients(cfg.MaxClients, len(settings.Masters)); fits < cfg.MaxClients {
 			log.Warn("maxclients is more than the limit of open files has room for", "maxclients", cfg.MaxClients, "served", fits)
 			cfg.MaxClients = fits
 		}
-		s, err := server.Listen(cfg)
+		s, err := respport.Listen(cfg)
 		if err != nil {
 			p.close()
 			return nil, err

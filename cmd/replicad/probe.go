@@ -13,7 +13,7 @@ import (
 
 	"replicad/replica"
 	"replicad/replica/probe"
-	"replicad/replica/report"
+	"replicad/replica/tables"
 )
 
 const probePath = "replicad probe"
@@ -120,7 +120,7 @@ func (f *probeFlags) run(ctx context.Context, addr string, forGiven bool, out, s
 	if err != nil {
 		return usageError{err, probePath}
 	}
-	text := report.NewProbe(out)
+	text := tables.NewProbe(out)
 	if !f.asJSON {
 		f.opt.Tell = text.Check
 		if w := terminal(stderr); w != nil {

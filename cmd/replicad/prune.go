@@ -8,7 +8,7 @@ import (
 
 	"replicad/replica/archive"
 	"replicad/replica/config"
-	"replicad/replica/report"
+	"replicad/replica/tables"
 )
 
 func pruneCommand() *cobra.Command {
@@ -76,7 +76,7 @@ func prune(cmd *cobra.Command, masters []archive.Master, keep archive.Retention,
 		fmt.Fprintln(out, "nothing to prune")
 	}
 	for _, d := range done {
-		if err := report.Pruned(out, d.Name, d.Plan, dryRun); err != nil {
+		if err := tables.Pruned(out, d.Name, d.Plan, dryRun); err != nil {
 			return err
 		}
 	}

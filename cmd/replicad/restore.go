@@ -12,10 +12,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"replicad/replica/archive"
+	"replicad/replica/archive/redisserver"
+	"replicad/replica/archive/restore"
 	"replicad/replica/config"
-	"replicad/replica/redisload"
-	"replicad/replica/report"
-	"replicad/replica/restore"
+	"replicad/replica/tables"
 )
 
 // restoreFlags are the flags of restore.
@@ -81,7 +81,7 @@ what is available instead.`,
 type restored struct {
 	Name string `json:"name"`
 	restore.Result
-	Check *redisload.Report `json:"check,omitempty"`
+	Check *redisserver.Report `json:"check,omitempty"`
 }
 
 func (f *restoreFlags) run(cmd *cobra.Command) error {
@@ -91,7 +91,7 @@ func (f *restoreFlags) run(cmd *cobra.Command) error {
 	}
 	ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	var found redisload.Report
+	var found redisserver.Report
 	if f.checkOnly {
 		done.Result, found, err = restore.Drill(ctx, f.opt)
 	} else {
@@ -146,12 +146,12 @@ func (f *restoreFlags) options(cmd *cobra.Command) (done restored, err error) {
 		return done, usageError{err: fmt.Errorf("--name is missing: below %s are %s", f.dir, names(masters))}
 	}
 	if f.check || f.checkOnly || f.opt.Format == restore.RDB {
-		if _, err := redisload.Find(); err != nil {
+		if _, err := redisserver.Find(); err != nil {
 			return done, usageError{err: err}
 		}
 	}
 	if w := terminal(cmd.ErrOrStderr()); w != nil && !f.asJSON {
-		f.opt.Progress = report.RestoreBar(w)
+		f.opt.Progress = tables.RestoreBar(w)
 	}
 	f.opt.Dir = masters[0].Dir
 	return restored{Name: masters[0].Name}, nil
@@ -173,9 +173,9 @@ func (f *restoreFlags) print(out io.Writer, done restored) error {
 	if f.asJSON {
 		return printJSON(out, done)
 	}
-	err := report.Restored(out, done.Name, done.Result)
+	err := tables.Restored(out, done.Name, done.Result)
 	if err == nil && done.Check != nil {
-		err = report.Checked(out, *done.Check)
+		err = tables.Checked(out, *done.Check)
 	}
 	return err
 }

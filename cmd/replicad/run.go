@@ -16,7 +16,7 @@ import (
 	"replicad/replica"
 	"replicad/replica/config"
 	"replicad/replica/daemon"
-	"replicad/replica/report"
+	"replicad/replica/logs"
 	"replicad/replica/systemd"
 )
 
@@ -113,7 +113,7 @@ func follow(cmd *cobra.Command) error {
 	stderr := cmd.ErrOrStderr()
 	level := new(slog.LevelVar)
 	level.Set(settings.LogLevel)
-	log, err := report.NewLogger(stderr, level, settings.LogFormat)
+	log, err := logs.NewLogger(stderr, level, settings.LogFormat)
 	if err != nil {
 		return usageError{err, cmd.CommandPath()}
 	}
@@ -121,7 +121,7 @@ func follow(cmd *cobra.Command) error {
 		log.Warn(w)
 	}
 	cfg := settings.Daemon(log)
-	r := report.New(log, progressBar(stderr, len(cfg.Masters)))
+	r := logs.New(log, progressBar(stderr, len(cfg.Masters)))
 	defer r.Close()
 	cfg.Link.Observer = r
 	ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
@@ -177,7 +177,7 @@ func reload(settings *config.Config, d *daemon.Daemon, p ports, level *slog.Leve
 	for _, key := range now.Restart {
 		log.Warn("SIGHUP: a changed setting needs a restart", "key", key)
 	}
-	log.Info("SIGHUP: log level and secrets are read again", "loglevel", report.LevelName(level.Level()))
+	log.Info("SIGHUP: log level and secrets are read again", "loglevel", logs.LevelName(level.Level()))
 }
 
 // onSignal calls do for each signal, until the function that it returns is

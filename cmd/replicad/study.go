@@ -18,10 +18,10 @@ import (
 	"golang.org/x/term"
 
 	"replicad/replica"
-	"replicad/replica/archive"
 	"replicad/replica/study"
 	"replicad/replica/study/live"
 	"replicad/replica/study/page"
+	"replicad/replica/units"
 )
 
 // studyFlags are the flags of study.
@@ -85,7 +85,7 @@ study tells where and why, and what helps; 2 for wrong use.`,
 	fl.StringVar(&f.states, "states", "", "print the link's table of transitions as "+oneOf(stateFormats())+", and nothing else")
 	fl.Lookup("states").NoOptDefVal = "text"
 	fl.DurationVar(&f.timeout, "timeout", 30*time.Second, "give up when the stream has not begun by then, or not gone on after the cut")
-	fl.StringVar(&f.keep, "keep", archive.FormatSize(study.DefaultKeep), "explain so much of the stream of each connection, and of a payload (at least 64kb); the rest is counted")
+	fl.StringVar(&f.keep, "keep", units.FormatSize(study.DefaultKeep), "explain so much of the stream of each connection, and of a payload (at least 64kb); the rest is counted")
 	f.connect.register(fl)
 	return cmd
 }
@@ -117,7 +117,7 @@ func (f *studyFlags) run(cmd *cobra.Command, args []string) error {
 	case f.timeout <= 0:
 		return usage("--timeout %v: must be above zero", f.timeout)
 	}
-	keep, err := archive.ParseSize(f.keep)
+	keep, err := units.ParseSize(f.keep)
 	if err != nil || keep < 1 {
 		return usage("--keep %s: want a size above zero, such as 16kb", f.keep)
 	}

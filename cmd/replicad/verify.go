@@ -6,8 +6,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"replicad/replica/report"
-	"replicad/replica/verify"
+	"replicad/replica/archive/verify"
+	"replicad/replica/tables"
 )
 
 func verifyCommand() *cobra.Command {
@@ -40,7 +40,7 @@ where they do not apply) and text.`,
 			}
 			reports, problems := []verify.Report{}, 0
 			for _, m := range masters {
-				tell, end := report.VerifyBar(terminal(cmd.ErrOrStderr()), m.Name)
+				tell, end := tables.VerifyBar(terminal(cmd.ErrOrStderr()), m.Name)
 				r, err := verify.Archive(cmd.Context(), m.Dir, verify.Options{Progress: tell})
 				end()
 				if err != nil {
@@ -54,7 +54,7 @@ where they do not apply) and text.`,
 			if asJSON {
 				err = printJSON(cmd.OutOrStdout(), reports)
 			} else {
-				err = report.Verified(cmd.OutOrStdout(), dir, reports)
+				err = tables.Verified(cmd.OutOrStdout(), dir, reports)
 			}
 			if err == nil && problems > 0 {
 				err = fmt.Errorf("%w: %d below %s", errProblems, problems, dir)

@@ -22,6 +22,7 @@ import (
 	"replicad/replica/rdb"
 	"replicad/replica/rdb/rdbtest"
 	"replicad/replica/resp"
+	"replicad/replica/units"
 )
 
 const (
@@ -784,7 +785,7 @@ func BenchmarkStreamToDisk(b *testing.B) {
 	for _, size := range []int64{math.MaxInt64, DefaultSegmentSize, 16 << 20} {
 		name := "one segment"
 		if size < math.MaxInt64 {
-			name = "segments of " + FormatSize(size)
+			name = "segments of " + units.FormatSize(size)
 		}
 		b.Run(name, func(b *testing.B) { streamToDisk(b, Options{AppendFsync: No, SegmentSize: size}) })
 	}

@@ -15,7 +15,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"replicad/replica"
-	"replicad/replica/files"
 	"replicad/replica/rdb"
 )
 
@@ -200,7 +199,7 @@ func (b *base) commit() (replica.Position, error) {
 	}
 	b.f.Close()
 	b.f = nil
-	if err = files.Sync(b.a.dir); err == nil {
+	if err = SyncPath(b.a.dir); err == nil {
 		err = b.a.adopt(b.gen, seg, c, is)
 	}
 	if err != nil {
@@ -232,8 +231,8 @@ func (b *base) files(pos replica.Position, now time.Time) (Segment, checkpoint, 
 		writeSynced(tmp.timeline(), lines),
 		createFsynced(tmp.fsynced(), c),
 		writeSynced(tmp.aof(ManifestName), Manifest(1)),
-		files.Sync(filepath.Join(tmp.dir, AOFDir)),
-		files.Sync(tmp.dir),
+		SyncPath(filepath.Join(tmp.dir, AOFDir)),
+		SyncPath(tmp.dir),
 	)
 	return seg, c, err
 }

@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"replicad/replica/files"
 )
 
 // Policy is redis.conf's appendfsync.
@@ -57,8 +55,8 @@ func realDisk() disk {
 	return disk{
 		pwrite:    func(f *os.File, p []byte, off int64) (int, error) { return f.WriteAt(p, off) },
 		fdatasync: fdatasync,
-		syncDir:   files.Sync,
-		free:      files.Free,
+		syncDir:   SyncPath,
+		free:      Free,
 	}
 }
 
@@ -100,7 +98,7 @@ func makeDir(dir string) error {
 	if err := os.Mkdir(dir, 0o750); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	return files.Sync(up)
+	return SyncPath(up)
 }
 
 // writeSynced writes a small file and fsyncs it.

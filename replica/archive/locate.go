@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"replicad/replica/units"
 	"slices"
 	"strconv"
 	"strings"
@@ -64,7 +65,7 @@ func ParseTarget(s string, now time.Time) (Target, error) {
 		return ParseTarget(rest, now)
 	}
 	t.kind = toTime
-	if d, err := ParseAge(s); err == nil {
+	if d, err := units.ParseAge(s); err == nil {
 		t.time = now.Add(-d)
 		return t, nil
 	}

@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"replicad/replica/files"
 )
 
 // Reader is one generation, held for reading: while it is open the generation
@@ -43,7 +41,7 @@ type cutAt struct {
 
 // hold takes a shared lock of a generation's folder, which keeps it from being
 // pruned. The error is fs.ErrNotExist when it went meanwhile.
-func hold(dir string) (*os.File, error) { return files.LockDir(dir, unix.LOCK_SH) }
+func hold(dir string) (*os.File, error) { return LockDir(dir, unix.LOCK_SH) }
 
 // OpenReader opens a generation, which a daemon may be writing. The error wraps
 // ErrTimeline where its timeline says too little, and fs.ErrNotExist where a

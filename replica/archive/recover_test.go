@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"replicad/replica"
-	"replicad/replica/files"
 	"replicad/replica/rdb/rdbtest"
 	"replicad/replica/resp"
 )
@@ -64,7 +63,7 @@ func (j *journal) syncDir(path string) error {
 		name = filepath.Join(path, name)
 		now[name], _ = os.ReadFile(name)
 	}
-	if err := files.Sync(path); err != nil {
+	if err := SyncPath(path); err != nil {
 		return err
 	}
 	j.mu.Lock()

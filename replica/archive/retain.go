@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"replicad/replica/files"
+	"replicad/replica/units"
 )
 
 // Defaults of [Retention].
@@ -237,14 +237,14 @@ func (r Retention) settle(p *Plan) {
 		}
 		if g.Reason == TooLarge && from.Before(g.To) {
 			p.Warnings = append(p.Warnings, fmt.Sprintf("max-bytes %s: without generation %d the times from %s to %s can't be restored, though keep-for %s wants them",
-				FormatSize(r.MaxBytes), g.Generation, stamp(from), stamp(g.To), FormatAge(r.KeepFor)))
+				units.FormatSize(r.MaxBytes), g.Generation, stamp(from), stamp(g.To), units.FormatAge(r.KeepFor)))
 		}
 	}
 	if sound < min(r.KeepGenerations, p.counted) {
-		p.Warnings = append(p.Warnings, fmt.Sprintf("max-bytes %s: of the %d generations that keep-generations wants %d stay", FormatSize(r.MaxBytes), r.KeepGenerations, sound))
+		p.Warnings = append(p.Warnings, fmt.Sprintf("max-bytes %s: of the %d generations that keep-generations wants %d stay", units.FormatSize(r.MaxBytes), r.KeepGenerations, sound))
 	}
 	if p.Overfull = r.full(p.BytesAfter); p.Overfull {
-		p.Warnings = append(p.Warnings, fmt.Sprintf("max-bytes %s: %d bytes stay, and no more can go", FormatSize(r.MaxBytes), p.BytesAfter))
+		p.Warnings = append(p.Warnings, fmt.Sprintf("max-bytes %s: %d bytes stay, and no more can go", units.FormatSize(r.MaxBytes), p.BytesAfter))
 	}
 }
 
@@ -309,7 +309,7 @@ func (p *Plan) carryOut(dryRun bool) error {
 // removePlanned removes a generation that nobody holds. The error is
 // fs.ErrNotExist when it went meanwhile.
 func removePlanned(r Removal, dryRun bool) (held bool, err error) {
-	f, err := files.LockDir(r.Dir, unix.LOCK_EX|unix.LOCK_NB)
+	f, err := LockDir(r.Dir, unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		return true, nil
 	}
@@ -333,7 +333,7 @@ func (g generation) remove() error {
 	if err := os.Rename(g.dir, gone); err != nil {
 		return err
 	}
-	if err := files.Sync(filepath.Dir(g.dir)); err != nil {
+	if err := SyncPath(filepath.Dir(g.dir)); err != nil {
 		return err
 	}
 	return os.RemoveAll(gone)
@@ -352,7 +352,7 @@ func sweepPruned(dir string) error {
 		if !e.IsDir() || !prunedForm.MatchString(e.Name()) {
 			continue
 		}
-		if err := files.RemoveLeft(filepath.Join(dir, e.Name())); err != nil {
+		if err := RemoveLeft(filepath.Join(dir, e.Name())); err != nil {
 			return err
 		}
 	}

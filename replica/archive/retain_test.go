@@ -13,7 +13,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"replicad/replica"
-	"replicad/replica/files"
 	"replicad/replica/rdb/rdbtest"
 	"replicad/replica/resp"
 )
@@ -366,7 +365,7 @@ func TestWhatAnInterruptedPruneLeavesIsRemovedByTheNextPruneOrOpen(t *testing.T)
 		return half
 	}
 	half := leave()
-	f, err := files.LockDir(half, unix.LOCK_EX)
+	f, err := LockDir(half, unix.LOCK_EX)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"replicad/replica"
-	"replicad/replica/files"
 	"replicad/replica/rdb/rdbtest"
 	"replicad/replica/resp"
 )
@@ -395,7 +394,7 @@ func TestAnFsyncThatFailsDuringARotationTakesTheArchiveBack(t *testing.T) {
 			}
 			opt := Options{AppendFsync: No, SegmentSize: small, disk: realDisk()}
 			opt.disk.fdatasync = func(f *os.File) error { return errors.Join(fails(f.Name()), fdatasync(f)) }
-			opt.disk.syncDir = func(path string) error { return errors.Join(fails(path), files.Sync(path)) }
+			opt.disk.syncDir = func(path string) error { return errors.Join(fails(path), SyncPath(path)) }
 			a := open(t, dir, opt)
 			f := fullSync(t, a, replica.FullSync{ReplID: idA, Offset: 50, Size: -1}, rdbtest.Empty(0, true))
 			countdown.Store(1 + r.Int64N(8))

@@ -15,7 +15,7 @@ import (
 
 	"replicad/replica"
 	"replicad/replica/archive"
-	"replicad/replica/report"
+	"replicad/replica/logs"
 )
 
 // write puts a file into a temporary folder, for its owner alone.
@@ -339,7 +339,7 @@ masters:
 	rewrite(pass, "sentinel-after")
 	rewrite(file, strings.Replace(text, "notice", "debug", 1))
 	ch, err := c.Reload()
-	if err != nil || len(ch.Restart) != 0 || ch.Config.LogLevel != report.LevelDebug || c.LogLevel != report.LevelNotice {
+	if err != nil || len(ch.Restart) != 0 || ch.Config.LogLevel != logs.LevelDebug || c.LogLevel != logs.LevelNotice {
 		t.Fatalf("%+v, %v", ch, err)
 	}
 	for name, want := range map[string]string{"a": "after", "b": "own", "s": "after"} {

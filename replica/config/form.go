@@ -12,7 +12,8 @@ import (
 	"time"
 
 	"replicad/replica/archive"
-	"replicad/replica/report"
+	"replicad/replica/logs"
+	"replicad/replica/units"
 )
 
 // form says how a value of a type is written. An error of parse says what is
@@ -60,10 +61,10 @@ func number(low, high int) form[int] {
 
 // size is a number of bytes, as redis.conf writes them: 256mb.
 func size(low int64) form[int64] {
-	return form[int64]{kind: "size", format: archive.FormatSize, parse: func(s string) (int64, error) {
-		n, err := archive.ParseSize(s)
+	return form[int64]{kind: "size", format: units.FormatSize, parse: func(s string) (int64, error) {
+		n, err := units.ParseSize(s)
 		if err == nil && n < low {
-			err = fmt.Errorf("%q: want at least %s", s, archive.FormatSize(low))
+			err = fmt.Errorf("%q: want at least %s", s, units.FormatSize(low))
 		}
 		return n, err
 	}}
@@ -72,17 +73,17 @@ func size(low int64) form[int64] {
 // age is a duration that knows days: 7d. Zero, where it means never, is taken
 // though it is less than low.
 func age(low time.Duration, zero bool) form[time.Duration] {
-	return form[time.Duration]{kind: "duration", format: archive.FormatAge, parse: func(s string) (time.Duration, error) {
-		d, err := archive.ParseAge(s)
+	return form[time.Duration]{kind: "duration", format: units.FormatAge, parse: func(s string) (time.Duration, error) {
+		d, err := units.ParseAge(s)
 		switch {
 		case err != nil, zero && d == 0, d >= low:
 			return d, err
 		case low == positive:
 			return d, fmt.Errorf("%q: must be above zero", s)
 		case zero:
-			return d, fmt.Errorf("%q: want at least %s, or 0s for never", s, archive.FormatAge(low))
+			return d, fmt.Errorf("%q: want at least %s, or 0s for never", s, units.FormatAge(low))
 		}
-		return d, fmt.Errorf("%q: want at least %s", s, archive.FormatAge(low))
+		return d, fmt.Errorf("%q: want at least %s", s, units.FormatAge(low))
 	}}
 }
 
@@ -118,7 +119,7 @@ func policy() form[archive.Policy] {
 
 // level is a log level.
 func level() form[slog.Level] {
-	return choice([]string{"debug", "verbose", "notice", "warning"}, report.ParseLevel, report.LevelName)
+	return choice([]string{"debug", "verbose", "notice", "warning"}, logs.ParseLevel, logs.LevelName)
 }
 
 // address is an IP address, or nothing.

@@ -11,9 +11,9 @@ import (
 	"replicad/replica"
 	"replicad/replica/archive"
 	"replicad/replica/daemon"
-	"replicad/replica/report"
+	"replicad/replica/logs"
 	"replicad/replica/resp"
-	"replicad/replica/server"
+	"replicad/replica/respport"
 )
 
 // Settings are all keys.
@@ -77,7 +77,7 @@ func (s *Settings) declare(d *declarations) {
 	declare(d, &s.HTTP, "http", listen(), "", "serve /metrics, /healthz and /readyz at this host:port; off where not given")
 
 	d.group = "Logs"
-	declare(d, &s.LogLevel, "loglevel", level(), report.LevelNotice, "debug, verbose, notice or warning", reloaded)
+	declare(d, &s.LogLevel, "loglevel", level(), logs.LevelNotice, "debug, verbose, notice or warning", reloaded)
 	declare(d, &s.LogFormat, "log-format", oneOf("text", "json"), "text", "text or json")
 }
 
@@ -97,7 +97,7 @@ func (m *Master) declare(d *declarations) {
 	m.Sentinel.declare(d)
 	m.Connect.declare(d)
 	d.group = "The RESP port, for redis-cli, Sentinel and the like"
-	declare(d, &m.Port, "port", number(0, 65535), server.DefaultPort, "port that answers as a replica does; 0 for none; with several masters each has its own, named in the file", unique)
+	declare(d, &m.Port, "port", number(0, 65535), respport.DefaultPort, "port that answers as a replica does; 0 for none; with several masters each has its own, named in the file", unique)
 	declare(d, &m.TLSPort, "tls-port", number(0, 65535), 0, "likewise, spoken to by TLS with tls-cert-file and tls-key-file", unique)
 	d.group = "What the master is told"
 	declare(d, &m.AnnounceIP, "replica-announce-ip", text(), "", "address to tell the master")
@@ -119,14 +119,14 @@ type Serve struct {
 
 func (s *Serve) declare(d *declarations) {
 	d.group = "All RESP ports"
-	declare(d, &s.Bind, "bind", text(), server.DefaultBind, "addresses to listen on, separated by spaces; * for all; one with - before it may be missing")
+	declare(d, &s.Bind, "bind", text(), respport.DefaultBind, "addresses to listen on, separated by spaces; * for all; one with - before it may be missing")
 	declare(d, &s.ProtectedMode, "protected-mode", yesno(), true, "without a password serve only the loopback, as Redis does")
 	declareSecret(d, &s.RequirePass, "requirepass", "the password that clients must give")
-	declare(d, &s.MaxClients, "maxclients", number(1, 1<<20), server.DefaultMaxClients, "most clients of a port")
+	declare(d, &s.MaxClients, "maxclients", number(1, 1<<20), respport.DefaultMaxClients, "most clients of a port")
 	declare(d, &s.Timeout, "timeout", age(0, false), 0, "close a client that was idle for so long; 0s for never")
-	declare(d, &s.QueryBufferLimit, "client-query-buffer-limit", size(server.MinQueryBufferLimit), server.DefaultQueryBufferLimit, "largest query")
-	declare(d, &s.MaxMemoryClients, "maxmemory-clients", size(server.MinMaxMemoryClients), server.DefaultMaxMemoryClients, "what the clients of a port together may have replicad hold; one that would need more is cut")
-	declare(d, &s.TCPKeepAlive, "tcp-keepalive", age(0, false), server.DefaultTCPKeepAlive, "between TCP keep-alives; 0s for none")
+	declare(d, &s.QueryBufferLimit, "client-query-buffer-limit", size(respport.MinQueryBufferLimit), respport.DefaultQueryBufferLimit, "largest query")
+	declare(d, &s.MaxMemoryClients, "maxmemory-clients", size(respport.MinMaxMemoryClients), respport.DefaultMaxMemoryClients, "what the clients of a port together may have replicad hold; one that would need more is cut")
+	declare(d, &s.TCPKeepAlive, "tcp-keepalive", age(0, false), respport.DefaultTCPKeepAlive, "between TCP keep-alives; 0s for none")
 	declare(d, &s.TLSAuthClients, "tls-auth-clients", oneOf("yes", "no", "optional"), "yes", "whether clients of tls-port must show a certificate that tls-ca-cert-file's authority has signed")
 }
 

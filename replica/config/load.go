@@ -11,7 +11,7 @@ import (
 	"replicad/replica"
 	"replicad/replica/archive"
 	"replicad/replica/daemon"
-	"replicad/replica/sentinel"
+	"replicad/replica/daemon/sentinel"
 )
 
 // The file is named by a flag or a variable.

@@ -6,7 +6,7 @@ import (
 	"sync"
 
 	"replicad/replica"
-	"replicad/replica/sentinel"
+	"replicad/replica/daemon/sentinel"
 )
 
 // Keys that say that Sentinels know where a master is.

@@ -6,8 +6,8 @@ import (
 	"strings"
 	"time"
 
-	"replicad/replica/archive"
-	"replicad/replica/server"
+	"replicad/replica/respport"
+	"replicad/replica/units"
 )
 
 // ports are those that a master's clients are served on: with several masters
@@ -34,15 +34,15 @@ func (c *Config) announced(f *Followed) int {
 	return port
 }
 
-func (c *Config) serverTLS(f *Followed) server.TLSFiles {
-	return server.TLSFiles{Cert: f.Files.Cert, Key: f.Files.Key, CACert: f.Files.CACert, AuthClients: c.TLSAuthClients}
+func (c *Config) serverTLS(f *Followed) respport.TLSFiles {
+	return respport.TLSFiles{Cert: f.Files.Cert, Key: f.Files.Key, CACert: f.Files.CACert, AuthClients: c.TLSAuthClients}
 }
 
 // Server is what the RESP port of a master is made with, but for Version and
 // Shutdown; false where it has none.
-func (c *Config) Server(f *Followed, log *slog.Logger) (cfg server.Config, ok bool) {
+func (c *Config) Server(f *Followed, log *slog.Logger) (cfg respport.Config, ok bool) {
 	port, tlsPort := c.ports(f)
-	cfg = server.Config{
+	cfg = respport.Config{
 		Bind: strings.Fields(c.Bind), Port: port, TLSPort: tlsPort,
 		TLS:         c.serverTLS(f),
 		RequirePass: c.RequirePass.Text, ProtectedMode: c.ProtectedMode,
@@ -78,13 +78,13 @@ func directive(k *Key) string {
 		}
 		return "no"
 	case "size":
-		if n, err := archive.ParseSize(s); err == nil {
+		if n, err := units.ParseSize(s); err == nil {
 			return strconv.FormatInt(n, 10)
 		}
 	case "duration":
 		switch k.Name {
 		case "repl-timeout", "timeout", "tcp-keepalive":
-			if d, err := archive.ParseAge(s); err == nil {
+			if d, err := units.ParseAge(s); err == nil {
 				return strconv.FormatInt(int64(d/time.Second), 10)
 			}
 		}

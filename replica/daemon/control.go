@@ -9,8 +9,7 @@ import (
 
 	"replicad/replica"
 	"replicad/replica/archive"
-	"replicad/replica/files"
-	"replicad/replica/status"
+	"replicad/replica/daemon/status"
 )
 
 // What the methods of a Handle return; test with errors.Is.
@@ -70,8 +69,8 @@ func (h *Handle) Archive() (archive.Master, error) {
 	return m, err
 }
 
-// Space asks the file system of the folder: see [files.Space].
-func (h *Handle) Space() (free, size int64, err error) { return files.Space(h.f.dir) }
+// Space asks the file system of the folder: see [archive.Space].
+func (h *Handle) Space() (free, size int64, err error) { return archive.Space(h.f.dir) }
 
 // Ping has the loop answer: nil says that it is alive. Until Run is called it
 // is not. The error is ErrStopped, or ctx's where nothing came in its time.

@@ -15,7 +15,7 @@ import (
 	"replicad/eventloop"
 	"replicad/replica"
 	"replicad/replica/archive"
-	"replicad/replica/sentinel"
+	"replicad/replica/daemon/sentinel"
 )
 
 // Config says what to follow, and where to keep it.

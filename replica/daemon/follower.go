@@ -10,8 +10,8 @@ import (
 	"replicad/eventloop"
 	"replicad/replica"
 	"replicad/replica/archive"
-	"replicad/replica/sentinel"
-	"replicad/replica/status"
+	"replicad/replica/daemon/sentinel"
+	"replicad/replica/daemon/status"
 )
 
 // follower is what the daemon has for one master. Its methods belong to the

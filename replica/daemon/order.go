@@ -11,7 +11,7 @@ import (
 	"strings"
 
 	"replicad/replica"
-	"replicad/replica/files"
+	"replicad/replica/archive"
 )
 
 // An order is a REPLICAOF given at run time. It outlives the process, as CONFIG
@@ -93,5 +93,5 @@ func writeOrder(dir, origin string, to replica.Master) (err error) {
 	if err = os.Rename(tmp, filepath.Join(dir, orderName)); err != nil {
 		return err
 	}
-	return files.Sync(dir)
+	return archive.SyncPath(dir)
 }

@@ -17,7 +17,7 @@ import (
 	"replicad/replica/archive"
 	"replicad/replica/daemon"
 	"replicad/replica/minimaster"
-	"replicad/replica/report"
+	"replicad/replica/tables"
 )
 
 // Options say where the demo writes.
@@ -319,7 +319,7 @@ func (s *show) prove(ctx context.Context) error {
 		return err
 	}
 	s.say("6. replicad list --dir %s", s.dir)
-	if err := report.Archives(s.out, s.dir, masters); err != nil {
+	if err := tables.Archives(s.out, s.dir, masters); err != nil {
 		return err
 	}
 	if len(masters) != 1 || len(masters[0].Generations) != 1 {

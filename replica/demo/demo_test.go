@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"replicad/replica/archive"
-	"replicad/replica/redisload"
+	"replicad/replica/archive/redisserver"
 )
 
 // runDemo runs the demo and returns what it printed and where it wrote.
@@ -46,7 +46,7 @@ func TestTheDemoShowsEachStateAndProvesTheArchiveWithoutARedis(t *testing.T) {
 }
 
 func TestTheDemoProvesTheArchiveByARealRedisWhereThereIsOne(t *testing.T) {
-	if b, err := redisload.Find(); err != nil {
+	if b, err := redisserver.Find(); err != nil {
 		t.Skipf("skipped: %v", err)
 	} else if out, _ := runDemo(t); !strings.Contains(out, "redis-server "+b.Version+" loaded a copy of the archive") {
 		t.Fatalf("no word of redis-server in\n%s", out)

@@ -12,15 +12,15 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"replicad/replica/archive/redisserver"
 	"replicad/replica/minimaster"
-	"replicad/replica/redisload"
 )
 
 // load gives what a generation restores to: by a redis-server from the PATH,
 // or where there is none by an engine of our own. how says which it was.
 func load(ctx context.Context, generation string) (d minimaster.Dump, how string, err error) {
-	b, err := redisload.Find()
-	if errors.Is(err, redisload.ErrNotFound) || errors.Is(err, redisload.ErrTooOld) {
+	b, err := redisserver.Find()
+	if errors.Is(err, redisserver.ErrNotFound) || errors.Is(err, redisserver.ErrTooOld) {
 		d, err = replay(generation)
 		return d, "there is no redis-server 7.0 or later on the PATH, so a fresh engine replayed the archive", err
 	}
@@ -31,7 +31,7 @@ func load(ctx context.Context, generation string) (d minimaster.Dump, how string
 	return d, "redis-server " + b.Version + " loaded a copy of the archive", err
 }
 
-func loadByRedis(ctx context.Context, b redisload.Binary, generation string) (minimaster.Dump, error) {
+func loadByRedis(ctx context.Context, b redisserver.Binary, generation string) (minimaster.Dump, error) {
 	copied, err := os.MkdirTemp("", "replicad-proof-")
 	if err != nil {
 		return nil, err

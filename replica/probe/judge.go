@@ -13,7 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"replicad/replica"
-	"replicad/replica/files"
+	"replicad/replica/archive"
+	"replicad/replica/units"
 )
 
 // facts are what the master told, and what was measured. The checks that judge
@@ -187,7 +188,7 @@ func (f *facts) role() Check {
 	if !ok {
 		return c
 	}
-	c.Status, c.Detail = Pass, "a master, with "+plural(count(f.info, "connected_slaves"), "replica")
+	c.Status, c.Detail = Pass, "a master, with "+units.Count(count(f.info, "connected_slaves"), "replica")
 	if f.info.is("role", "master") {
 		return c
 	}
@@ -530,7 +531,7 @@ func (f *facts) minReplicas() Check {
 	}
 	_, lag := f.config.first("min-replicas-max-lag", "min-slaves-max-lag")
 	good, known := f.later.number("min_slaves_good_slaves")
-	c.Status, c.Detail = Warn, fmt.Sprintf("the master refuses writes with fewer than %s (%s) whose lag is %s s or less", plural(want, "replica"), name, (info{"": lag}).text(""))
+	c.Status, c.Detail = Warn, fmt.Sprintf("the master refuses writes with fewer than %s (%s) whose lag is %s s or less", units.Count(want, "replica"), name, (info{"": lag}).text(""))
 	if known {
 		c.Detail += fmt.Sprintf("; now there are %d", good)
 	}
@@ -592,7 +593,7 @@ func findRoom(dir string) (r roomFound) {
 			r.err = &fs.PathError{Op: "write to", Path: r.dir, Err: r.err}
 			return r
 		}
-		r.free, r.err = files.Free(r.dir)
+		r.free, r.err = archive.Free(r.dir)
 	}
 	return r
 }

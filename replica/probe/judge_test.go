@@ -3,6 +3,7 @@ package probe
 import (
 	"maps"
 	"math"
+	"replicad/replica/units"
 	"strings"
 	"testing"
 	"time"
@@ -151,7 +152,7 @@ func TestSizesAndTimesArePrintedForAReader(t *testing.T) {
 		"0 B": size(0), "1023 B": size(1023), "1 KiB": size(1024), "1.5 MiB": size(1.5 * (1 << 20)), "1 MiB": size(1<<20 - 1), "16 EiB": size(math.MaxUint64),
 		"0 s": span(0), "50 ms": span(0.05), "0.1 s": span(0.0999), "1 ms": span(1e-9), "9.9 s": span(9.94), "10 s": span(9.96), "119 s": span(119), "2 min": span(120), "2 h": span(7200), "3 days": span(3 * 86400), "years": span(1e30),
 		"1mb": sizeSetting(1), "2mb": sizeSetting(1<<20 + 1), "1gb": sizeSetting(1 << 30),
-		"1 field": plural(1, "field"), "0 fields": plural(0, "field"),
+		"1 field": units.Count(1, "field"), "0 fields": units.Count(0, "field"),
 	} {
 		if got != want {
 			t.Errorf("got %q, want %q", got, want)

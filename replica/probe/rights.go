@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"replicad/replica"
+	"replicad/replica/units"
 )
 
 // unknownCommand says whether an error is that of a command that is not there:
@@ -189,7 +190,7 @@ func (p *prober) askInfo() bool {
 		return true
 	}
 	p.report.Server = printable(serverName(f.info))
-	c.Detail = plural(int64(len(f.info)), "field")
+	c.Detail = units.Count(int64(len(f.info)), "field")
 	p.add(c)
 	return true
 }
@@ -252,7 +253,7 @@ func (p *prober) askConfig() bool {
 		p.add(c)
 		return true
 	}
-	c.Detail = plural(int64(len(f.config)), "directive")
+	c.Detail = units.Count(int64(len(f.config)), "directive")
 	p.add(c)
 	return true
 }

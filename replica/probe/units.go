@@ -54,13 +54,5 @@ func sizeSetting(f float64) string {
 	return strconv.Itoa(mb) + "mb"
 }
 
-// plural is "1 check" or "2 checks".
-func plural(n int64, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return strconv.FormatInt(n, 10) + " " + what + "s"
-}
-
 // short prints a duration that was measured.
 func short(d time.Duration) string { return fmt.Sprintf("%.1f ms", float64(d)/1e6) }

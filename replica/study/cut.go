@@ -3,6 +3,7 @@ package study
 import (
 	"bytes"
 	"fmt"
+	"replicad/replica/units"
 	"strconv"
 	"strings"
 )
@@ -200,7 +201,7 @@ func (c *cutter) findArray(cmd *command) bool {
 		cmd.pieces, cmd.end = []piece{{size, "array header", "the beginning of a command, the rest of which has not come", -1}}, c.f.size
 		return true
 	}
-	cmd.pieces = append(cmd.pieces, piece{size, "array header", "a RESP array: a command of " + plural(count, "argument") + ", its name included", -1})
+	cmd.pieces = append(cmd.pieces, piece{size, "array header", "a RESP array: a command of " + units.Count(count, "argument") + ", its name included", -1})
 	at := c.pos + size
 	for i := range count {
 		n, size, state := c.header(at, '$')
@@ -214,7 +215,7 @@ func (c *cutter) findArray(cmd *command) bool {
 			cmd.end = c.f.size
 			return true
 		}
-		cmd.pieces = append(cmd.pieces, piece{size, "bulk header", "a bulk string of " + plural(n, "byte"), -1})
+		cmd.pieces = append(cmd.pieces, piece{size, "bulk header", "a bulk string of " + units.Count(n, "byte"), -1})
 		at += size
 		kept := c.f.from(at)
 		cmd.args = append(cmd.args, kept[:min(int64(len(kept)), n)])
@@ -252,14 +253,6 @@ func (c *cutter) take(cmd command, m meaning) {
 		}
 		c.part(p.n, p.name, p.text)
 	}
-}
-
-// plural writes a number with its noun.
-func plural(n int64, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return strconv.FormatInt(n, 10) + " " + noun + "s"
 }
 
 // cutSent takes apart what the replica sent.
@@ -437,7 +430,7 @@ func (c *receivedCutter) preamble(text string, end int64) {
 		c.part(end, "line end", "the RDB begins with the next byte")
 		c.takePayload(-1, mark)
 	case text[0] == '$' && err == nil && n >= 0:
-		c.begin("a payload of "+plural(n, "byte"), "The master has saved its dataset to a file and sends that: so many bytes follow.", keyLength)
+		c.begin("a payload of "+units.Count(n, "byte"), "The master has saved its dataset to a file and sends that: so many bytes follow.", keyLength)
 		c.part(1, "type", "a bulk string follows, but without CR LF behind it")
 		c.part(int64(len(text)-1), "length", "the bytes of the RDB")
 		c.part(end, "line end", "the RDB begins with the next byte")

@@ -8,6 +8,7 @@ import (
 
 	"replicad/anet"
 	"replicad/replica"
+	"replicad/replica/units"
 )
 
 // Study is a conversation, explained step by step. All renderers work on it.
@@ -77,9 +78,9 @@ func (s Step) Alternative() string {
 	case s.Kind != KindMessage:
 		text += s.Title
 	case s.ToMaster:
-		text += fmt.Sprintf("replica to master, %s: %s", plural(s.Bytes, "byte"), s.Title)
+		text += fmt.Sprintf("replica to master, %s: %s", units.Count(s.Bytes, "byte"), s.Title)
 	default:
-		text += fmt.Sprintf("master to replica, %s: %s", plural(s.Bytes, "byte"), s.Title)
+		text += fmt.Sprintf("master to replica, %s: %s", units.Count(s.Bytes, "byte"), s.Title)
 	}
 	return text
 }
@@ -293,18 +294,18 @@ func (e *explainer) other(s *Step, r Record) bool {
 			s.Text = "Why: " + ev.Text + "."
 		}
 	case replica.TransferBegun:
-		s.Title = "the payload begins: " + plural(ev.Total, "byte")
+		s.Title = "the payload begins: " + units.Count(ev.Total, "byte")
 		if ev.Total < 0 {
 			s.Title = "the payload begins: of unknown length"
 		}
 		s.Text = "From here the socket is lent to a thread that moves the bytes to the disk by splice(2): they never enter this process."
 	case replica.TransferProgress:
-		s.Title, s.Text = plural(ev.Bytes, "byte")+" are here", "The transfer goes on."
+		s.Title, s.Text = units.Count(ev.Bytes, "byte")+" are here", "The transfer goes on."
 		if ev.Total > 0 {
-			s.Title = fmt.Sprintf("%d of %s are here", ev.Bytes, plural(ev.Total, "byte"))
+			s.Title = fmt.Sprintf("%d of %s are here", ev.Bytes, units.Count(ev.Total, "byte"))
 		}
 	case replica.TransferReceived:
-		s.Title = "the payload is complete: " + plural(ev.Bytes, "byte") + took(ev.Took)
+		s.Title = "the payload is complete: " + units.Count(ev.Bytes, "byte") + took(ev.Took)
 		s.Text = "It is being made durable: fsync of the file, rename, fsync of its folder."
 	case replica.FullSyncDone:
 		s.Title = fmt.Sprintf("the base is durable, at offset %d", ev.Offset)
@@ -462,7 +463,7 @@ func titleOf(items []Item) (title, text string) {
 	if len(items) == 1 {
 		text = items[0].Text
 	} else {
-		text = plural(int64(len(items)), "unit") + " of the protocol in one piece, as TCP gave them: its borders mean nothing."
+		text = units.Count(int64(len(items)), "unit") + " of the protocol in one piece, as TCP gave them: its borders mean nothing."
 	}
 	return title, text
 }

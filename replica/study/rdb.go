@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"replicad/replica/rdb"
+	"replicad/replica/units"
 )
 
 // mostKeys is how many keys of an RDB are named.
@@ -138,14 +139,14 @@ func (w *walker) value(kind byte) string {
 		for i := uint64(0); i < n && !w.bad; i++ {
 			w.strings(2)
 		}
-		return fmt.Sprintf("hash of %s", plural(int64(n), "field"))
+		return fmt.Sprintf("hash of %s", units.Count(int64(n), "field"))
 	case 5:
 		n := w.number()
 		for i := uint64(0); i < n && !w.bad; i++ {
 			w.str()
 			w.take(8)
 		}
-		return fmt.Sprintf("sorted set of %s", plural(int64(n), "member"))
+		return fmt.Sprintf("sorted set of %s", units.Count(int64(n), "member"))
 	case 9, 10, 11, 12, 13, 16, 17, 20:
 		w.str()
 		return map[byte]string{9: "hash, zipmap", 10: "list, ziplist", 11: "set, intset", 12: "sorted set, ziplist",
@@ -156,7 +157,7 @@ func (w *walker) value(kind byte) string {
 			w.number() // plain or packed
 			w.str()
 		}
-		return fmt.Sprintf("list, quicklist of %s", plural(int64(n), "node"))
+		return fmt.Sprintf("list, quicklist of %s", units.Count(int64(n), "node"))
 	}
 	w.bad = true
 	return ""
@@ -193,7 +194,7 @@ func cutRDB(c *cutter, end int64, whole bool) {
 	size := end - c.pos
 	kept := c.f.from(c.pos)
 	kept = kept[:min(int64(len(kept)), size)]
-	c.begin("RDB of "+plural(size, "byte"), "The dataset as the master had it at the offset of the full sync.", keyRDB)
+	c.begin("RDB of "+units.Count(size, "byte"), "The dataset as the master had it at the offset of the full sync.", keyRDB)
 	if !whole {
 		item := &c.items[len(c.items)-1]
 		item.Title, item.Continues = item.Title+" so far", true
@@ -219,7 +220,7 @@ func cutRDB(c *cutter, end int64, whole bool) {
 	w.p = kept[:min(int64(len(kept)), body-begun)]
 	walkRDB(c, &w)
 	if rest := body - c.pos; rest > 0 {
-		c.part(rest, "keys and values", plural(rest, "byte")+" of dataset that are not taken apart here")
+		c.part(rest, "keys and values", units.Count(rest, "byte")+" of dataset that are not taken apart here")
 	}
 	if body == end {
 		return
@@ -265,7 +266,7 @@ func walkRDB(c *cutter, w *walker) {
 			name, text = "opcode 0xFE", fmt.Sprintf("SELECTDB: what follows is in database %d", w.number())
 		case opResizeDB:
 			a, b := w.number(), w.number()
-			name, text = "opcode 0xFB", fmt.Sprintf("RESIZEDB: room for %s, %d of them with an expiry", plural(int64(a), "key"), b)
+			name, text = "opcode 0xFB", fmt.Sprintf("RESIZEDB: room for %s, %d of them with an expiry", units.Count(int64(a), "key"), b)
 		case opSlotInfo:
 			a, b, d := w.number(), w.number(), w.number()
 			name, text = "opcode 0xF4", fmt.Sprintf("SLOT_INFO: slot %d of the cluster, %d keys, %d with an expiry", a, b, d)

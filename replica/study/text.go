@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"replicad/replica/units"
 	"strings"
 )
 
@@ -63,7 +64,7 @@ func (s *Study) summary() string {
 		from = "from a recording: it holds the bytes; the states follow from them, and the kernel is not told of"
 	}
 	return fmt.Sprintf("%s, %s: %s to the master, %s from it (%s).",
-		plural(int64(conns), "connection"), plural(int64(messages), "message"), plural(sent, "byte"), plural(received, "byte"), from)
+		units.Count(int64(conns), "connection"), units.Count(int64(messages), "message"), units.Count(sent, "byte"), units.Count(received, "byte"), from)
 }
 
 // Summary is what a study holds, in one sentence.
@@ -125,7 +126,7 @@ func (t *textWriter) step(s Step) {
 	}
 	title := s.Title
 	if s.Kind == KindMessage {
-		title = fmt.Sprintf("%s: %s", plural(s.Bytes, "byte"), s.Title)
+		title = fmt.Sprintf("%s: %s", units.Count(s.Bytes, "byte"), s.Title)
 	}
 	head := fmt.Sprintf("%8.4f %s ", s.At.Seconds(), t.paint(color, fmt.Sprintf("%-6s", label)))
 	t.wrapped(head, indent+1, title, boldOn)
@@ -155,7 +156,7 @@ func (t *textWriter) item(i Item, own bool) {
 	}
 	t.places(indent+1, i.Key)
 	for _, p := range i.Parts {
-		shown := "(" + plural(p.Bytes, "byte") + ")"
+		shown := "(" + units.Count(p.Bytes, "byte") + ")"
 		if len(p.Data) > 0 {
 			shown = `"` + escape(p.Data[:min(len(p.Data), widest)]) + `"`
 			if len(p.Data) > widest {

@@ -7,7 +7,7 @@ import (
 	"unicode"
 
 	"replicad/replica"
-	"replicad/replica/status"
+	"replicad/replica/daemon/status"
 )
 
 // maxLine bounds what systemctl status shows, in bytes.

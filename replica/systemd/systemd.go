@@ -20,7 +20,7 @@ import (
 
 	sd "github.com/coreos/go-systemd/v22/daemon"
 
-	"replicad/replica/status"
+	"replicad/replica/daemon/status"
 )
 
 // Service is the daemon as the manager is to see it.

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"replicad/replica"
-	"replicad/replica/status"
+	"replicad/replica/daemon/status"
 	"replicad/replica/systemd"
 )
 

@@ -1,0 +1,203 @@
+// Package restore makes of an archive what redis-server starts on, as the
+// master's dataset was at one moment. It reads only, and works beside a daemon
+// that writes.
+//
+// Everything is made in a folder of its own below the one asked for, fsynced,
+// and published by one rename: a restore that is killed leaves that folder and
+// nothing else, and the next restore to the same place removes it.
+package restore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"replicad/replica/archive"
+	"replicad/replica/archive/redisserver"
+	"replicad/replica/resp"
+)
+
+// Format is what the result is.
+type Format string
+
+// The formats.
+const (
+	Multipart Format = "multipart" // an appendonlydir: Redis 7.0 and later, Valkey
+	AOF       Format = "aof"       // an appendonly.aof with RDB preamble: Redis 4.0 to 6.2 too, if it reads the master's RDB version
+	RDB       Format = "rdb"       // a dump.rdb, which a redis-server on the PATH writes
+)
+
+// ParseFormat reads a format's name.
+func ParseFormat(s string) (Format, error) {
+	switch f := Format(s); f {
+	case Multipart, AOF, RDB:
+		return f, nil
+	}
+	return "", fmt.Errorf("%q is no format: want %s, %s or %s", s, Multipart, AOF, RDB)
+}
+
+// entry is the name of the one thing that a restore makes: redis.conf's default
+// of appenddirname, appendfilename or dbfilename.
+func (f Format) entry() string {
+	switch f {
+	case AOF:
+		return "appendonly.aof"
+	case RDB:
+		return "dump.rdb"
+	}
+	return archive.AOFDir
+}
+
+// Kind is how redis-server loads the format.
+func (f Format) kind() redisserver.Kind {
+	if f == RDB {
+		return redisserver.RDB
+	}
+	return redisserver.AOF
+}
+
+// Options say what to restore, and where.
+type Options struct {
+	Dir    string // the archive of one master
+	Target archive.Target
+	Out    string // a folder; it must not exist, or be empty. Its parent must exist
+	Format Format // "" means Multipart
+	NoLink bool   // no hard links to the archive's files; they share their owner and mode
+	// Progress is told how many bytes of the result are there, of how many.
+	// Linked and cloned ones count. It must not wait. May be nil.
+	Progress func(done, total int64)
+	// Limits are those that the archive was written with.
+	Limits resp.Limits
+}
+
+// Result is what was restored.
+type Result struct {
+	Generation int   `json:"generation"`
+	Offset     int64 `json:"offset"` // of the cut: the last boundary outside MULTI that is not behind the point
+	// Point is what was asked for.
+	Point    archive.Point `json:"point"`
+	Out      string        `json:"out"`
+	Format   Format        `json:"format"`
+	Bytes    int64         `json:"bytes"`
+	Segments int           `json:"segments"`
+	Base     Way           `json:"base"` // how the base's bytes came
+	Seconds  float64       `json:"seconds"`
+}
+
+// Errors of this package, for errors.Is.
+var (
+	ErrNotEmpty = errors.New("it is not empty")
+	ErrBusy     = errors.New("another restore works there")
+)
+
+// Run restores. The error wraps archive.ErrUnavailable where the archive has
+// nothing for the target, archive.ErrDamaged where what it has is damaged (a
+// [*DamagedError]), ErrNotEmpty or ErrBusy where Out can't be used, and
+// redisserver's errors. After an error, also ctx's, Out is as it was.
+func Run(ctx context.Context, opt Options) (res Result, err error) {
+	if opt.Format == "" {
+		opt.Format = Multipart
+	}
+	began := time.Now()
+	s, err := openStage(opt.Out)
+	if err != nil {
+		return Result{}, err
+	}
+	defer func() { err = errors.Join(err, s.close(err != nil)) }()
+	if res, err = opt.build(ctx, s); err != nil {
+		return Result{}, err
+	}
+	if err := ctx.Err(); err != nil {
+		return Result{}, err
+	}
+	if err := s.publish(opt.Format.entry()); err != nil {
+		return Result{}, err
+	}
+	res.Out, res.Format, res.Seconds = opt.Out, opt.Format, time.Since(began).Seconds()
+	return res, nil
+}
+
+// build makes the result in the stage. A daemon that starts meanwhile may cut
+// the end of what was located; then what is there now is located anew, once.
+func (opt Options) build(ctx context.Context, s *stage) (Result, error) {
+	for first := true; ; first = false {
+		if err := s.clear(); err != nil {
+			return Result{}, err
+		}
+		res, err := opt.attempt(ctx, s)
+		if !first || !short(err) {
+			return res, err
+		}
+	}
+}
+
+// attempt locates the target and makes the result.
+func (opt Options) attempt(ctx context.Context, s *stage) (Result, error) {
+	r, p, err := archive.Locate(opt.Dir, opt.Target, time.Now())
+	if err != nil {
+		return Result{}, err
+	}
+	defer r.Close()
+	c, err := findCut(ctx, r, p.Offset, opt.Limits)
+	if err != nil {
+		return Result{}, withOthers(err, opt.Dir, r)
+	}
+	w := &writer{ctx: ctx, reader: r, cut: c, link: !opt.NoLink, progress: opt.Progress}
+	w.total = c.bytes(r)
+	res := Result{Generation: r.Number, Offset: c.offset, Point: p, Segments: len(c.segments)}
+	switch opt.Format {
+	case AOF:
+		err = w.singleFile(s.path(opt.Format.entry()))
+	case RDB:
+		err = opt.dump(w, s)
+	default:
+		err = w.multipart(s.dir)
+	}
+	if err != nil {
+		return Result{}, withOthers(err, opt.Dir, r)
+	}
+	res.Base, res.Bytes = w.base, w.total
+	if opt.Format == RDB {
+		st, err := os.Stat(s.path(opt.Format.entry()))
+		if err != nil {
+			return Result{}, err
+		}
+		res.Bytes = st.Size()
+	}
+	return res, nil
+}
+
+// dump has a redis-server load a restored folder and save it.
+func (opt Options) dump(w *writer, s *stage) error {
+	b, err := redisserver.Find()
+	if err != nil {
+		return err
+	}
+	dir := s.path("load")
+	if err := os.Mkdir(dir, 0o750); err != nil {
+		return err
+	}
+	if err := w.multipart(dir); err != nil {
+		return err
+	}
+	saved, err := b.Save(w.ctx, dir)
+	if err != nil {
+		return err
+	}
+	if err := os.Chmod(saved, 0o640); err != nil {
+		return err
+	}
+	if err := archive.SyncPath(saved); err != nil {
+		return err
+	}
+	return os.Rename(saved, s.path(opt.Format.entry()))
+}
+
+// absParent is the folder that path's name is in.
+func absParent(path string) (string, error) {
+	abs, err := filepath.Abs(path)
+	return filepath.Dir(abs), err
+}

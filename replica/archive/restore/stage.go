@@ -1,0 +1,145 @@
+package restore
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"replicad/replica/archive"
+)
+
+// stageName is the folder below Out in which everything is made.
+const stageName = ".replicad-restore"
+
+// stage is that folder. Its flock says that somebody works in it; one that
+// nobody holds is what a killed restore left.
+type stage struct {
+	out  string
+	made bool // Out was made by us
+	dir  string
+	lock *os.File
+}
+
+// openStage makes out, if it is not there, and the stage in it. The error wraps
+// ErrNotEmpty or ErrBusy.
+func openStage(out string) (*stage, error) {
+	s := &stage{out: out}
+	err := os.Mkdir(out, 0o750)
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, err
+	}
+	s.made = err == nil
+	if err := s.open(true); err != nil {
+		s.undo()
+		return nil, err
+	}
+	return s, nil
+}
+
+// open takes the stage, made anew or left by somebody who was killed. empty
+// says that nothing else may be in out.
+func (s *stage) open(empty bool) error {
+	if empty {
+		if err := s.alone(); err != nil {
+			return err
+		}
+	}
+	s.dir = filepath.Join(s.out, stageName)
+	if err := os.Mkdir(s.dir, 0o750); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	lock, err := lockDir(s.dir)
+	if err != nil {
+		return err
+	}
+	s.lock = lock
+	if empty {
+		if err := s.alone(); err != nil { // somebody was faster
+			return errors.Join(err, s.close(false))
+		}
+	}
+	return s.clear()
+}
+
+// lockDir takes a folder's lock. The error wraps ErrBusy where somebody has it,
+// or had it and removed the folder.
+func lockDir(dir string) (*os.File, error) {
+	f, err := archive.LockDir(dir, unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) || errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s: %w", dir, ErrBusy)
+	}
+	return f, err
+}
+
+// alone says whether out holds nothing but a stage.
+func (s *stage) alone() error {
+	entries, err := os.ReadDir(s.out)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e.Name() != stageName {
+			return fmt.Errorf("%s: %w: it holds %s, and a restore needs a new or empty folder", s.out, ErrNotEmpty, e.Name())
+		}
+	}
+	return nil
+}
+
+func (s *stage) path(name string) string { return filepath.Join(s.dir, name) }
+
+// clear removes what is in the stage.
+func (s *stage) clear() error {
+	entries, err := os.ReadDir(s.dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if err := os.RemoveAll(s.path(e.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// publish gives the result its place, durably.
+func (s *stage) publish(entry string) error {
+	if err := archive.SyncPath(s.dir); err != nil {
+		return err
+	}
+	to := filepath.Join(s.out, entry)
+	if err := os.Rename(s.path(entry), to); err != nil {
+		return err
+	}
+	err := archive.SyncPath(s.out)
+	if err == nil && s.made {
+		var parent string
+		if parent, err = absParent(s.out); err == nil {
+			err = archive.SyncPath(parent)
+		}
+	}
+	if err != nil {
+		return errors.Join(err, os.RemoveAll(to))
+	}
+	return nil
+}
+
+// close removes the stage, and out too where nothing came of it and we made it.
+func (s *stage) close(failed bool) error {
+	err := os.RemoveAll(s.dir) // while it is locked
+	s.lock.Close()
+	if failed {
+		s.undo()
+	}
+	return err
+}
+
+// undo removes an out that we made; one that holds something stays.
+func (s *stage) undo() {
+	if s.made {
+		_ = os.Remove(s.out)
+	}
+}

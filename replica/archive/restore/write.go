@@ -1,0 +1,264 @@
+package restore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"replicad/replica/archive"
+)
+
+// Way is how a file's bytes came to the result.
+type Way string
+
+// The ways. A cloned file shares blocks until one of the two is written to, a
+// linked one is the same file.
+const (
+	Cloned Way = "cloned"
+	Linked Way = "linked"
+	Copied Way = "copied"
+)
+
+// writer makes a result from the files of a generation.
+type writer struct {
+	ctx    context.Context
+	reader *archive.Reader
+	cut    cut
+	link   bool // hard links may be made
+	base   Way  // how the base came
+
+	progress func(done, total int64)
+	done     int64
+	total    int64
+	noClone  bool // the file system can't
+	noRange  bool // likewise copy_file_range
+}
+
+// multipart makes dir/appendonlydir, durably but for its name.
+func (w *writer) multipart(dir string) (err error) {
+	dir = filepath.Join(dir, archive.AOFDir)
+	if err := os.Mkdir(dir, 0o750); err != nil {
+		return err
+	}
+	name := filepath.Base(w.reader.BasePath())
+	if w.base, err = w.bring(w.reader.BasePath(), filepath.Join(dir, name), w.reader.BaseSize, w.link); err != nil {
+		return err
+	}
+	last := w.cut.last().Seq
+	for _, s := range w.cut.segments {
+		name := filepath.Base(w.reader.SegmentPath(s))
+		link := w.link && s.Seq != last && w.final(s)
+		if _, err := w.bring(w.reader.SegmentPath(s), filepath.Join(dir, name), s.Size(), link); err != nil {
+			return err
+		}
+	}
+	if err := writeFile(filepath.Join(dir, archive.ManifestName), archive.Manifest(last)); err != nil {
+		return err
+	}
+	return archive.SyncPath(dir)
+}
+
+// final says whether a segment is never touched again. One that is complete may
+// be: recovery goes on with it when a power cut took the one behind it. That is
+// durable before this one is read again.
+func (w *writer) final(s archive.Segment) bool { return s.Verified || w.reader.Timeline.Closed }
+
+// singleFile makes an AOF with RDB preamble at path, durably but for its name.
+func (w *writer) singleFile(path string) (err error) {
+	dst, err := create(path)
+	if err != nil {
+		return err
+	}
+	defer dst.Close()
+	if w.base, err = w.fill(dst, w.reader.BasePath(), w.reader.BaseSize); err != nil {
+		return err
+	}
+	for _, s := range w.cut.segments {
+		if err := w.appendFrom(dst, w.reader.SegmentPath(s), s.Size()); err != nil {
+			return err
+		}
+	}
+	return dst.Sync()
+}
+
+// bring makes dst of the first n bytes of src: by a clone, by a hard link where
+// that is allowed and src has no more, or by copying.
+func (w *writer) bring(src, dst string, n int64, link bool) (Way, error) {
+	f, err := create(dst)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	if err := w.clone(f, src, n); err == nil {
+		return Cloned, f.Sync()
+	} else if !errors.Is(err, errNoClone) {
+		return "", err
+	}
+	if link {
+		if err := os.Remove(dst); err != nil {
+			return "", err
+		}
+		if linked(src, dst, n) {
+			w.told(n)
+			return Linked, nil
+		}
+		if f, err = create(dst); err != nil {
+			return "", err
+		}
+		defer f.Close()
+	}
+	if err := w.appendFrom(f, src, n); err != nil {
+		return "", err
+	}
+	return Copied, f.Sync()
+}
+
+// fill writes the first n bytes of src to dst, which is new.
+func (w *writer) fill(dst *os.File, src string, n int64) (Way, error) {
+	err := w.clone(dst, src, n)
+	if err == nil {
+		_, err = dst.Seek(n, io.SeekStart)
+		return Cloned, err
+	}
+	if !errors.Is(err, errNoClone) {
+		return "", err
+	}
+	return Copied, w.appendFrom(dst, src, n)
+}
+
+// linked makes a hard link, and says whether that is a file of n bytes.
+func linked(src, dst string, n int64) bool {
+	if err := os.Link(src, dst); err != nil {
+		return false // another file system, or not ours: it is copied
+	}
+	st, err := os.Stat(dst)
+	if err == nil && st.Size() == n {
+		return true
+	}
+	_ = os.Remove(dst)
+	return false
+}
+
+var errNoClone = errors.New("can't be cloned")
+
+// clone has dst share the blocks of src's first n bytes (ioctl_ficlone(2)).
+func (w *writer) clone(dst *os.File, src string, n int64) error {
+	if w.noClone {
+		return errNoClone
+	}
+	from, err := os.Open(src)
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	if err := unix.IoctlFileClone(int(dst.Fd()), int(from.Fd())); err != nil {
+		w.noClone = true
+		return errNoClone
+	}
+	st, err := dst.Stat()
+	if err != nil {
+		return err
+	}
+	if st.Size() < n {
+		return endsEarly(src, st.Size(), n)
+	}
+	w.told(n)
+	return dst.Truncate(n)
+}
+
+const piece = 8 << 20 // bytes copied at a time: so often ctx is asked
+
+// appendFrom copies the first n bytes of src behind dst's position.
+func (w *writer) appendFrom(dst *os.File, src string, n int64) error {
+	from, err := os.Open(src)
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	var buf []byte
+	for at := int64(0); at < n; {
+		if err := w.ctx.Err(); err != nil {
+			return err
+		}
+		k, err := w.copyPiece(dst, from, &buf, int(min(piece, n-at)))
+		if err != nil {
+			return err
+		}
+		if k == 0 {
+			return endsEarly(src, at, n)
+		}
+		at += int64(k)
+		w.told(int64(k))
+	}
+	return nil
+}
+
+// copyPiece copies up to n bytes between the positions of two files, in the
+// kernel where it can (copy_file_range(2)); 0 at the end of the file.
+func (w *writer) copyPiece(dst, src *os.File, buf *[]byte, n int) (int, error) {
+	if !w.noRange {
+		k, err := unix.CopyFileRange(int(src.Fd()), nil, int(dst.Fd()), nil, n, 0)
+		switch err {
+		case nil:
+			if k > 0 {
+				return k, nil
+			}
+			w.noRange = true // some file systems give 0 instead of an error
+		case unix.EINTR, unix.EAGAIN:
+			return w.copyPiece(dst, src, buf, n)
+		case unix.EXDEV, unix.EINVAL, unix.ENOSYS, unix.EOPNOTSUPP, unix.EPERM, unix.EBADF:
+			w.noRange = true
+		default:
+			return 0, &os.PathError{Op: "copy_file_range", Path: dst.Name(), Err: err}
+		}
+	}
+	if *buf == nil {
+		*buf = make([]byte, 1<<20)
+	}
+	k, err := src.Read((*buf)[:min(n, len(*buf))])
+	if err == io.EOF {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	return dst.Write((*buf)[:k])
+}
+
+// told counts bytes that are there now.
+func (w *writer) told(n int64) {
+	w.done += n
+	if w.progress != nil {
+		w.progress(w.done, w.total)
+	}
+}
+
+// endsEarly says that a file lost its end since it was looked at.
+func endsEarly(path string, has, want int64) error {
+	return &DamagedError{
+		File: path, Byte: has, Offset: -1, Sound: -1,
+		Reason: fmt.Sprintf("the file ends there, before byte %d", want), Err: io.ErrUnexpectedEOF,
+	}
+}
+
+func create(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o640)
+}
+
+// writeFile writes a new file and fsyncs it.
+func writeFile(path string, p []byte) error {
+	f, err := create(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, err := f.Write(p); err != nil {
+		return err
+	}
+	return f.Sync()
+}

@@ -1,0 +1,425 @@
+package metrics
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	dto "github.com/prometheus/client_model/go"
+
+	"replicad/replica"
+	"replicad/replica/archive"
+	"replicad/replica/daemon/status"
+)
+
+// fake is a master whose disk holds what a test says.
+type fake struct {
+	*status.Tracker
+	name string
+
+	mu         sync.Mutex
+	generation []archive.Generation
+	free, size int64
+	err        error
+	hang       chan struct{} // not nil: reading waits for it
+	begun      int           // readings
+	reads      int           // those that ended
+}
+
+func newFake(name string) *fake {
+	return &fake{Tracker: status.New(replica.Master{Name: name, Host: "10.0.0.1", Port: 6379}), name: name}
+}
+
+func (f *fake) Name() string { return f.name }
+
+func (f *fake) Archive() (archive.Master, error) {
+	f.mu.Lock()
+	f.begun++
+	hang := f.hang
+	f.mu.Unlock()
+	if hang != nil {
+		<-hang
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.reads++
+	return archive.Master{Generations: f.generation}, f.err
+}
+
+func (f *fake) Space() (free, size int64, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.free, f.size, nil
+}
+
+func (f *fake) set(change func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	change()
+}
+
+// forget has the next scrape read the disk again.
+func forget(m *Metrics) {
+	for _, w := range m.followed() {
+		w.disk = newDisk(w.Master)
+	}
+}
+
+// scraped gives all values, by name{label="value",...} without the label master
+// of m.
+func scraped(t *testing.T, m *Metrics) map[string]float64 {
+	t.Helper()
+	families, err := m.Gatherer().Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]float64{}
+	for _, f := range families {
+		for _, x := range f.Metric {
+			var labels []string
+			for _, l := range x.Label {
+				if l.GetName() != "master" || l.GetValue() != "m" {
+					labels = append(labels, fmt.Sprintf("%s=%q", l.GetName(), l.GetValue()))
+				}
+			}
+			name := f.GetName()
+			if len(labels) > 0 {
+				name += "{" + strings.Join(labels, ",") + "}"
+			}
+			switch f.GetType() {
+			case dto.MetricType_HISTOGRAM:
+				all[name+" count"], all[name+" sum"] = float64(x.Histogram.GetSampleCount()), x.Histogram.GetSampleSum()
+				for _, b := range x.Histogram.Bucket {
+					all[fmt.Sprintf("%s le %g", name, b.GetUpperBound())] = float64(b.GetCumulativeCount())
+				}
+			case dto.MetricType_COUNTER:
+				all[name] = x.Counter.GetValue()
+			default:
+				all[name] = x.Gauge.GetValue()
+			}
+		}
+	}
+	return all
+}
+
+const missing = -1 // no metric of these is below 0
+
+func at(second int) time.Time { return time.Unix(1_700_000_000+int64(second), 0) }
+
+// seen has a tracker see an event of a link that streams, if it says no other
+// place.
+func seen(events ...replica.Event) func(*fake, *Metrics) {
+	return func(f *fake, _ *Metrics) {
+		for _, e := range events {
+			if e.Time.IsZero() {
+				e.Time = at(0)
+			}
+			if e.State == replica.None && e.Kind != replica.StateEntered && e.Kind != replica.Failed {
+				e.State, e.Phase = replica.Sync, replica.Stream
+			}
+			f.Observe(e)
+		}
+	}
+}
+
+// holds has the disk hold generations.
+func holds(all ...archive.Generation) func(*fake, *Metrics) {
+	return func(f *fake, _ *Metrics) { f.set(func() { f.generation = all }) }
+}
+
+var (
+	whole = archive.Generation{Complete: true, From: at(100), To: at(200), Bytes: 1000, Segments: 3}
+	newer = archive.Generation{Complete: true, From: at(150), To: at(300), Bytes: 500, Segments: 2, Damaged: 1}
+	torn  = archive.Generation{Bytes: 7, From: at(1), To: at(999)}
+)
+
+func TestEachMetricIsMovedByWhatItMeasures(t *testing.T) {
+	failed := errors.New("why")
+	table := []struct {
+		metric        string
+		cause         func(*fake, *Metrics)
+		before, after float64
+	}{
+		{"link_up", seen(replica.Event{Kind: replica.PhaseEntered}), 0, 1},
+		{"link_up", seen(replica.Event{Kind: replica.PhaseEntered}, replica.Event{Kind: replica.StateEntered}), 0, 0},
+		{"link_wanted", func(f *fake, _ *Metrics) { f.Order("", true) }, 1, 0},
+		{`link_state{state="NONE"}`, seen(replica.Event{Kind: replica.StateEntered, State: replica.Connecting}), 1, 0},
+		{`link_state{state="CONNECTING"}`, seen(replica.Event{Kind: replica.StateEntered, State: replica.Connecting}), 0, 1},
+		{`link_state{state="RECEIVE_PONG"}`, seen(replica.Event{Kind: replica.StateEntered, State: replica.ReceivePong}), 0, 1},
+		{`link_state{state="SYNC"}`, seen(replica.Event{Kind: replica.StateEntered, State: replica.Sync, Phase: replica.Auth}), 0, 1},
+		{`link_phase{phase="AUTH"}`, seen(replica.Event{Kind: replica.StateEntered, State: replica.Sync, Phase: replica.Auth}), 0, 1},
+		{`link_phase{phase="TRANSFER"}`, seen(replica.Event{Kind: replica.StateEntered, State: replica.Sync, Phase: replica.Transfer}), 0, 1},
+		{`link_phase{phase="STREAM"}`, seen(replica.Event{Kind: replica.PhaseEntered}), 0, 1},
+		{"link_last_byte_timestamp_seconds", seen(replica.Event{Kind: replica.Received, Bytes: 1, Time: at(5)}), 0, 1_700_000_005},
+		{"link_paused", seen(replica.Event{Kind: replica.Paused}), 0, 1},
+		{`link_failures_total{cause="timeout"}`, seen(replica.Event{Kind: replica.Failed, Cause: replica.CauseTimeout, Err: failed}), 0, 1},
+		{`link_failures_total{cause="closed"}`, seen(replica.Event{Kind: replica.Failed, Cause: replica.CauseTimeout, Err: failed}), 0, 0},
+		{"received_bytes_total", seen(replica.Event{Kind: replica.Received, Bytes: 41}), 0, 41},
+		{"sent_bytes_total", seen(replica.Event{Kind: replica.Sent, Bytes: 42}), 0, 42},
+		{"commands_total", seen(replica.Event{Kind: replica.Advanced, Commands: 43}), 0, 43},
+		{"offset_received_bytes", seen(replica.Event{Kind: replica.Advanced, Received: 9, Offset: 8, Durable: 7}), 0, 9},
+		{"offset_stored_bytes", seen(replica.Event{Kind: replica.Advanced, Received: 9, Offset: 8, Durable: 7}), 0, 8},
+		{"offset_fsynced_bytes", seen(replica.Event{Kind: replica.Advanced, Received: 9, Offset: 8, Durable: 7}), 0, 7},
+		{"offset_acknowledged_bytes", seen(replica.Event{Kind: replica.Acknowledged, Offset: 6, Durable: 5}), 0, 6},
+		{"lag_bytes", seen(replica.Event{Kind: replica.Advanced, Received: 9, Offset: 8, Durable: 7}), 0, 2},
+		{"lag_seconds", func(f *fake, m *Metrics) {
+			seen(replica.Event{Kind: replica.Advanced, Received: 9, Durable: 7, Time: at(10)})(f, m)
+			m.now = func() time.Time { return at(13) }
+		}, 0, 3},
+		{"lag_seconds", func(f *fake, m *Metrics) { // the clock jumped back
+			seen(replica.Event{Kind: replica.Advanced, Received: 9, Durable: 7, Time: at(10)})(f, m)
+			m.now = func() time.Time { return at(0) }
+		}, 0, 0},
+		{`full_syncs_total{cause="initial"}`, seen(replica.Event{Kind: replica.FullSyncBegun, Cause: replica.SyncInitial}), 0, 1},
+		{`full_syncs_total{cause="backlog"}`, seen(replica.Event{Kind: replica.FullSyncBegun, Cause: replica.SyncBacklog}), 0, 1},
+		{`full_syncs_total{cause="history"}`, seen(replica.Event{Kind: replica.FullSyncBegun, Cause: replica.SyncHistory}), 0, 1},
+		{`full_syncs_total{cause="no_psync"}`, seen(replica.Event{Kind: replica.FullSyncBegun, Cause: replica.SyncNoPsync}), 0, 1},
+		{"full_syncs_completed_total", seen(replica.Event{Kind: replica.FullSyncDone}), 0, 1},
+		{"partial_syncs_total", seen(replica.Event{Kind: replica.Resumed}), 0, 1},
+		{`transfer_bytes{link="main"}`, transferring(false, 100), 0, 40},
+		{`transfer_bytes{link="rebase"}`, transferring(true, 100), 0, 40},
+		{`transfer_size_bytes{link="main"}`, transferring(false, 100), missing, 100},
+		{`transfer_size_bytes{link="main"}`, transferring(false, -1), missing, missing},
+		{`transfer_size_bytes{link="rebase"}`, transferring(true, 100), missing, 100},
+		{"rebase_running", seen(replica.Event{Kind: replica.RebaseBegun}), 0, 1},
+		{`rebases_total{result="done"}`, seen(replica.Event{Kind: replica.RebaseDone}), 0, 1},
+		{`rebases_total{result="failed"}`, seen(replica.Event{Kind: replica.RebaseFailed, Err: failed}), 0, 1},
+		{"archive_stalled", seen(replica.Event{Kind: replica.Stalled, Err: failed}), 0, 1},
+		{"archive_stalled", seen(replica.Event{Kind: replica.Stalled, Err: failed}, replica.Event{Kind: replica.Healed}), 0, 0},
+		{"archive_overfull", seen(replica.Event{Kind: replica.Overfull}), 0, 1},
+		{"archive_resets_total", seen(replica.Event{Kind: replica.StoreReset}), 0, 1},
+		{"segments_sealed_total", seen(replica.Event{Kind: replica.SegmentSealed}), 0, 1},
+		{"segments_verified_total", seen(replica.Event{Kind: replica.SegmentVerified}), 0, 1},
+		{"segments_damaged_total", seen(replica.Event{Kind: replica.SegmentVerified, Err: failed}), 0, 1},
+		{"bases_verified_total", seen(replica.Event{Kind: replica.BaseVerified}), 0, 1},
+		{"generations_pruned_total", seen(replica.Event{Kind: replica.Pruned}), 0, 1},
+		{"archive_readable", func(f *fake, _ *Metrics) { f.set(func() { f.err = failed }) }, 1, 0},
+		{"disk_free_bytes", func(f *fake, _ *Metrics) { f.set(func() { f.free = 44 }) }, 0, 44},
+		{"disk_size_bytes", func(f *fake, _ *Metrics) { f.set(func() { f.size = 45 }) }, 0, 45},
+		{"archive_bytes", holds(whole, newer, torn), 0, 1507},
+		{"archive_generations", holds(whole, newer, torn), 0, 2},
+		{"archive_segments", holds(whole, newer, torn), 0, 5},
+		{"archive_damaged_segments", holds(whole, newer, torn), 0, 1},
+		{"archive_oldest_restorable_timestamp_seconds", holds(whole, newer, torn), missing, 1_700_000_100},
+		{"archive_newest_restorable_timestamp_seconds", holds(whole, newer, torn), missing, 1_700_000_300},
+		{"archive_newest_restorable_timestamp_seconds", holds(torn), missing, missing},
+		{"fsync_duration_seconds count", fsynced(3 * time.Millisecond), 0, 1},
+		{"fsync_duration_seconds sum", fsynced(3 * time.Millisecond), 0, .003},
+		{"fsync_duration_seconds le 0.0025", fsynced(3 * time.Millisecond), 0, 0},
+		{"fsync_duration_seconds le 0.005", fsynced(3 * time.Millisecond), 0, 1},
+	}
+	caused := map[string]bool{"build_info": true, "fsync_duration_seconds": true}
+	for _, c := range table {
+		f := newFake("m")
+		m := New(Build{})
+		m.Follow(f)
+		for _, when := range []struct {
+			name string
+			want float64
+		}{{"before", c.before}, {"after", c.after}} {
+			if when.name == "after" {
+				c.cause(f, m)
+				forget(m)
+			}
+			got, ok := scraped(t, m)[namespace+c.metric]
+			if !ok {
+				got = missing
+			}
+			if math.Abs(got-when.want) > 1e-9 {
+				t.Errorf("%s: %v %s its cause, want %v", c.metric, got, when.name, when.want)
+			}
+		}
+		name, _, _ := strings.Cut(c.metric, "{")
+		caused[name] = true
+	}
+	for _, f := range families() {
+		if !caused[f.name] {
+			t.Errorf("nothing causes %s", f.name)
+		}
+	}
+}
+
+// transferring has a full sync under way, of which 40 bytes are here.
+func transferring(rebase bool, total int64) func(*fake, *Metrics) {
+	e := replica.Event{State: replica.Sync, Phase: replica.Transfer, Total: total, Rebase: rebase}
+	begun, progress := e, e
+	begun.Kind, progress.Kind, progress.Bytes = replica.TransferBegun, replica.TransferProgress, 40
+	return seen(begun, progress)
+}
+
+func fsynced(took time.Duration) func(*fake, *Metrics) {
+	return func(_ *fake, m *Metrics) { m.ObserveFsync("m", took) }
+}
+
+func TestEachMasterHasItsOwn(t *testing.T) {
+	a, b := newFake("m"), newFake("other")
+	m := New(Build{Version: "1.2.3", Commit: "abc", Go: "go1"})
+	m.Follow(a)
+	m.Follow(b)
+	seen(replica.Event{Kind: replica.Sent, Bytes: 1})(a, m)
+	seen(replica.Event{Kind: replica.Sent, Bytes: 2})(b, m)
+	m.ObserveFsync("other", time.Second)
+	all := scraped(t, m)
+	for name, want := range map[string]float64{
+		"sent_bytes_total": 1, `sent_bytes_total{master="other"}`: 2,
+		"fsync_duration_seconds count": 0, `fsync_duration_seconds{master="other"} count`: 1,
+		`build_info{commit="abc",goversion="go1",version="1.2.3"}`: 1,
+	} {
+		if got, ok := all[namespace+name]; !ok || got != want {
+			t.Errorf("%s is %v, want %v", name, got, want)
+		}
+	}
+	if all["go_goroutines"] == 0 || all["process_open_fds"] == 0 {
+		t.Error("Go and the process are not told of")
+	}
+}
+
+func TestADiskThatHangsHangsNoScrapeAndHoldsOneGoroutine(t *testing.T) {
+	f, sound := newFake("m"), newFake("sound")
+	m := New(Build{})
+	m.Follow(f, sound)
+	d := diskOf(f, 0) // each scrape wants to read it again
+	d.patience = 5 * time.Millisecond
+	m.followed()[0].disk = d
+	f.set(func() { f.generation = []archive.Generation{whole} })
+	if got := scraped(t, m)["replicad_archive_bytes"]; got != 1000 {
+		t.Fatalf("%v bytes", got)
+	}
+	hang := make(chan struct{})
+	f.set(func() { f.hang = hang })
+	for range 20 {
+		all := scraped(t, m)
+		if all["replicad_archive_bytes"] != 1000 || all["replicad_archive_readable"] != 1 {
+			t.Fatal("one that only takes its time shows what was read last")
+		}
+		if all[`replicad_archive_readable{master="sound"}`] != 1 {
+			t.Fatal("the other disk does not hang")
+		}
+	}
+	d.hung = 0
+	all := scraped(t, m)
+	if _, ok := all["replicad_archive_bytes"]; ok || all["replicad_archive_readable"] != 0 {
+		t.Error("one that hangs shows what was read long ago")
+	}
+	if f.set(func() {}); f.begun != 2 {
+		t.Errorf("%d readings were begun in more than 20 scrapes", f.begun)
+	}
+	f.set(func() { f.hang, f.generation = nil, []archive.Generation{newer} })
+	close(hang)
+	d.hung = hung
+	for deadline := time.Now().Add(time.Minute); scraped(t, m)["replicad_archive_bytes"] != 500; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("one that goes on is not read")
+		}
+	}
+}
+
+func TestADiskIsReadOnceInAMoment(t *testing.T) {
+	f := newFake("m")
+	d := newDisk(f)
+	for range 10 {
+		d.read()
+	}
+	if f.reads != 1 {
+		t.Errorf("%d readings in a moment", f.reads)
+	}
+}
+
+func TestScrapesWhileTheLoopWrites(t *testing.T) {
+	f := newFake("m")
+	m := New(Build{})
+	m.Follow(f)
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for range 20 {
+				if _, err := m.Gatherer().Gather(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	for i := range int64(2000) {
+		seen(replica.Event{Kind: replica.Advanced, Received: i, Durable: i}, replica.Event{Kind: replica.Failed, Cause: replica.CauseClosed})(f, m)
+		m.ObserveFsync("m", time.Microsecond)
+	}
+	wg.Wait()
+	if got := scraped(t, m)["replicad_fsync_duration_seconds count"]; got != 2000 {
+		t.Errorf("%v fsyncs", got)
+	}
+}
+
+func TestTheNamesFollowPrometheusConventions(t *testing.T) {
+	f := newFake("m")
+	m := New(Build{})
+	m.Follow(f)
+	transferring(false, 100)(f, m)
+	holds(whole)(f, m)
+	problems, err := testutil.GatherAndLint(m.Gatherer())
+	if err != nil || len(problems) > 0 {
+		t.Errorf("%v %v", problems, err)
+	}
+	for _, f := range families() {
+		if !strings.HasSuffix(f.help, ".") {
+			t.Errorf("%s: %q is no sentence", f.name, f.help)
+		}
+	}
+}
+
+func TestPromtoolAcceptsTheMetrics(t *testing.T) {
+	promtool := promtoolPath(t)
+	f := newFake("m")
+	m := New(Build{})
+	m.Follow(f)
+	transferring(false, 100)(f, m)
+	holds(whole)(f, m)
+	w := httptest.NewRecorder()
+	m.Handler(nil).ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	text := w.Body.String()
+	if w.Code != 200 || !strings.Contains(text, "# HELP replicad_link_up 1 while") || !strings.Contains(text, `replicad_link_up{master="m"} 0`) {
+		t.Fatalf("%d %s", w.Code, text)
+	}
+	cmd := exec.Command(promtool, "check", "metrics")
+	cmd.Stdin = strings.NewReader(text)
+	if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// promtoolPath finds promtool, of Debian's package prometheus. Without one it skips
+// the test, or fails it.
+func promtoolPath(t *testing.T) string {
+	t.Helper()
+	path, err := exec.LookPath("promtool")
+	if err == nil {
+		return path
+	}
+	const text = "there is no promtool on the PATH (Debian's package prometheus): nothing was tested here"
+	if os.Getenv("REPLICAD_REQUIRE_PROMTOOL") == "1" {
+		t.Fatalf("%s, and REPLICAD_REQUIRE_PROMTOOL is 1", text)
+	}
+	t.Skip(text)
+	return ""
+}
+
+func BenchmarkScrape(b *testing.B) {
+	f := newFake("m")
+	m := New(Build{})
+	m.Follow(f)
+	h := m.Handler(nil)
+	b.ReportAllocs()
+	for b.Loop() {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+		_, _ = io.Copy(io.Discard, w.Body)
+	}
+}

@@ -1,0 +1,201 @@
+package logs
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"replicad/replica"
+)
+
+// lines reports events and returns what was logged.
+func lines(t *testing.T, level slog.Level, format string, bar io.Writer, events ...replica.Event) string {
+	t.Helper()
+	var out bytes.Buffer
+	log, err := NewLogger(&out, level, format)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := New(log, bar)
+	for _, e := range events {
+		e.Master = "main"
+		r.Observe(e)
+	}
+	r.Close()
+	return out.String()
+}
+
+func TestEachEventIsOneLineWithItsMasterAndState(t *testing.T) {
+	e := replica.Event{Kind: replica.Resumed, State: replica.Sync, Phase: replica.Psync, ReplID: "new", Text: "old", Offset: 42}
+	got := lines(t, LevelNotice, "text", nil, e)
+	for _, want := range []string{"level=notice", `msg="partial resync"`, "master=main", "state=SYNC/PSYNC", "replid=new", "offset=42", "former_replid=old"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%q lacks %q", got, want)
+		}
+	}
+	if n := strings.Count(got, "\n"); n != 1 {
+		t.Errorf("%d lines, want 1", n)
+	}
+	var fields map[string]any
+	if err := json.Unmarshal([]byte(lines(t, LevelNotice, "json", nil, e)), &fields); err != nil || fields["offset"] != 42.0 {
+		t.Errorf("as JSON: %v, %v", fields, err)
+	}
+}
+
+func TestEveryKindThatIsLoggedHasAText(t *testing.T) {
+	silent := map[replica.EventKind]bool{replica.Sent: true, replica.Received: true, replica.Advanced: true, replica.TransferProgress: true}
+	for k := replica.StateEntered; k <= replica.Stopped; k++ {
+		got := lines(t, LevelDebug, "text", nil, replica.Event{Kind: k, Err: syscall.EIO})
+		if (got == "") != silent[k] || strings.Contains(got, `msg=""`) {
+			t.Errorf("kind %d logs %q", k, got)
+		}
+	}
+}
+
+func TestTextAndJSONHaveTheSameKeysAndDurationsWithTheirUnit(t *testing.T) {
+	for k := replica.StateEntered; k <= replica.Stopped; k++ {
+		e := replica.Event{
+			Kind: k, Err: syscall.EIO, Took: 1500 * time.Millisecond, Delay: 250 * time.Millisecond, State: replica.Sync, Text: "text", Cause: "cause",
+			Bytes: 1, Total: 2, Offset: 3, Generation: 4, Segment: 5, ReplID: "id", Endpoint: "h:1",
+		}
+		text, asJSON := lines(t, LevelDebug, "text", nil, e), lines(t, LevelDebug, "json", nil, e)
+		if text == "" && asJSON == "" {
+			continue
+		}
+		var fields map[string]any
+		if err := json.Unmarshal([]byte(asJSON), &fields); err != nil {
+			t.Fatalf("%q: %v", asJSON, err)
+		}
+		if strings.Count(text, "\n") != 1 || strings.Count(text, "=") != len(fields) {
+			t.Errorf("kind %d: the keys of %v are not those of %q", k, fields, text)
+		}
+		for key := range fields {
+			if !strings.Contains(" "+text, " "+key+"=") {
+				t.Errorf("kind %d: %q has no %s", k, text, key)
+			}
+		}
+		for key, want := range map[string]any{"took": "1.5s", "next_attempt_in": "250ms"} {
+			// Some are told in whole seconds.
+			if got, ok := fields[key]; ok && got != want && got != "2s" {
+				t.Errorf("kind %d: %s is %v, want %v", k, key, got, want)
+			}
+		}
+	}
+}
+
+func TestTheLevelKeepsLinesBack(t *testing.T) {
+	entered := replica.Event{Kind: replica.StateEntered, State: replica.Connecting}
+	failed := replica.Event{Kind: replica.Failed, Err: errors.New("cut")}
+	for level, want := range map[slog.Level]int{LevelDebug: 2, LevelVerbose: 2, LevelNotice: 1, LevelWarning: 1, LevelWarning + 1: 0} {
+		if got := strings.Count(lines(t, level, "text", nil, entered, failed), "\n"); got != want {
+			t.Errorf("level %v: %d lines, want %d", level, got, want)
+		}
+	}
+}
+
+func TestATerminalGetsABarAndNoProgressLines(t *testing.T) {
+	var bar bytes.Buffer
+	got := lines(t, LevelNotice, "text", &bar,
+		replica.Event{Kind: replica.TransferProgress, Bytes: 50, Total: 100, Took: time.Second},
+		replica.Event{Kind: replica.TransferReceived, Bytes: 100, Total: 100, Took: 2 * time.Second})
+	if !strings.Contains(bar.String(), "100%") || !strings.Contains(bar.String(), "main: full sync") {
+		t.Errorf("the bar: %q", bar.String())
+	}
+	if strings.Contains(got, "msg=transfer ") {
+		t.Errorf("lines beside the bar: %s", got)
+	}
+}
+
+func TestWithoutATerminalProgressComesAsLinesFarApart(t *testing.T) {
+	var out bytes.Buffer
+	log, _ := NewLogger(&out, LevelNotice, "text")
+	r := New(log, nil)
+	r.Close() // the goroutine's part is called here
+	e := replica.Event{Kind: replica.TransferProgress, Master: "main", Bytes: 1, Total: 4, Took: time.Second}
+	say := func() bool { return !r.progress(e) }
+	count := func(n int) (said int) {
+		for range n {
+			if say() {
+				said++
+			}
+		}
+		return said
+	}
+	if n := count(5); n != 0 {
+		t.Errorf("%d lines before their time", n)
+	}
+	r.lines["main"] = time.Now().Add(-lineEvery)
+	if n := count(5); n != 1 {
+		t.Errorf("%d lines after their time, want 1", n)
+	}
+	_, args := describe(e)
+	if s := strings.Join(texts(args), " "); !strings.Contains(s, "percent 25") {
+		t.Errorf("the line says %v", s)
+	}
+}
+
+func texts(args []any) []string {
+	var s []string
+	for _, a := range args {
+		s = append(s, slog.AnyValue(a).String())
+	}
+	return s
+}
+
+// stuck is a reader that reads nothing until it is freed.
+type stuck struct {
+	free chan struct{}
+	mu   sync.Mutex
+	got  bytes.Buffer
+}
+
+func (s *stuck) Write(p []byte) (int, error) {
+	<-s.free
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.got.Write(p)
+}
+
+func TestAReaderThatStandsStillStopsNobodyAndIsToldWhatItMissed(t *testing.T) {
+	w := &stuck{free: make(chan struct{})}
+	log, _ := NewLogger(w, LevelDebug, "text")
+	r := New(log, nil)
+	done := make(chan struct{})
+	go func() {
+		for range 3 * queued {
+			r.Observe(replica.Event{Kind: replica.Paused})
+		}
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-time.After(10 * time.Second):
+		t.Fatal("Observe waits for the reader")
+	}
+	close(w.free)
+	r.Close()
+	if !strings.Contains(w.got.String(), "log lines were dropped") {
+		t.Error("nobody is told that lines were dropped")
+	}
+}
+
+func TestUnknownNamesAreRefused(t *testing.T) {
+	if _, err := ParseLevel("loud"); err == nil {
+		t.Error("loglevel loud is taken")
+	}
+	if _, err := NewLogger(io.Discard, LevelNotice, "xml"); err == nil {
+		t.Error("log-format xml is taken")
+	}
+	for _, s := range []string{"debug", "verbose", "notice", "warning"} {
+		if l, err := ParseLevel(s); err != nil || LevelName(l) != s {
+			t.Errorf("%s: %v, %v", s, l, err)
+		}
+	}
+}

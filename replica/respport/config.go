@@ -1,0 +1,148 @@
+package respport
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"replicad/replica/archive"
+	"replicad/replica/daemon/status"
+)
+
+// Defaults of [Config]: redis.conf's, where they are not smaller because a port
+// of this kind needs less.
+const (
+	DefaultPort             = 6380
+	DefaultBind             = "127.0.0.1"
+	DefaultMaxClients       = 1000
+	DefaultQueryBufferLimit = 1 << 20  // bytes
+	DefaultMaxMemoryClients = 32 << 20 // bytes
+	DefaultTCPKeepAlive     = 300 * time.Second
+)
+
+// RedisVersion is the version whose answers the port gives, and says it has.
+const RedisVersion = "7.0.15"
+
+// Config is what a port needs to know. Fields have redis.conf's names; zero
+// sizes mean the defaults.
+type Config struct {
+	// Port is the plain port, 0 for none; TLSPort the one that speaks TLS.
+	Port    int
+	TLSPort int
+	// Bind are the addresses to listen on, as redis.conf has them: an address
+	// with - before it need not exist, * is all of IPv4, ::* all of IPv6.
+	Bind []string
+	// ProtectedMode serves nobody but the loopback while there is no password.
+	ProtectedMode bool
+	// RequirePass is the password of the user default; "" for none.
+	RequirePass string
+	// MaxClients is how many connections are served at a time.
+	MaxClients int
+	// Timeout closes a connection that is idle for so long; 0 never.
+	Timeout time.Duration
+	// QueryBufferLimit is client-query-buffer-limit: the longest command, in
+	// bytes.
+	QueryBufferLimit int
+	// MaxMemoryClients bounds what all clients together make us hold, in bytes:
+	// unfinished commands, transactions, subscriptions and messages not yet
+	// taken. A client that would need more is cut.
+	MaxMemoryClients int64
+	// TCPKeepAlive is the time without traffic after which a peer is probed; 0
+	// for never.
+	TCPKeepAlive time.Duration
+	// TLS says how TLSPort speaks TLS.
+	TLS TLSFiles
+	// Version of replicad.
+	Version string
+	// Directives gives more of what CONFIG GET tells, without secrets.
+	Directives func() map[string]string
+	// Shutdown ends the daemon; it must not wait.
+	Shutdown func()
+	Log      *slog.Logger
+}
+
+// Backend is what the port tells of and gives orders to. Its methods are called
+// from any goroutine, and may take their time but for Status and LagSince.
+type Backend interface {
+	Status() status.Status
+	// LagSince is since when what was received is not fsynced; zero when all is.
+	LagSince() time.Time
+	// Archive describes what is on disk.
+	Archive() (archive.Master, error)
+	// ReplicaOf follows another master from now on; the order is durable when it
+	// returns.
+	ReplicaOf(host, port string) error
+	// NoOne follows nobody from now on.
+	NoOne() error
+	// Rebase begins a new generation beside the stream; why goes to the log.
+	Rebase(why string) error
+}
+
+// check says what is wrong with a configuration.
+func (c *Config) check() error {
+	switch {
+	case c.Port < 0 || c.Port > 65535:
+		return fmt.Errorf("port %d: want 0 to 65535; 0 for none", c.Port)
+	case c.TLSPort < 0 || c.TLSPort > 65535:
+		return fmt.Errorf("tls-port %d: want 0 to 65535; 0 for none", c.TLSPort)
+	case c.Port != 0 && c.Port == c.TLSPort:
+		return fmt.Errorf("port and tls-port are both %d: each needs its own", c.Port)
+	case c.MaxClients < 0:
+		return fmt.Errorf("maxclients %d: want at least 1", c.MaxClients)
+	case c.Timeout < 0:
+		return fmt.Errorf("timeout %v: want 0 or more; 0 for none", c.Timeout)
+	case c.QueryBufferLimit != 0 && c.QueryBufferLimit < MinQueryBufferLimit:
+		return fmt.Errorf("client-query-buffer-limit %d: want at least %d bytes", c.QueryBufferLimit, MinQueryBufferLimit)
+	case c.MaxMemoryClients != 0 && c.MaxMemoryClients < MinMaxMemoryClients:
+		return fmt.Errorf("maxmemory-clients %d: want at least %d bytes", c.MaxMemoryClients, MinMaxMemoryClients)
+	}
+	if c.TLSPort == 0 {
+		return nil
+	}
+	_, err := c.TLS.Config()
+	return err
+}
+
+// The least that the limits may be, in bytes.
+const (
+	MinQueryBufferLimit = 4 << 10
+	MinMaxMemoryClients = 1 << 20
+)
+
+var errBind = errors.New("no address to listen on")
+
+func (c *Config) fill() {
+	if len(c.Bind) == 0 {
+		c.Bind = []string{DefaultBind}
+	}
+	if c.MaxClients <= 0 {
+		c.MaxClients = DefaultMaxClients
+	}
+	if c.QueryBufferLimit <= 0 {
+		c.QueryBufferLimit = DefaultQueryBufferLimit
+	}
+	if c.MaxMemoryClients == 0 {
+		c.MaxMemoryClients = DefaultMaxMemoryClients
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Shutdown == nil {
+		c.Shutdown = func() {}
+	}
+	if c.Directives == nil {
+		c.Directives = func() map[string]string { return nil }
+	}
+}
+
+// secret is a password to compare with.
+type secret struct {
+	set bool
+	sum [sha256.Size]byte
+}
+
+func newSecret(password string) secret {
+	return secret{set: password != "", sum: sha256.Sum256([]byte(password))}
+}

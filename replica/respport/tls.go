@@ -1,0 +1,106 @@
+package respport
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+)
+
+// TLSFiles are redis.conf's tls-* directives for a port.
+type TLSFiles struct {
+	Cert string // tls-cert-file
+	Key  string // tls-key-file
+	// CACert is tls-ca-cert-file: who may sign the certificates of clients.
+	CACert string
+	// AuthClients is tls-auth-clients: yes, no or optional; yes where it is
+	// empty, as in Redis.
+	AuthClients string
+}
+
+// Config reads the files.
+func (t TLSFiles) Config() (*tls.Config, error) {
+	switch {
+	case t.Cert == "" || t.Key == "":
+		return nil, errors.New("tls-port needs a certificate: set tls-cert-file and tls-key-file")
+	case t.AuthClients != "" && t.AuthClients != "yes" && t.AuthClients != "no" && t.AuthClients != "optional":
+		return nil, fmt.Errorf("tls-auth-clients %q: want yes, no or optional", t.AuthClients)
+	case t.wantsClients() && t.CACert == "":
+		return nil, errors.New("tls-port asks clients for a certificate: set tls-ca-cert-file to verify them by, or tls-auth-clients no")
+	}
+	cert, err := tls.LoadX509KeyPair(t.Cert, t.Key)
+	if err != nil {
+		return nil, fmt.Errorf("tls-cert-file %s, tls-key-file %s: %w", t.Cert, t.Key, err)
+	}
+	cfg := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}}
+	if !t.wantsClients() {
+		return cfg, nil
+	}
+	pem, err := os.ReadFile(t.CACert)
+	if err != nil {
+		return nil, fmt.Errorf("tls-ca-cert-file: %w", err)
+	}
+	cfg.ClientCAs = x509.NewCertPool()
+	if !cfg.ClientCAs.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("tls-ca-cert-file: %s holds no certificate", t.CACert)
+	}
+	cfg.ClientAuth = tls.RequireAndVerifyClientCert
+	if t.AuthClients == "optional" {
+		cfg.ClientAuth = tls.VerifyClientCertIfGiven
+	}
+	return cfg, nil
+}
+
+func (t TLSFiles) wantsClients() bool { return t.AuthClients != "no" }
+
+// certificates reads the files again when they have changed, so that a renewed
+// certificate needs no restart. Files that can't be read, or do not fit each
+// other while they are being replaced, leave the last good ones in force.
+type certificates struct {
+	files TLSFiles
+	warn  func(error) // of files that can't be used
+
+	mu    sync.Mutex
+	good  *tls.Config
+	marks [3]mark // of what was read for it
+}
+
+type mark struct {
+	size int64
+	at   time.Time
+}
+
+// config is what a listener uses.
+func (c *certificates) config() *tls.Config {
+	return &tls.Config{MinVersion: tls.VersionTLS12, GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return c.current() }}
+}
+
+func (c *certificates) current() (*tls.Config, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	marks := [3]mark{markOf(c.files.Cert), markOf(c.files.Key), markOf(c.files.CACert)}
+	if c.good != nil && marks == c.marks {
+		return c.good, nil
+	}
+	cfg, err := c.files.Config()
+	switch {
+	case err == nil:
+		c.good, c.marks = cfg, marks
+	case c.good == nil:
+		return nil, err
+	default:
+		c.warn(err)
+	}
+	return c.good, nil
+}
+
+func markOf(path string) mark {
+	st, err := os.Stat(path)
+	if path == "" || err != nil {
+		return mark{}
+	}
+	return mark{st.Size(), st.ModTime()}
+}

@@ -1,0 +1,106 @@
+package respport
+
+// Limits of what a transaction may hold.
+const maxQueued = 1024
+
+// transaction is what stands between MULTI and EXEC.
+type transaction struct {
+	open  bool
+	dirty bool // a command was refused: EXEC refuses all of them
+	queue []queued
+	size  int64
+}
+
+type queued struct {
+	cmd  *command
+	args [][]byte
+}
+
+// enqueue keeps a command for EXEC. Redcon's copy of it is its own, and stays.
+func (q *request) enqueue() {
+	tx := &q.c.tx
+	n := int64(overhead)
+	for _, a := range q.args {
+		n += int64(len(a) + overhead)
+	}
+	if len(tx.queue) >= maxQueued || !q.c.memory.take(n) {
+		q.refuse("ERR the transaction is too large")
+		return
+	}
+	tx.size += n
+	tx.queue = append(tx.queue, queued{q.cmd, q.args})
+	q.c.countQueued()
+	q.status("QUEUED")
+}
+
+func (c *client) countQueued() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.queued = -1
+	if c.tx.open {
+		c.queued = len(c.tx.queue)
+	}
+}
+
+// endTransaction forgets it.
+func (c *client) endTransaction() {
+	c.memory.give(c.tx.size)
+	c.tx = transaction{}
+	c.countQueued()
+}
+
+func multi(q *request) {
+	if q.c.tx.open {
+		q.error("ERR MULTI calls can not be nested")
+		return
+	}
+	q.c.tx.open = true
+	q.c.countQueued()
+	q.ok()
+}
+
+func discard(q *request) {
+	if !q.c.tx.open {
+		q.error("ERR DISCARD without MULTI")
+		return
+	}
+	q.c.endTransaction()
+	q.ok()
+}
+
+// exec executes the queue; no order of another client comes between.
+func exec(q *request) {
+	tx := q.c.tx
+	if !tx.open {
+		q.error("ERR EXEC without MULTI")
+		return
+	}
+	q.c.endTransaction()
+	if tx.dirty {
+		q.error("EXECABORT Transaction discarded because of previous errors.")
+		return
+	}
+	q.waiting(q.s.orders.Lock)
+	defer q.s.orders.Unlock()
+	q.array(len(tx.queue))
+	for _, k := range tx.queue {
+		if len(q.b) > outboxSize {
+			q.b = q.b[:0] // cut rather than answered in part
+			q.error("ERR the replies of the transaction are too large")
+			q.c.closing = true
+			return
+		}
+		one := *q
+		one.cmd, one.args, one.exec = k.cmd, k.args, true
+		one.call()
+	}
+}
+
+// watch has nothing to watch: no key ever changes here.
+func watch(q *request) {
+	if q.c.tx.open {
+		q.error("ERR WATCH inside MULTI is not allowed")
+		return
+	}
+	q.ok()
+}

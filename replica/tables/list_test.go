@@ -1,0 +1,95 @@
+package tables
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"time"
+
+	"replicad/replica/archive"
+)
+
+func TestTheTableShowsEachGeneration(t *testing.T) {
+	var out bytes.Buffer
+	at := time.Date(2026, 11, 23, 10, 0, 0, 0, time.Local)
+	id := strings.Repeat("abcdefgh", 5)
+	err := Archives(&out, "data", []archive.Master{{Name: "main", Running: true, Generations: []archive.Generation{
+		{Number: 1, Complete: true, BaseVerified: true, BaseBytes: 1536, Bytes: 5 << 30, BaseOffset: 100, EndOffset: 123_456_789_012,
+			From: at, To: at.Add(time.Hour), Segments: 40, Verified: 39, Histories: []archive.History{{ReplID: "abc", From: 7}, {ReplID: id, From: 9}}},
+		{Number: 2, Complete: true, Segments: 3, Verified: 1, Damaged: 1, Histories: []archive.History{{From: 0}}},
+		{Number: 3, Problem: "no timeline"},
+		{Number: 4},
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"main: a daemon writes to it", "2026-11-23 10:00:00  2026-11-23 11:00:00", "100-123456789012", "5.0 GiB",
+		"base, 39/40", "pending, 1/3, 1 damaged", "abcdefgh +1\n", "transferring", "none (SYNC)", "generation 3 is damaged: no timeline"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("the table lacks %q:\n%s", want, out.String())
+		}
+	}
+	out.Reset()
+	if Archives(&out, "data", nil); out.String() != "no archive below data\n" {
+		t.Errorf("without archives: %q", out.String())
+	}
+}
+
+func TestTheTableFitsIn120Columns(t *testing.T) {
+	var out bytes.Buffer
+	g := archive.Generation{Number: 123, Complete: true, BaseVerified: true, BaseBytes: 1023 << 20, Bytes: 1023 << 30, BaseOffset: 1234567, EndOffset: 1234567890,
+		From: time.Now(), To: time.Now(), Segments: 999, Verified: 998, Histories: []archive.History{{ReplID: strings.Repeat("a", 40)}}}
+	if err := Archives(&out, "data", []archive.Master{{Name: "main", Generations: []archive.Generation{g}}}); err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(out.String()) {
+		if n := len(line) - 1; n > 120 {
+			t.Errorf("%d columns: %s", n, line)
+		}
+	}
+}
+
+func TestWhatIsPrunedIsToldWithTheTimesThatGo(t *testing.T) {
+	at := time.Date(2026, 11, 23, 10, 0, 0, 0, time.Local)
+	p := archive.Plan{WindowStart: at, Bytes: 3 << 20, BytesAfter: 1 << 20, Warnings: []string{"beware"}, Removals: []archive.Removal{
+		{Generation: 1, Bytes: 1 << 20, Reason: archive.TooOld, From: at, To: at.Add(time.Hour), Removed: true},
+		{Generation: 2, Bytes: 1 << 20, Reason: archive.TooLarge, Removed: true},
+		{Generation: 3, Held: true},
+	}}
+	for dry, wants := range map[bool][]string{
+		false: {"generation 1 (1.0 MiB) is removed: later ones have all of the window since 2026-11-23 10:00:00; the times from 2026-11-23T10:00:00.000", "are no longer restorable",
+			"generation 2 (1.0 MiB) is removed: the archive is too large; no time is lost", "generation 3 (0 B) stays for now", "main: warning: beware", "1.0 MiB of 3.0 MiB stay"},
+		true: {"would be removed", "would no longer be restorable"},
+	} {
+		var out bytes.Buffer
+		if err := Pruned(&out, "main", p, dry); err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range wants {
+			if !strings.Contains(out.String(), want) {
+				t.Errorf("dry run %v lacks %q:\n%s", dry, want, out.String())
+			}
+		}
+	}
+	var out bytes.Buffer
+	if Pruned(&out, "main", archive.Plan{}, false); !strings.HasPrefix(out.String(), "main: nothing to prune\n") {
+		t.Errorf("without removals: %q", out.String())
+	}
+}
+
+func TestAPlaceIsToldWithBothMomentsOfATimeThatCameTwice(t *testing.T) {
+	at := time.Date(2026, 11, 23, 10, 0, 0, 0, time.Local)
+	var out bytes.Buffer
+	err := Places(&out, []Located{
+		{Name: "a", Point: &archive.Point{Generation: 2, Offset: 77, Time: at, Next: at.Add(time.Second), Twice: &archive.Moment{Time: at, Offset: 33}}},
+		{Name: "b", Unavailable: "nothing there"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"a: generation 2, offset 77, as of 2026-11-23T10:00:00.000", "the next bytes came by 2026-11-23T10:00:01.000", "the first time was offset 33", "b: nothing there"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("it lacks %q:\n%s", want, out.String())
+		}
+	}
+}

@@ -1,0 +1,104 @@
+package tables
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"replicad/replica/probe"
+	"replicad/replica/units"
+)
+
+// Probe prints the checks of a probe as they are made. It is for one goroutine.
+type Probe struct {
+	w       io.Writer
+	skipped []probe.Check // those in a row, for one reason
+	err     error
+}
+
+// NewProbe prints to w.
+func NewProbe(w io.Writer) *Probe { return &Probe{w: w} }
+
+// Check prints a check: its status, its name, what it took, what was found, and
+// on a line of its own what helps. Those that are skipped for one reason share
+// a line, which comes when the reason ends.
+func (p *Probe) Check(c probe.Check) {
+	if c.Status == probe.Skip {
+		if len(p.skipped) > 0 && p.skipped[0].Detail != c.Detail {
+			p.flush()
+		}
+		p.skipped = append(p.skipped, c)
+		return
+	}
+	p.flush()
+	p.line(c)
+}
+
+func (p *Probe) line(c probe.Check) {
+	p.print("%-4s  %-26s  %8s  %s\n", strings.ToUpper(string(c.Status)), c.Name, took(c.Took), c.Detail)
+	if c.Remedy != "" {
+		p.print("      -> %s\n", c.Remedy)
+	}
+}
+
+// flush prints what was skipped.
+func (p *Probe) flush() {
+	if len(p.skipped) == 0 {
+		return
+	}
+	c := p.skipped[0]
+	if n := len(p.skipped); n > 1 {
+		names := make([]string, n)
+		for i, s := range p.skipped {
+			names[i] = s.Name
+		}
+		c.Name = units.Count(int64(n), "check")
+		c.Detail += ": " + strings.Join(names, ", ")
+	}
+	p.skipped = nil
+	p.line(c)
+}
+
+// print keeps the first error.
+func (p *Probe) print(format string, args ...any) {
+	if p.err == nil {
+		_, p.err = fmt.Fprintf(p.w, format, args...)
+	}
+}
+
+// Verdict prints what a probe comes to. It returns the first error of all that
+// was printed.
+func (p *Probe) Verdict(r probe.Report) error {
+	p.flush()
+	what := r.Master
+	if r.Server != "" {
+		what += " (" + r.Server + ")"
+	}
+	warned := r.Count(probe.Warn)
+	verdict := "can be followed"
+	switch r.Verdict() {
+	case probe.Fail:
+		verdict = "can't be followed: " + units.Count(int64(r.Count(probe.Fail)), "check") + " failed"
+		if warned > 0 {
+			verdict += fmt.Sprintf(", %d warned", warned)
+		}
+	case probe.Warn:
+		verdict += ", but " + units.Count(int64(warned), "check") + " warned"
+	}
+	p.print("\n%s %s\n", what, verdict)
+	return p.err
+}
+
+// took prints what a check took; nothing where nothing was asked.
+func took(d time.Duration) string {
+	switch ms := float64(d) / 1e6; {
+	case d <= 0:
+		return ""
+	case ms < 10:
+		return fmt.Sprintf("%.2f ms", ms)
+	case ms < 1000:
+		return fmt.Sprintf("%.0f ms", ms)
+	}
+	return fmt.Sprintf("%.1f s", d.Seconds())
+}

@@ -1,0 +1,48 @@
+package units
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Printable makes text that a stranger wrote fit to be shown: of at most most
+// characters, valid UTF-8, on one line, and without characters that are
+// invisible or turn the direction of the text behind them. It does not escape
+// HTML.
+func Printable(s string, most int) string {
+	var out strings.Builder
+	n := 0
+	for i, r := range s {
+		if n == most {
+			out.WriteString(" ...")
+			break
+		}
+		n++
+		switch {
+		case r == utf8.RuneError && !strings.HasPrefix(s[i:], string(utf8.RuneError)):
+			fmt.Fprintf(&out, `\x%02x`, s[i])
+		case r == '\n' || r == '\t':
+			out.WriteByte(' ')
+		case !unicode.IsPrint(r) || unicode.Is(unicode.Cf, r):
+			out.WriteString(strings.Trim(strconv.QuoteRuneToASCII(r), "'"))
+		default:
+			out.WriteRune(r)
+		}
+	}
+	return out.String()
+}
+
+// ShellWord quotes a word for a shell where the shell would not take it as it
+// is.
+func ShellWord(s string) string {
+	plain := func(r rune) bool {
+		return r < utf8.RuneSelf && (unicode.IsLetter(r) || unicode.IsDigit(r)) || strings.ContainsRune("/._-+:@%,=", r)
+	}
+	if s != "" && strings.IndexFunc(s, func(r rune) bool { return !plain(r) }) < 0 {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
