@@ -77,10 +77,8 @@ func (p redisPage) write(n int) {
 // servePage runs a daemon that follows masters, and serves its page.
 func servePage(t *testing.T, masters ...string) (address string) {
 	t.Helper()
-	var page *statuspage.Page
-	cfg := daemon.Config{Dir: t.TempDir()}
-	// Nothing is told before Run, and by then there is a page.
-	cfg.Link.Observer = replica.ObserverFunc(func(e replica.Event) { page.Observe(e) })
+	var shows struct{ *statuspage.Page } // nothing is told before Run, and by then there is a page
+	cfg := daemon.Config{Dir: t.TempDir(), Observer: &shows}
 	for _, m := range masters {
 		parsed, err := replica.ParseMaster(m)
 		if err != nil {
@@ -96,7 +94,7 @@ func servePage(t *testing.T, masters ...string) (address string) {
 	for _, h := range d.Handles() {
 		shown.Masters = append(shown.Masters, h)
 	}
-	page = statuspage.New(shown)
+	shows.Page = statuspage.New(shown)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- d.Run(ctx) }()
@@ -104,9 +102,9 @@ func servePage(t *testing.T, masters ...string) (address string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := httpport.Serve(l, httpport.Config{Metrics: http.NotFoundHandler(), Page: page})
+	s := httpport.Serve(l, httpport.Config{Metrics: http.NotFoundHandler(), Page: shows.Page})
 	t.Cleanup(func() {
-		page.Close()
+		shows.Page.Close()
 		s.Close()
 		cancel()
 		if err := <-ended; err != nil {

@@ -71,28 +71,6 @@ const (
 	// StoreReset: the store opened its history anew; Err when it could not.
 	// Offset is where it ends now.
 	StoreReset
-	// SegmentSealed: a segment is complete and the next one has begun.
-	// Generation, Segment, Offset (where it ends), Bytes (its file).
-	SegmentSealed
-	// BaseVerified: the base was read again, and is what the master sent.
-	// Generation, Bytes, Took.
-	BaseVerified
-	// SegmentVerified: a sealed segment was read again, and is what was
-	// written; Err where it is not. Generation, Segment, Bytes, Took.
-	SegmentVerified
-	// RebaseBegun: a second link takes a full sync. Text says why.
-	RebaseBegun
-	// RebaseDone: its generation has taken over. Generation, Offset, Took.
-	RebaseDone
-	// RebaseFailed: the generation before goes on as it was. Err; Delay is
-	// the time until the next one may begin.
-	RebaseFailed
-	// Pruned: a generation was removed. Generation, Bytes; Text says why and
-	// which times can't be restored any more. Only Err where that failed.
-	Pruned
-	// Overfull: the archive is larger than it may be, and holds nothing that
-	// may go. Bytes, Total (what it may be).
-	Overfull
 	// Failed: the attempt or the link ended. Err is a *LinkError, Cause one
 	// word for it (see Cause); Delay is the time until the next attempt.
 	Failed
@@ -143,8 +121,6 @@ type Event struct {
 	ReplID     string
 	Text       string
 	Err        error
-	Generation int
-	Segment    int
 	// Rebase: the event is that of the second link of a rebase.
 	Rebase bool
 }
@@ -153,16 +129,6 @@ type Event struct {
 // wait.
 type Observer interface {
 	Observe(Event)
-}
-
-// Observers tells each event to all of them, in order.
-type Observers []Observer
-
-// Observe implements [Observer].
-func (o Observers) Observe(e Event) {
-	for _, x := range o {
-		x.Observe(e)
-	}
 }
 
 // ObserverFunc is a function as an [Observer].

@@ -157,7 +157,7 @@ func NewLink(loop *eventloop.Loop, store Store, cfg Config) *Link {
 		cfg.ResolveTimeout = defaultResolveTimeout
 	}
 	if cfg.Observer == nil {
-		cfg.Observer = Observers(nil)
+		cfg.Observer = ObserverFunc(func(Event) {})
 	}
 	if cfg.Resolve == nil {
 		cfg.Resolve = anet.Resolve

@@ -5,6 +5,7 @@ import (
 	"net"
 
 	"replicad/replica"
+	"replicad/replica/archive"
 	"replicad/replica/daemon"
 	"replicad/replica/httpport"
 	"replicad/replica/httpport/metrics"
@@ -39,6 +40,13 @@ func listen(addr string, cfg *daemon.Config) (*site, error) {
 func (s *site) Observe(e replica.Event) {
 	if s.page != nil {
 		s.page.Observe(e)
+	}
+}
+
+// ObserveArchive implements archive.Observer.
+func (s *site) ObserveArchive(e archive.Event) {
+	if s.page != nil {
+		s.page.ObserveArchive(e)
 	}
 }
 

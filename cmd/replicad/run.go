@@ -13,7 +13,6 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"replicad/replica"
 	"replicad/replica/config"
 	"replicad/replica/daemon"
 	"replicad/replica/logs"
@@ -123,7 +122,7 @@ func follow(cmd *cobra.Command) error {
 	cfg := settings.Daemon(log)
 	r := logs.New(log, progressBar(stderr, len(cfg.Masters)))
 	defer r.Close()
-	cfg.Link.Observer = r
+	cfg.Observer = r
 	ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends at once, should the disk stand still
@@ -138,7 +137,7 @@ func follow(cmd *cobra.Command) error {
 	}
 	defer shown.close()
 	if shown != nil {
-		cfg.Link.Observer = replica.Observers{r, shown}
+		cfg.Observer = daemon.Observers{r, shown}
 	}
 	d, err := daemon.Open(cfg)
 	if err != nil {

@@ -33,7 +33,7 @@ type Options struct {
 	// Observe is told what happens to the files (SegmentSealed,
 	// BaseVerified, SegmentVerified), on any goroutine: it must not wait.
 	// The kind's own fields are filled in, nothing else. May be nil.
-	Observe func(replica.Event)
+	Observe func(Event)
 	// ObserveFsync is told how long each fdatasync(2) of the stream, and of
 	// what tells how far it is durable, took, also one that failed. It is
 	// called by the goroutine that made it, must not wait, and may be called
@@ -204,8 +204,8 @@ func (a *Archive) tell() {
 	}
 }
 
-// observed tells an event to who observes the files.
-func (o Options) observed(e replica.Event) {
+// observed tells the observer of the files an event.
+func (o Options) observed(e Event) {
 	if o.Observe != nil {
 		o.Observe(e)
 	}

@@ -81,7 +81,7 @@ func (g *log) verifyBase(ctx context.Context) error {
 	crc, size, err := checkBase(ctx, g)
 	if err == nil {
 		g.note(verifiedBaseFact(crc))
-		g.opt.observed(replica.Event{Kind: replica.BaseVerified, Generation: g.generation().number, Bytes: size, Took: time.Since(began)})
+		g.opt.observed(Event{Kind: BaseVerified, Generation: g.generation().number, Bytes: size, Took: time.Since(began)})
 	}
 	return err
 }
@@ -95,8 +95,8 @@ func (g *log) verifySegment(ctx context.Context, seg Segment) {
 		return // it could not be read: the next Open tries again
 	}
 	g.note(examinedSegmentFact(seg.Seq, err == nil))
-	g.opt.observed(replica.Event{
-		Kind: replica.SegmentVerified, Generation: g.generation().number, Segment: seg.Seq,
+	g.opt.observed(Event{
+		Kind: SegmentVerified, Generation: g.generation().number, Segment: seg.Seq,
 		Bytes: seg.Size(), Took: time.Since(began), Err: err,
 	})
 }

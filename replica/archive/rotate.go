@@ -147,7 +147,7 @@ func (g *log) sealed(done []sealing) {
 	number := g.generation().number
 	for _, s := range done {
 		s.file.Close()
-		g.opt.observed(replica.Event{Kind: replica.SegmentSealed, Generation: number, Segment: s.seg.Seq, Offset: s.seg.To, Bytes: s.seg.Size()})
+		g.opt.observed(Event{Kind: SegmentSealed, Generation: number, Segment: s.seg.Seq, Offset: s.seg.To, Bytes: s.seg.Size()})
 	}
 }
 

@@ -459,16 +459,16 @@ func TestADiskThatIsSlowToFsyncBoundsTheOpenSegments(t *testing.T) {
 // observer keeps the events of the files.
 type observer struct {
 	mu     sync.Mutex
-	events []replica.Event
+	events []Event
 }
 
-func (o *observer) observe(e replica.Event) {
+func (o *observer) observe(e Event) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.events = append(o.events, e)
 }
 
-func (o *observer) of(kind replica.EventKind) (all []replica.Event) {
+func (o *observer) of(kind EventKind) (all []Event) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, e := range o.events {
@@ -496,7 +496,7 @@ func TestEachClosedSegmentIsToldAndVerifiedOnce(t *testing.T) {
 	})
 	mustClose(t, a)
 	tl, _, _ := g.readTimeline()
-	for i, kind := range []replica.EventKind{replica.SegmentSealed, replica.SegmentVerified} {
+	for i, kind := range []EventKind{SegmentSealed, SegmentVerified} {
 		got := o.of(kind)
 		if len(got) != closed {
 			t.Fatalf("%d events %v, want %d", len(got), kind, closed)
@@ -508,7 +508,7 @@ func TestEachClosedSegmentIsToldAndVerifiedOnce(t *testing.T) {
 		}
 	}
 	mustClose(t, open(t, dir, Options{Observe: o.observe}))
-	if got := len(o.of(replica.SegmentVerified)); got != closed {
+	if got := len(o.of(SegmentVerified)); got != closed {
 		t.Fatalf("after a restart %d segments were verified, want none", got-closed)
 	}
 }
@@ -546,8 +546,8 @@ func TestAFlippedBitInAClosedSegmentIsFoundInTheBackground(t *testing.T) {
 		}
 		var o observer
 		b := open(t, after, Options{Observe: o.observe})
-		eventually(t, "all is read again", func() bool { return len(o.of(replica.SegmentVerified)) == segmentsOf(t, g)-1 })
-		for _, e := range o.of(replica.SegmentVerified) {
+		eventually(t, "all is read again", func() bool { return len(o.of(SegmentVerified)) == segmentsOf(t, g)-1 })
+		for _, e := range o.of(SegmentVerified) {
 			if errors.Is(e.Err, ErrDamaged) != (e.Segment == seq) {
 				t.Fatalf("segment %d is damaged, and of %d it is said: %v", seq, e.Segment, e.Err)
 			}

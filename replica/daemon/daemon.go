@@ -22,7 +22,7 @@ import (
 type Config struct {
 	Dir     string
 	Masters []replica.Master
-	Link    replica.Config // of each link, but for Master
+	Link    replica.Config // of each link, but for Master and Observer
 	// PerMaster, where it is not nil, changes what the links of one master are
 	// made with: Link, with Master filled in.
 	PerMaster func(*replica.Config)
@@ -35,6 +35,7 @@ type Config struct {
 	Sentinel map[string]sentinel.Config
 	// Retention of each archive. Its zero value keeps everything.
 	Retention archive.Retention
+	Observer  Observer // may be nil
 	Log       *slog.Logger
 }
 

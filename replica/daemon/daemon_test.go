@@ -186,7 +186,7 @@ func TestAChangedPasswordIsUsedAtTheNextConnect(t *testing.T) {
 	awaitStream(t, m)
 	// The link of a rebase has it too, and an order does not bring the old one back.
 	d.RebaseNow("test")
-	rec.await(t, replica.RebaseDone, 1)
+	rec.awaitArchive(t, archive.RebaseDone, 1)
 	if err := h.NoOne(); err != nil {
 		t.Fatal(err)
 	}

@@ -17,20 +17,21 @@ import (
 // follower is what the daemon has for one master. Its methods belong to the
 // loop's thread.
 type follower struct {
-	name     string
-	loop     *eventloop.Loop
-	cfg      replica.Config // of its links; Master is who is followed now
-	status   *status.Tracker
-	origin   string     // what the configuration says: an address, or a Sentinel's name for it
-	ordering sync.Mutex // of ReplicaOf, for the file of the order
-	noOne    bool       // by order: no Sentinel changes that
-	sentinel *sentinel.Config
-	rules    Rebase
-	archive  *archive.Archive
-	fsynced  func(took time.Duration) // nil for nobody to be told
-	link     *replica.Link
-	rebase   *rebase // nil while there is none
-	stopping bool
+	name      string
+	loop      *eventloop.Loop
+	cfg       replica.Config // of its links; Master is who is followed now
+	status    *status.Tracker
+	observers Observers
+	origin    string     // what the configuration says: an address, or a Sentinel's name for it
+	ordering  sync.Mutex // of ReplicaOf, for the file of the order
+	noOne     bool       // by order: no Sentinel changes that
+	sentinel  *sentinel.Config
+	rules     Rebase
+	archive   *archive.Archive
+	fsynced   func(took time.Duration) // nil for nobody to be told
+	link      *replica.Link
+	rebase    *rebase // nil while there is none
+	stopping  bool
 
 	dir          string
 	describer    *archive.Describer
@@ -56,11 +57,11 @@ func newFollower(loop *eventloop.Loop, cfg Config, m replica.Master) *follower {
 		f.sentinel, f.origin = &c, "sentinel "+c.MasterName
 	}
 	f.status = status.New(m)
-	observers := replica.Observers{f.status}
-	if cfg.Link.Observer != nil {
-		observers = append(observers, cfg.Link.Observer)
+	f.observers = Observers{f.status}
+	if cfg.Observer != nil {
+		f.observers = append(f.observers, cfg.Observer)
 	}
-	f.cfg.Observer = observers
+	f.cfg.Observer = replica.ObserverFunc(f.observe)
 	f.describer = archive.NewDescriber(f.dir)
 	if cfg.ObserveFsync != nil {
 		f.fsynced = func(took time.Duration) { cfg.ObserveFsync(f.name, took) }
@@ -70,7 +71,7 @@ func newFollower(loop *eventloop.Loop, cfg Config, m replica.Master) *follower {
 
 // open opens the archive and makes the link.
 func (f *follower) open(opt archive.Options, log *slog.Logger) (err error) {
-	opt.Observe = func(e replica.Event) { f.loop.Post(func() { f.ofTheFiles(e) }) }
+	opt.Observe = func(e archive.Event) { f.loop.Post(func() { f.ofTheFiles(e) }) }
 	opt.ObserveFsync = f.fsynced
 	if f.archive, err = archive.Open(f.dir, opt); err != nil {
 		return err
@@ -104,7 +105,6 @@ func logOrder(log *slog.Logger, origin string, m replica.Master, void string) {
 func (f *follower) newLink(s replica.Store, aside bool) *replica.Link {
 	cfg := f.cfg
 	cfg.Aside = aside
-	cfg.Observer = replica.ObserverFunc(f.observe)
 	return replica.NewLink(f.loop, s, cfg)
 }
 
@@ -130,7 +130,7 @@ func (f *follower) follow(m replica.Master) {
 // observe is told what happens to the links. What follows from it is done
 // later: a link is not to be stopped from within.
 func (f *follower) observe(e replica.Event) {
-	f.cfg.Observer.Observe(e)
+	f.observers.Observe(e)
 	re := f.rebase
 	switch {
 	case e.Kind == replica.FullSyncDone && !e.Rebase:
@@ -143,20 +143,20 @@ func (f *follower) observe(e replica.Event) {
 	}
 }
 
-// ofTheFiles tells an event of the archive as one of the master's.
-func (f *follower) ofTheFiles(e replica.Event) {
+// ofTheFiles tells an event of the archive itself, and asks for a rebase where a
+// segment is damaged.
+func (f *follower) ofTheFiles(e archive.Event) {
 	f.tell(e)
-	if e.Kind == replica.SegmentVerified && e.Err != nil && f.wanted == "" {
+	if e.Kind == archive.SegmentVerified && e.Err != nil && f.wanted == "" {
 		f.wanted = "a sealed segment is damaged"
 	}
 }
 
-// tell tells an event that is none of a link's own.
-func (f *follower) tell(e replica.Event) {
+// tell tells an event of the archive.
+func (f *follower) tell(e archive.Event) {
 	e.Time = time.Now()
-	e.Master = f.cfg.Master.Name
-	e.State, e.Phase = f.link.State()
-	f.cfg.Observer.Observe(e)
+	e.Master = f.name
+	f.observers.ObserveArchive(e)
 }
 
 func (f *follower) everySecond(now time.Time) {

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"replicad/replica"
+	"replicad/replica/archive"
 	"replicad/replica/minimaster"
 )
 
@@ -138,7 +139,7 @@ func TestAnOrderDuringARebaseGivesTheRebaseUp(t *testing.T) {
 			t.Fatal(err)
 		}
 		if round%2 == 0 {
-			rec.await(t, replica.RebaseBegun, round+1)
+			rec.awaitArchive(t, archive.RebaseBegun, round+1)
 		}
 		if err := h.ReplicaOf(hostPort(b)); err != nil {
 			t.Fatal(err)

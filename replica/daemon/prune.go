@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"time"
 
-	"replicad/replica"
 	"replicad/replica/archive"
 )
 
@@ -40,17 +39,17 @@ func (f *follower) pruned(p archive.Plan, err error) {
 	f.pruning = false
 	for _, r := range p.Removals {
 		if r.Removed {
-			f.tell(replica.Event{Kind: replica.Pruned, Generation: r.Generation, Bytes: r.Bytes, Text: f.reason(r)})
+			f.tell(archive.Event{Kind: archive.GenerationPruned, Generation: r.Generation, Bytes: r.Bytes, Text: f.reason(r)})
 		}
 	}
 	if err != nil {
-		f.tell(replica.Event{Kind: replica.Pruned, Err: err})
+		f.tell(archive.Event{Kind: archive.GenerationPruned, Err: err})
 		return
 	}
 	f.near = f.retention.MaxBytes > 0 && p.BytesAfter > f.retention.MaxBytes/10*9
 	if now := time.Now(); p.Overfull && now.After(f.nextOverfull) {
 		f.nextOverfull = now.Add(overfullEvery)
-		f.tell(replica.Event{Kind: replica.Overfull, Bytes: p.BytesAfter, Total: f.retention.MaxBytes})
+		f.tell(archive.Event{Kind: archive.Overfull, Bytes: p.BytesAfter, Total: f.retention.MaxBytes})
 	}
 }
 

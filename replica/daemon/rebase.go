@@ -101,7 +101,7 @@ type rebase struct {
 
 // beginRebase starts the second link.
 func (f *follower) beginRebase(why string) {
-	f.tell(replica.Event{Kind: replica.RebaseBegun, Text: why})
+	f.tell(archive.Event{Kind: archive.RebaseBegun, Text: why})
 	r := &rebase{f: f, began: time.Now(), master: f.cfg.Master.Address()}
 	if p, _ := f.link.Position(); p.ReplID == "" {
 		f.rebaseFailed(errNoHistory)
@@ -170,7 +170,7 @@ func (r *rebase) tookOver(err error) {
 	}
 	is, _ := f.archive.Current()
 	p, _ := f.link.Position()
-	f.tell(replica.Event{Kind: replica.RebaseDone, Generation: is.Generation, Offset: p.Offset, Took: time.Since(r.began)})
+	f.tell(archive.Event{Kind: archive.RebaseDone, Generation: is.Generation, Offset: p.Offset, Took: time.Since(r.began)})
 	if r.onEnd != nil {
 		r.onEnd()
 	}
@@ -217,7 +217,7 @@ func (r *rebase) ended(stopped bool, err error) {
 	if stopped {
 		f.link = f.newLink(f.archive, false)
 		if r.onEnd == nil {
-			f.link.Start()
+			f.start()
 		}
 	}
 	if r.onEnd != nil {
@@ -233,5 +233,5 @@ func (f *follower) rebaseFailed(err error) {
 	pause := min(firstPause<<min(f.failures, 16), lastPause)
 	f.failures++
 	f.notBefore = time.Now().Add(pause)
-	f.tell(replica.Event{Kind: replica.RebaseFailed, Err: err, Delay: pause})
+	f.tell(archive.Event{Kind: archive.RebaseFailed, Err: err, Delay: pause})
 }

@@ -19,8 +19,9 @@ import (
 
 // recorder keeps the events of the kinds that these tests look at.
 type recorder struct {
-	mu     sync.Mutex
-	events []replica.Event
+	mu      sync.Mutex
+	events  []replica.Event
+	archive []archive.Event
 }
 
 func (r *recorder) Observe(e replica.Event) {
@@ -33,24 +34,48 @@ func (r *recorder) Observe(e replica.Event) {
 	r.events = append(r.events, e)
 }
 
+func (r *recorder) ObserveArchive(e archive.Event) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.archive = append(r.archive, e)
+}
+
 // find returns the n-th event of a kind, counted from 1.
 func (r *recorder) find(k replica.EventKind, n int) (replica.Event, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, e := range r.events {
-		if e.Kind == k {
+	return nth(r.events, n, func(e replica.Event) bool { return e.Kind == k })
+}
+
+// findArchive does so for the events of the archive.
+func (r *recorder) findArchive(k archive.EventKind, n int) (archive.Event, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return nth(r.archive, n, func(e archive.Event) bool { return e.Kind == k })
+}
+
+func nth[E any](all []E, n int, is func(E) bool) (none E, found bool) {
+	for _, e := range all {
+		if is(e) {
 			if n--; n == 0 {
 				return e, true
 			}
 		}
 	}
-	return replica.Event{}, false
+	return none, false
 }
 
 func (r *recorder) await(t *testing.T, k replica.EventKind, n int) replica.Event {
 	t.Helper()
 	var e replica.Event
 	eventually(t, "event "+strconv.Itoa(int(k)), func() (ok bool) { e, ok = r.find(k, n); return ok })
+	return e
+}
+
+func (r *recorder) awaitArchive(t *testing.T, k archive.EventKind, n int) archive.Event {
+	t.Helper()
+	var e archive.Event
+	eventually(t, "event of the archive "+strconv.Itoa(int(k)), func() (ok bool) { e, ok = r.findArchive(k, n); return ok })
 	return e
 }
 
@@ -67,7 +92,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 func running(t *testing.T, cfg Config) (*Daemon, *recorder, func()) {
 	t.Helper()
 	rec := &recorder{}
-	cfg.Link.Observer = rec
+	cfg.Observer = rec
 	d, err := Open(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -143,7 +168,7 @@ func TestARebaseTakesOverUnderLoadWithoutAGap(t *testing.T) {
 	const rebases = 3
 	for i := range rebases {
 		d.RebaseNow("the test says so")
-		rec.await(t, replica.RebaseDone, i+1)
+		rec.awaitArchive(t, archive.RebaseDone, i+1)
 		awaitAck(t, m)
 	}
 	quiet()
@@ -178,8 +203,8 @@ func TestARebaseTakesOverUnderLoadWithoutAGap(t *testing.T) {
 			t.Errorf("generation %d can restore from %v, and the one before to %v", g.Number, g.From, before.To)
 		}
 	}
-	begun, _ := rec.find(replica.RebaseBegun, 1)
-	if begun.Text != "the test says so" || begun.Rebase || begun.Phase != replica.Stream {
+	begun, _ := rec.findArchive(archive.RebaseBegun, 1)
+	if begun.Text != "the test says so" || begun.Master != "m" || begun.Time.IsZero() {
 		t.Errorf("%+v", begun)
 	}
 }
@@ -194,7 +219,7 @@ func TestDuringARebaseWAITCountsOneReplica(t *testing.T) {
 	for {
 		do(t, m, "INCR", "n")
 		most = max(most, m.Wait(2, 5*time.Millisecond))
-		if _, done := rec.find(replica.RebaseDone, 1); done {
+		if _, done := rec.findArchive(archive.RebaseDone, 1); done {
 			break
 		}
 	}
@@ -221,7 +246,7 @@ func TestARebaseThatFailsLeavesTheGenerationAsItWas(t *testing.T) {
 			awaitAck(t, m)
 			m.SetFaults(faults)
 			d.RebaseNow("test")
-			failed := rec.await(t, replica.RebaseFailed, 1)
+			failed := rec.awaitArchive(t, archive.RebaseFailed, 1)
 			if failed.Err == nil || failed.Delay < time.Second {
 				t.Errorf("%+v", failed)
 			}
@@ -234,7 +259,7 @@ func TestARebaseThatFailsLeavesTheGenerationAsItWas(t *testing.T) {
 			// Then one that does not fail: asked for, it does not wait.
 			m.SetFaults(minimaster.Faults{})
 			d.RebaseNow("test")
-			rec.await(t, replica.RebaseDone, 1)
+			rec.awaitArchive(t, archive.RebaseDone, 1)
 			stop()
 			if g := describe(t, filepath.Join(dir, "m")).Generations; len(g) != 2 {
 				t.Errorf("%d generations, want 2", len(g))
@@ -279,7 +304,7 @@ func TestALinkThatIsCutDuringARebaseGoesOnAndSoDoesTheRebase(t *testing.T) {
 	d.Cut()
 	rec.await(t, replica.Resumed, 1)
 	do(t, m, "SET", "k", "v")
-	rec.await(t, replica.RebaseDone, 1)
+	rec.awaitArchive(t, archive.RebaseDone, 1)
 	awaitAck(t, m)
 	stop()
 	if g := describe(t, filepath.Join(dir, "m")).Generations; len(g) != 2 {
@@ -294,7 +319,7 @@ func TestARestartAfterARebaseResumesInTheNewGeneration(t *testing.T) {
 	d, rec, stop := running(t, cfg)
 	awaitStream(t, m)
 	d.RebaseNow("test")
-	rec.await(t, replica.RebaseDone, 1)
+	rec.awaitArchive(t, archive.RebaseDone, 1)
 	stop()
 	do(t, m, "SET", "missed", "v")
 	stop = follow(t, cfg)
@@ -334,7 +359,7 @@ func TestAMasterWithoutPSYNCIsNotRebased(t *testing.T) {
 	d, rec, _ := running(t, Config{Dir: t.TempDir(), Masters: []replica.Master{parse(t, "m="+m.Addr())}})
 	rec.await(t, replica.FullSyncDone, 1)
 	d.RebaseNow("test")
-	if e := rec.await(t, replica.RebaseFailed, 1); !errors.Is(e.Err, errNoHistory) {
+	if e := rec.awaitArchive(t, archive.RebaseFailed, 1); !errors.Is(e.Err, errNoHistory) {
 		t.Errorf("%v", e.Err)
 	}
 }
@@ -349,12 +374,12 @@ func TestAfterARebaseTheGenerationsThatNoTimeNeedsGo(t *testing.T) {
 	awaitStream(t, m)
 	for i := range 3 {
 		d.RebaseNow("test")
-		rec.await(t, replica.RebaseDone, i+1)
+		rec.awaitArchive(t, archive.RebaseDone, i+1)
 		awaitStream(t, m)
 	}
 	// Four were made; the first two are needed for nothing, once the third has
 	// a time of its own.
-	e := rec.await(t, replica.Pruned, 1)
+	e := rec.awaitArchive(t, archive.GenerationPruned, 1)
 	if e.Err != nil || e.Generation != 1 || e.Bytes == 0 || !strings.Contains(e.Text, "keep-for") || !strings.Contains(e.Text, "no longer restorable") {
 		t.Errorf("%+v", e)
 	}
@@ -380,12 +405,12 @@ func TestNearMaxBytesARebaseMakesRoom(t *testing.T) {
 	}
 	awaitAck(t, m)
 	d.each(func(f *follower) { f.nextPrune = time.Time{} })
-	begun := rec.await(t, replica.RebaseBegun, 1)
+	begun := rec.awaitArchive(t, archive.RebaseBegun, 1)
 	if !strings.Contains(begun.Text, "max-bytes") {
 		t.Errorf("it began because %q", begun.Text)
 	}
-	rec.await(t, replica.RebaseDone, 1)
-	gone := rec.await(t, replica.Pruned, 1)
+	rec.awaitArchive(t, archive.RebaseDone, 1)
+	gone := rec.awaitArchive(t, archive.GenerationPruned, 1)
 	if gone.Err != nil || gone.Generation != 1 || !strings.Contains(gone.Text, "max-bytes") {
 		t.Errorf("%+v", gone)
 	}

@@ -103,6 +103,9 @@ func (s *show) Observe(e replica.Event) {
 	s.changed = make(chan struct{})
 }
 
+// ObserveArchive implements archive.Observer. The demo shows the link.
+func (s *show) ObserveArchive(archive.Event) {}
+
 func errnoName(err error) string {
 	if err == nil {
 		return "0"
@@ -162,7 +165,7 @@ func (s *show) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d, err := daemon.Open(daemon.Config{Dir: s.dir, Masters: []replica.Master{addr}, Link: replica.Config{Observer: s}})
+	d, err := daemon.Open(daemon.Config{Dir: s.dir, Masters: []replica.Master{addr}, Observer: s})
 	if err != nil {
 		return err
 	}

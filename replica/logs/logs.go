@@ -27,6 +27,7 @@ import (
 	"github.com/schollz/progressbar/v3"
 
 	"replicad/replica"
+	"replicad/replica/archive"
 )
 
 // Levels are those of redis.conf's loglevel.
@@ -98,7 +99,7 @@ const (
 type Reporter struct {
 	log     *slog.Logger
 	bar     io.Writer // nil: lines instead
-	events  chan replica.Event
+	events  chan any  // replica.Event or archive.Event
 	done    sync.WaitGroup
 	dropped atomic.Int64
 
@@ -110,7 +111,7 @@ type Reporter struct {
 // New starts a reporter; bar is where progress bars go, nil for log lines.
 func New(log *slog.Logger, bar io.Writer) *Reporter {
 	r := &Reporter{
-		log: log, bar: bar, events: make(chan replica.Event, queued),
+		log: log, bar: bar, events: make(chan any, queued),
 		bars: map[string]*progressbar.ProgressBar{}, lines: map[string]time.Time{},
 	}
 	r.done.Go(r.run)
@@ -124,6 +125,17 @@ func (r *Reporter) Observe(e replica.Event) {
 		return
 	}
 	e.Data = nil // not ours to keep
+	r.queue(e)
+}
+
+// ObserveArchive implements archive.Observer, as Observe does.
+func (r *Reporter) ObserveArchive(e archive.Event) {
+	if r.log.Enabled(context.Background(), ArchiveLevel(e.Kind)) {
+		r.queue(e)
+	}
+}
+
+func (r *Reporter) queue(e any) {
 	select {
 	case r.events <- e:
 	default:
@@ -149,12 +161,23 @@ func Level(kind replica.EventKind) (level slog.Level, logged bool) {
 	case replica.Resolved, replica.ConnectCalled, replica.FileEvent, replica.SocketError, replica.Registered,
 		replica.Acknowledged, replica.Paused, replica.Unpaused:
 		return LevelDebug, true
-	case replica.StateEntered, replica.PhaseEntered, replica.ReplyNoted, replica.SegmentSealed, replica.SegmentVerified:
+	case replica.StateEntered, replica.PhaseEntered, replica.ReplyNoted:
 		return LevelVerbose, true
-	case replica.Stalled, replica.Failed, replica.RebaseFailed, replica.Overfull:
+	case replica.Stalled, replica.Failed:
 		return LevelWarning, true
 	}
 	return LevelNotice, true
+}
+
+// ArchiveLevel gives the level at which a kind of event is logged.
+func ArchiveLevel(kind archive.EventKind) slog.Level {
+	switch kind {
+	case archive.SegmentSealed, archive.SegmentVerified:
+		return LevelVerbose
+	case archive.RebaseFailed, archive.Overfull:
+		return LevelWarning
+	}
+	return LevelNotice
 }
 
 // Close writes what is queued and ends the goroutine. No event may come after.
@@ -168,8 +191,13 @@ func (r *Reporter) run() {
 		if n := r.dropped.Swap(0); n > 0 {
 			r.log.Warn("log lines were dropped: whatever reads them is too slow", "lines", n)
 		}
-		if !r.progress(e) {
-			r.line(e)
+		switch e := e.(type) {
+		case replica.Event:
+			if !r.progress(e) {
+				r.line(OfLink(e))
+			}
+		case archive.Event:
+			r.line(OfArchive(e))
 		}
 	}
 }
@@ -225,34 +253,41 @@ func ByteBar(w io.Writer, total int64, what string, more ...progressbar.Option) 
 	}, more...)...)
 }
 
-// line logs an event.
-func (r *Reporter) line(e replica.Event) {
-	level, text, args := Line(e)
-	r.log.Log(context.Background(), level, text, append([]any{"master", e.Master}, args...)...)
+func (r *Reporter) line(l Line) {
+	r.log.Log(context.Background(), l.Level, l.Text, append([]any{"master", l.Master}, l.Args...)...)
 }
 
-// Line gives what is logged of an event, for others who show events: its level,
-// its text, and keys and values by turns but for the master's name. The text is
-// "" where nothing is said of such an event.
-func Line(e replica.Event) (level slog.Level, text string, args []any) {
-	level, _ = Level(e.Kind)
+// Line is what is logged of an event.
+type Line struct {
+	Time   time.Time
+	Master string
+	Level  slog.Level
+	Text   string // "" where nothing is said of such an event
+	Args   []any  // keys and values by turns, without the master's name
+}
+
+// OfLink gives what is logged of an event of a link.
+func OfLink(e replica.Event) Line {
+	level, _ := Level(e.Kind)
 	text, more := describe(e)
-	if e.Err != nil && (e.Kind == replica.StoreReset || e.Kind == replica.SegmentVerified || e.Kind == replica.Pruned) {
+	if e.Err != nil && e.Kind == replica.StoreReset {
 		level = LevelWarning
 	}
-	if e.State != replica.None || !ofTheArchive(e.Kind) {
-		args = append(args, "state", place(e))
-	}
+	args := []any{"state", place(e)}
 	if e.Rebase {
 		args = append(args, "link", "rebase")
 	}
-	return level, text, append(args, more...)
+	return Line{e.Time, e.Master, level, text, append(args, more...)}
 }
 
-// ofTheArchive says whether a kind of event is one of the files, and has no
-// state of a link.
-func ofTheArchive(kind replica.EventKind) bool {
-	return kind >= replica.SegmentSealed && kind <= replica.Overfull
+// OfArchive gives what is logged of an event of an archive.
+func OfArchive(e archive.Event) Line {
+	text, args := describeArchive(e)
+	level := ArchiveLevel(e.Kind)
+	if e.Err != nil {
+		level = LevelWarning
+	}
+	return Line{e.Time, e.Master, level, text, args}
 }
 
 // place is the state, and in SYNC the phase, that an event speaks of: for a
@@ -330,29 +365,6 @@ func describe(e replica.Event) (string, []any) {
 			return "the archive could not be opened anew", []any{"error", e.Err}
 		}
 		return "the archive was opened anew", []any{"offset", e.Offset}
-	case replica.SegmentSealed:
-		return "segment sealed", []any{"generation", e.Generation, "segment", e.Segment, "offset", e.Offset, "bytes", e.Bytes}
-	case replica.BaseVerified:
-		return "base verified", []any{"generation", e.Generation, "bytes", e.Bytes, "took", e.Took}
-	case replica.SegmentVerified:
-		args := []any{"generation", e.Generation, "segment", e.Segment, "bytes", e.Bytes}
-		if e.Err != nil {
-			return "a sealed segment is not what was written: a rebase makes a sound generation", append(args, "error", e.Err)
-		}
-		return "segment verified", append(args, "took", e.Took)
-	case replica.RebaseBegun:
-		return "rebase", []any{"why", e.Text}
-	case replica.RebaseDone:
-		return "rebase done: the new generation has taken over", []any{"generation", e.Generation, "offset", e.Offset, "took", e.Took}
-	case replica.RebaseFailed:
-		return "rebase failed: the generation before goes on", []any{"error", e.Err, "next_attempt_in", e.Delay.Round(time.Millisecond)}
-	case replica.Pruned:
-		if e.Err != nil {
-			return "old generations could not be pruned", []any{"error", e.Err}
-		}
-		return "generation pruned", []any{"generation", e.Generation, "bytes", e.Bytes, "why", e.Text}
-	case replica.Overfull:
-		return "the archive is larger than max-bytes, and holds nothing that may go", []any{"bytes", e.Bytes, "max_bytes", e.Total}
 	case replica.Failed:
 		args := []any{"next_attempt_in", e.Delay.Round(time.Millisecond)}
 		if e.Cause != "" {
@@ -366,6 +378,36 @@ func describe(e replica.Event) (string, []any) {
 		return "REPLICAOF: another master is followed", []any{"replicaof", e.Endpoint}
 	case replica.Stopped:
 		return "stopped", nil
+	}
+	return "", nil
+}
+
+// describeArchive does so for an event of an archive.
+func describeArchive(e archive.Event) (string, []any) {
+	switch e.Kind {
+	case archive.SegmentSealed:
+		return "segment sealed", []any{"generation", e.Generation, "segment", e.Segment, "offset", e.Offset, "bytes", e.Bytes}
+	case archive.BaseVerified:
+		return "base verified", []any{"generation", e.Generation, "bytes", e.Bytes, "took", e.Took}
+	case archive.SegmentVerified:
+		args := []any{"generation", e.Generation, "segment", e.Segment, "bytes", e.Bytes}
+		if e.Err != nil {
+			return "a sealed segment is not what was written: a rebase makes a sound generation", append(args, "error", e.Err)
+		}
+		return "segment verified", append(args, "took", e.Took)
+	case archive.RebaseBegun:
+		return "rebase", []any{"why", e.Text}
+	case archive.RebaseDone:
+		return "rebase done: the new generation has taken over", []any{"generation", e.Generation, "offset", e.Offset, "took", e.Took}
+	case archive.RebaseFailed:
+		return "rebase failed: the generation before goes on", []any{"error", e.Err, "next_attempt_in", e.Delay.Round(time.Millisecond)}
+	case archive.GenerationPruned:
+		if e.Err != nil {
+			return "old generations could not be pruned", []any{"error", e.Err}
+		}
+		return "generation pruned", []any{"generation", e.Generation, "bytes", e.Bytes, "why", e.Text}
+	case archive.Overfull:
+		return "the archive is larger than max-bytes, and holds nothing that may go", []any{"bytes", e.Bytes, "max_bytes", e.Total}
 	}
 	return "", nil
 }

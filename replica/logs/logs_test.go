@@ -13,10 +13,11 @@ import (
 	"time"
 
 	"replicad/replica"
+	"replicad/replica/archive"
 )
 
-// lines reports events and returns what was logged.
-func lines(t *testing.T, level slog.Level, format string, bar io.Writer, events ...replica.Event) string {
+// lines reports events of links and archives and returns what was logged.
+func lines(t *testing.T, level slog.Level, format string, bar io.Writer, events ...any) string {
 	t.Helper()
 	var out bytes.Buffer
 	log, err := NewLogger(&out, level, format)
@@ -25,8 +26,14 @@ func lines(t *testing.T, level slog.Level, format string, bar io.Writer, events 
 	}
 	r := New(log, bar)
 	for _, e := range events {
-		e.Master = "main"
-		r.Observe(e)
+		switch e := e.(type) {
+		case replica.Event:
+			e.Master = "main"
+			r.Observe(e)
+		case archive.Event:
+			e.Master = "main"
+			r.ObserveArchive(e)
+		}
 	}
 	r.Close()
 	return out.String()
@@ -57,14 +64,28 @@ func TestEveryKindThatIsLoggedHasAText(t *testing.T) {
 			t.Errorf("kind %d logs %q", k, got)
 		}
 	}
+	for k := archive.SegmentSealed; k <= archive.Overfull; k++ {
+		if got := lines(t, LevelDebug, "text", nil, archive.Event{Kind: k, Err: syscall.EIO}); got == "" || strings.Contains(got, `msg=""`) {
+			t.Errorf("kind %d of the archive logs %q", k, got)
+		}
+	}
 }
 
 func TestTextAndJSONHaveTheSameKeysAndDurationsWithTheirUnit(t *testing.T) {
+	var events []any
 	for k := replica.StateEntered; k <= replica.Stopped; k++ {
-		e := replica.Event{
+		events = append(events, replica.Event{
 			Kind: k, Err: syscall.EIO, Took: 1500 * time.Millisecond, Delay: 250 * time.Millisecond, State: replica.Sync, Text: "text", Cause: "cause",
-			Bytes: 1, Total: 2, Offset: 3, Generation: 4, Segment: 5, ReplID: "id", Endpoint: "h:1",
-		}
+			Bytes: 1, Total: 2, Offset: 3, ReplID: "id", Endpoint: "h:1",
+		})
+	}
+	for k := archive.SegmentSealed; k <= archive.Overfull; k++ {
+		events = append(events, archive.Event{
+			Kind: k, Err: syscall.EIO, Took: 1500 * time.Millisecond, Delay: 250 * time.Millisecond, Text: "text",
+			Bytes: 1, Total: 2, Offset: 3, Generation: 4, Segment: 5,
+		})
+	}
+	for k, e := range events {
 		text, asJSON := lines(t, LevelDebug, "text", nil, e), lines(t, LevelDebug, "json", nil, e)
 		if text == "" && asJSON == "" {
 			continue
@@ -74,17 +95,17 @@ func TestTextAndJSONHaveTheSameKeysAndDurationsWithTheirUnit(t *testing.T) {
 			t.Fatalf("%q: %v", asJSON, err)
 		}
 		if strings.Count(text, "\n") != 1 || strings.Count(text, "=") != len(fields) {
-			t.Errorf("kind %d: the keys of %v are not those of %q", k, fields, text)
+			t.Errorf("event %d: the keys of %v are not those of %q", k, fields, text)
 		}
 		for key := range fields {
 			if !strings.Contains(" "+text, " "+key+"=") {
-				t.Errorf("kind %d: %q has no %s", k, text, key)
+				t.Errorf("event %d: %q has no %s", k, text, key)
 			}
 		}
 		for key, want := range map[string]any{"took": "1.5s", "next_attempt_in": "250ms"} {
 			// Some are told in whole seconds.
 			if got, ok := fields[key]; ok && got != want && got != "2s" {
-				t.Errorf("kind %d: %s is %v, want %v", k, key, got, want)
+				t.Errorf("event %d: %s is %v, want %v", k, key, got, want)
 			}
 		}
 	}

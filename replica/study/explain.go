@@ -283,6 +283,11 @@ func registered(s replica.State) string {
 func (e *explainer) other(s *Step, r Record) bool {
 	ev := r.Event
 	s.Kind, s.Key = KindSync, keyTransfer
+	if r.Base != nil {
+		s.Title = "the base was read again, and is what the master sent" + took(r.Base.Took)
+		s.Text = "Its CRC-64 is right."
+		return true
+	}
 	switch ev.Kind {
 	case replica.ReplyNoted:
 		s.Kind, s.Key = KindNote, keyReply
@@ -310,12 +315,6 @@ func (e *explainer) other(s *Step, r Record) bool {
 	case replica.FullSyncDone:
 		s.Title = fmt.Sprintf("the base is durable, at offset %d", ev.Offset)
 		s.Text = "A crash from here on loses nothing of it."
-	case replica.BaseVerified:
-		s.Title = "the base was read again, and is what the master sent" + took(ev.Took)
-		s.Text = "Its CRC-64 is right."
-		if ev.Err != nil {
-			s.Title, s.Text = "the base is damaged", ev.Err.Error()
-		}
 	case replica.Resumed:
 		s.Key = keyContinue
 		s.Title = fmt.Sprintf("resumed behind offset %d", ev.Offset)

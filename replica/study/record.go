@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"replicad/replica"
+	"replicad/replica/archive"
 )
 
 // Record is one event of a link, kept. Of what was sent or received it has the
@@ -17,9 +18,12 @@ type Record struct {
 	At    time.Duration // since the first record
 	Conn  int           // the connection it belongs to, from 1 on; 0 before the first
 	Event replica.Event // but for Data
-	Data  []byte
-	Gap   int64  // bytes behind Data that were not kept
-	Tail  []byte // the bytes behind the gap
+	// Base is not nil in the record of the base that was read again, which the
+	// archive tells and not the link.
+	Base *archive.Event
+	Data []byte
+	Gap  int64  // bytes behind Data that were not kept
+	Tail []byte // the bytes behind the gap
 	// Payload: these are bytes of a full sync that went from the socket to
 	// the disk and never through memory. They were read from there later.
 	Payload bool
@@ -86,6 +90,20 @@ func (r *Recorder) Observe(e replica.Event) {
 		return
 	}
 	r.records = append(r.records, x)
+}
+
+// ObserveArchive implements archive.Observer. Of the archive's events only the
+// check of the base belongs to a conversation.
+func (r *Recorder) ObserveArchive(e archive.Event) {
+	if e.Kind != archive.BaseVerified {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.first.IsZero() {
+		r.first = e.Time
+	}
+	r.records = append(r.records, Record{At: e.Time.Sub(r.first), Conn: r.conn, Base: &e})
 }
 
 // endless says of which events there is no end while a link streams.

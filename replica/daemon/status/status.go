@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"replicad/replica"
+	"replicad/replica/archive"
 )
 
 // Status is how the link to one master stands, and what it has done since the
@@ -145,7 +146,7 @@ func New(m replica.Master) *Tracker {
 	}}
 }
 
-// Begin says where the archive stands before the link starts.
+// Begin says where the archive stands before a link starts.
 func (t *Tracker) Begin(p replica.Position, known bool, stored replica.Progress) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -153,6 +154,7 @@ func (t *Tracker) Begin(p replica.Position, known bool, stored replica.Progress)
 		t.s.ReplID, t.s.Received = p.ReplID, p.Offset
 	}
 	t.s.Stored, t.s.Durable = stored.Stored, stored.Durable
+	t.place(replica.Event{Time: time.Now(), State: replica.None})
 }
 
 // Order says who is to be followed, by an order; an empty address with noOne is
@@ -204,7 +206,6 @@ func (t *Tracker) Observe(e replica.Event) {
 	}
 	t.place(e)
 	t.link(e)
-	t.files(e)
 }
 
 // transfer is the one that an event is about, as it was before.
@@ -298,34 +299,36 @@ func (t *Tracker) advanced(e replica.Event) {
 	}
 }
 
-// files follows what the archive says.
-func (t *Tracker) files(e replica.Event) {
+// ObserveArchive implements archive.Observer.
+func (t *Tracker) ObserveArchive(e archive.Event) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	s := &t.s
 	switch e.Kind {
-	case replica.SegmentSealed:
+	case archive.SegmentSealed:
 		s.SegmentsSealed++
-	case replica.SegmentVerified:
+	case archive.SegmentVerified:
 		if e.Err != nil {
 			s.SegmentsDamaged++
 			return
 		}
 		s.SegmentsVerified++
-	case replica.BaseVerified:
+	case archive.BaseVerified:
 		s.BasesVerified++
-	case replica.Pruned:
+	case archive.GenerationPruned:
 		if e.Err == nil {
 			s.GenerationsPruned++
 			s.Overfull = false
 		}
-	case replica.Overfull:
+	case archive.Overfull:
 		s.Overfull = true
-	case replica.RebaseBegun:
+	case archive.RebaseBegun:
 		s.Rebase.Running, s.Rebase.Began, s.Rebase.Why = true, e.Time, e.Text
-	case replica.RebaseDone:
+	case archive.RebaseDone:
 		s.Rebase.Done++
 		s.Rebase.LastTook = e.Took
 		t.rebaseEnded()
-	case replica.RebaseFailed:
+	case archive.RebaseFailed:
 		s.Rebase.Failed++
 		s.Rebase.LastFailure = text(e.Err)
 		t.rebaseEnded()

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"replicad/replica"
+	"replicad/replica/archive"
 )
 
 var master = replica.Master{Name: "m", Host: "10.0.0.1", Port: 6379, User: "u", TLS: true}
@@ -141,20 +142,6 @@ func TestEachEventMovesWhatItTellsOf(t *testing.T) {
 			func(s *Status) { s.StoreResets, s.Received, s.Stored, s.Durable = 1, 15, 15, 10 }},
 		{"the store can't be reset", []replica.Event{down(1, replica.Event{Kind: replica.Advanced, Received: 30, Offset: 20, Durable: 10}), down(2, replica.Event{Kind: replica.StoreReset, Err: why})},
 			func(s *Status) { s.StoreResets, s.Received, s.Stored, s.Durable = 1, 30, 20, 10 }},
-		{"segments", []replica.Event{
-			down(1, replica.Event{Kind: replica.SegmentSealed}), down(2, replica.Event{Kind: replica.SegmentSealed}), down(3, replica.Event{Kind: replica.SegmentSealed}),
-			down(4, replica.Event{Kind: replica.SegmentVerified}), down(5, replica.Event{Kind: replica.SegmentVerified}), down(6, replica.Event{Kind: replica.SegmentVerified, Err: why})},
-			func(s *Status) { s.SegmentsSealed, s.SegmentsVerified, s.SegmentsDamaged = 3, 2, 1 }},
-		{"a base is verified", []replica.Event{down(1, replica.Event{Kind: replica.BaseVerified})}, func(s *Status) { s.BasesVerified = 1 }},
-		{"overfull", []replica.Event{down(1, replica.Event{Kind: replica.Overfull})}, func(s *Status) { s.Overfull = true }},
-		{"pruned", []replica.Event{down(1, replica.Event{Kind: replica.Overfull}), down(2, replica.Event{Kind: replica.Pruned}), down(3, replica.Event{Kind: replica.Pruned, Err: why})},
-			func(s *Status) { s.GenerationsPruned = 1 }},
-		{"a rebase begins", []replica.Event{down(1, replica.Event{Kind: replica.RebaseBegun, Text: "old"})},
-			func(s *Status) { s.Rebase = Rebase{Running: true, Began: at(1), Why: "old"} }},
-		{"a rebase is done", []replica.Event{down(1, replica.Event{Kind: replica.RebaseBegun, Text: "old"}), down(2, replica.Event{Kind: replica.RebaseDone, Took: time.Second})},
-			func(s *Status) { s.Rebase = Rebase{Done: 1, LastTook: time.Second} }},
-		{"a rebase fails", []replica.Event{down(1, replica.Event{Kind: replica.RebaseBegun, Text: "old"}), down(2, replica.Event{Kind: replica.RebaseFailed, Err: why})},
-			func(s *Status) { s.Rebase = Rebase{Failed: 1, LastFailure: "why"} }},
 		{"a transfer", []replica.Event{taking(1, replica.Event{Kind: replica.TransferBegun, Total: 100}), taking(2, replica.Event{Kind: replica.TransferProgress, Bytes: 40, Total: 100}),
 			taking(3, replica.Event{Kind: replica.TransferProgress, Bytes: 40, Total: 100})},
 			func(s *Status) {
@@ -191,6 +178,53 @@ func TestEachEventMovesWhatItTellsOf(t *testing.T) {
 		if got := k.Status(); !reflect.DeepEqual(got, want) {
 			t.Errorf("%s:\n got %+v\nwant %+v", c.name, got, want)
 		}
+	}
+}
+
+func TestEachEventOfTheArchiveMovesWhatItTellsOf(t *testing.T) {
+	why := errors.New("why")
+	filed := func(second int, e archive.Event) archive.Event {
+		e.Time = at(second)
+		return e
+	}
+	for _, c := range []struct {
+		name   string
+		events []archive.Event
+		moved  func(s *Status) // a zero Status to what is wanted
+	}{
+		{"segments", []archive.Event{
+			filed(1, archive.Event{Kind: archive.SegmentSealed}), filed(2, archive.Event{Kind: archive.SegmentSealed}), filed(3, archive.Event{Kind: archive.SegmentSealed}),
+			filed(4, archive.Event{Kind: archive.SegmentVerified}), filed(5, archive.Event{Kind: archive.SegmentVerified}), filed(6, archive.Event{Kind: archive.SegmentVerified, Err: why})},
+			func(s *Status) { s.SegmentsSealed, s.SegmentsVerified, s.SegmentsDamaged = 3, 2, 1 }},
+		{"a base is verified", []archive.Event{filed(1, archive.Event{Kind: archive.BaseVerified})}, func(s *Status) { s.BasesVerified = 1 }},
+		{"overfull", []archive.Event{filed(1, archive.Event{Kind: archive.Overfull})}, func(s *Status) { s.Overfull = true }},
+		{"pruned", []archive.Event{filed(1, archive.Event{Kind: archive.Overfull}), filed(2, archive.Event{Kind: archive.GenerationPruned}), filed(3, archive.Event{Kind: archive.GenerationPruned, Err: why})},
+			func(s *Status) { s.GenerationsPruned = 1 }},
+		{"a rebase begins", []archive.Event{filed(1, archive.Event{Kind: archive.RebaseBegun, Text: "old"})},
+			func(s *Status) { s.Rebase = Rebase{Running: true, Began: at(1), Why: "old"} }},
+		{"a rebase is done", []archive.Event{filed(1, archive.Event{Kind: archive.RebaseBegun, Text: "old"}), filed(2, archive.Event{Kind: archive.RebaseDone, Took: time.Second})},
+			func(s *Status) { s.Rebase = Rebase{Done: 1, LastTook: time.Second} }},
+		{"a rebase fails", []archive.Event{filed(1, archive.Event{Kind: archive.RebaseBegun, Text: "old"}), filed(2, archive.Event{Kind: archive.RebaseFailed, Err: why})},
+			func(s *Status) { s.Rebase = Rebase{Failed: 1, LastFailure: "why"} }},
+	} {
+		k := New(master)
+		want := k.Status()
+		for _, e := range c.events {
+			k.ObserveArchive(e)
+		}
+		c.moved(&want)
+		if got := k.Status(); !reflect.DeepEqual(got, want) {
+			t.Errorf("%s:\n got %+v\nwant %+v", c.name, got, want)
+		}
+	}
+}
+
+func TestALinkThatTakesThePlaceOfAnotherBeginsInNONE(t *testing.T) {
+	k := New(master)
+	k.Observe(streaming(1, replica.Event{Kind: replica.PhaseEntered}))
+	k.Begin(replica.Position{}, false, replica.Progress{})
+	if s := k.Status(); s.State != replica.None || s.Up() || s.DownSince.IsZero() {
+		t.Errorf("%+v", s)
 	}
 }
 

@@ -131,6 +131,12 @@ func seen(events ...replica.Event) func(*fake, *Metrics) {
 	}
 }
 
+// filed has a tracker see an event of the archive.
+func filed(e archive.Event) func(*fake, *Metrics) {
+	e.Time = at(0)
+	return func(f *fake, _ *Metrics) { f.ObserveArchive(e) }
+}
+
 // holds has the disk hold generations.
 func holds(all ...archive.Generation) func(*fake, *Metrics) {
 	return func(f *fake, _ *Metrics) { f.set(func() { f.generation = all }) }
@@ -190,18 +196,18 @@ func TestEachMetricIsMovedByWhatItMeasures(t *testing.T) {
 		{`transfer_size_bytes{link="main"}`, transferring(false, 100), missing, 100},
 		{`transfer_size_bytes{link="main"}`, transferring(false, -1), missing, missing},
 		{`transfer_size_bytes{link="rebase"}`, transferring(true, 100), missing, 100},
-		{"rebase_running", seen(replica.Event{Kind: replica.RebaseBegun}), 0, 1},
-		{`rebases_total{result="done"}`, seen(replica.Event{Kind: replica.RebaseDone}), 0, 1},
-		{`rebases_total{result="failed"}`, seen(replica.Event{Kind: replica.RebaseFailed, Err: failed}), 0, 1},
+		{"rebase_running", filed(archive.Event{Kind: archive.RebaseBegun}), 0, 1},
+		{`rebases_total{result="done"}`, filed(archive.Event{Kind: archive.RebaseDone}), 0, 1},
+		{`rebases_total{result="failed"}`, filed(archive.Event{Kind: archive.RebaseFailed, Err: failed}), 0, 1},
 		{"archive_stalled", seen(replica.Event{Kind: replica.Stalled, Err: failed}), 0, 1},
 		{"archive_stalled", seen(replica.Event{Kind: replica.Stalled, Err: failed}, replica.Event{Kind: replica.Healed}), 0, 0},
-		{"archive_overfull", seen(replica.Event{Kind: replica.Overfull}), 0, 1},
+		{"archive_overfull", filed(archive.Event{Kind: archive.Overfull}), 0, 1},
 		{"archive_resets_total", seen(replica.Event{Kind: replica.StoreReset}), 0, 1},
-		{"segments_sealed_total", seen(replica.Event{Kind: replica.SegmentSealed}), 0, 1},
-		{"segments_verified_total", seen(replica.Event{Kind: replica.SegmentVerified}), 0, 1},
-		{"segments_damaged_total", seen(replica.Event{Kind: replica.SegmentVerified, Err: failed}), 0, 1},
-		{"bases_verified_total", seen(replica.Event{Kind: replica.BaseVerified}), 0, 1},
-		{"generations_pruned_total", seen(replica.Event{Kind: replica.Pruned}), 0, 1},
+		{"segments_sealed_total", filed(archive.Event{Kind: archive.SegmentSealed}), 0, 1},
+		{"segments_verified_total", filed(archive.Event{Kind: archive.SegmentVerified}), 0, 1},
+		{"segments_damaged_total", filed(archive.Event{Kind: archive.SegmentVerified, Err: failed}), 0, 1},
+		{"bases_verified_total", filed(archive.Event{Kind: archive.BaseVerified}), 0, 1},
+		{"generations_pruned_total", filed(archive.Event{Kind: archive.GenerationPruned}), 0, 1},
 		{"archive_readable", func(f *fake, _ *Metrics) { f.set(func() { f.err = failed }) }, 1, 0},
 		{"disk_free_bytes", func(f *fake, _ *Metrics) { f.set(func() { f.free = 44 }) }, 0, 44},
 		{"disk_size_bytes", func(f *fake, _ *Metrics) { f.set(func() { f.size = 45 }) }, 0, 45},

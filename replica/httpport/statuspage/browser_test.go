@@ -121,9 +121,7 @@ func TestThePageFitsAPhoneAndADeskInLightAndDark(t *testing.T) {
 	p.Fill("main", minutes(190, 22))
 	p.Fill(bad.name, minutes(40, 1000))
 	for _, m := range []string{"main", bad.name} {
-		for _, e := range story(m) {
-			p.Observe(e)
-		}
+		tell(p, story(m))
 	}
 	b := browsertest.Open(t, address, 1280, 900)
 	for _, width := range []int64{1280, 800, 390, 320} {
@@ -168,9 +166,7 @@ func TestWithoutJavaScriptThePageSaysTheSame(t *testing.T) {
 	main := streaming("main")
 	p, address := serve(t, statuspage.Config{Masters: []statuspage.Master{main}})
 	p.Fill("main", minutes(190, 22))
-	for _, e := range story("main") {
-		p.Observe(e)
-	}
+	tell(p, story("main"))
 	await(t, "the events to be noted", func() bool { return strings.Contains(get(t, address), "rebase done") })
 	b := browsertest.Open(t, address, 390, 900)
 	b.Run(chromedp.WaitVisible("#live.yes"))

@@ -130,25 +130,45 @@ func minutes(cut, down int) []statuspage.Sample {
 }
 
 // story is what a link told: the full sync, a cut, a way back.
-func story(name string) []replica.Event {
+func story(name string) []any {
 	now := time.Now()
 	refused := &replica.LinkError{Master: name + " (redis-main.internal.example:6379)", State: replica.Connecting, Cause: syscall.ECONNREFUSED, Remedy: "is a redis-server running there, and does its bind directive allow this host?"}
-	all := []replica.Event{
-		{Kind: replica.FullSyncBegun, State: replica.Sync, Phase: replica.Transfer, ReplID: id, Offset: 1, Cause: replica.SyncInitial},
-		{Kind: replica.FullSyncDone, State: replica.Sync, Phase: replica.Transfer, ReplID: id, Offset: 1, Bytes: 1 << 28, Took: 2400 * time.Millisecond},
-		{Kind: replica.BaseVerified, State: replica.Sync, Phase: replica.Stream, Generation: 1, Bytes: 1 << 28, Took: 900 * time.Millisecond},
-		{Kind: replica.Failed, State: replica.None, Err: &replica.LinkError{Master: name + " (redis-main.internal.example:6379)", State: replica.Sync, Phase: replica.Stream, Cause: errors.New("the master closed the connection")}},
-		{Kind: replica.StateEntered, State: replica.None, From: replica.Sync, FromPhase: replica.Stream, Took: time.Hour},
-		{Kind: replica.Failed, State: replica.None, Err: refused, Delay: 120 * time.Millisecond},
-		{Kind: replica.Failed, State: replica.None, Err: refused, Delay: 250 * time.Millisecond},
-		{Kind: replica.StateEntered, State: replica.Connecting, From: replica.None, Took: 250 * time.Millisecond, Endpoint: "10.0.0.7:6379"},
-		{Kind: replica.StateEntered, State: replica.ReceivePong, From: replica.Connecting, Took: 800 * time.Microsecond, Endpoint: "10.0.0.7:6379"},
-		{Kind: replica.StateEntered, State: replica.Sync, Phase: replica.Port, From: replica.ReceivePong, Took: 400 * time.Microsecond, Endpoint: "10.0.0.7:6379"},
-		{Kind: replica.Resumed, State: replica.Sync, Phase: replica.Psync, ReplID: id, Offset: 9_400_000_000},
-		{Kind: replica.RebaseDone, State: replica.Sync, Phase: replica.Stream, Generation: 12, Offset: 9_500_000_000, Took: 41 * time.Second},
+	all := []any{
+		replica.Event{Kind: replica.FullSyncBegun, State: replica.Sync, Phase: replica.Transfer, ReplID: id, Offset: 1, Cause: replica.SyncInitial},
+		replica.Event{Kind: replica.FullSyncDone, State: replica.Sync, Phase: replica.Transfer, ReplID: id, Offset: 1, Bytes: 1 << 28, Took: 2400 * time.Millisecond},
+		archive.Event{Kind: archive.BaseVerified, Generation: 1, Bytes: 1 << 28, Took: 900 * time.Millisecond},
+		replica.Event{Kind: replica.Failed, State: replica.None, Err: &replica.LinkError{Master: name + " (redis-main.internal.example:6379)", State: replica.Sync, Phase: replica.Stream, Cause: errors.New("the master closed the connection")}},
+		replica.Event{Kind: replica.StateEntered, State: replica.None, From: replica.Sync, FromPhase: replica.Stream, Took: time.Hour},
+		replica.Event{Kind: replica.Failed, State: replica.None, Err: refused, Delay: 120 * time.Millisecond},
+		replica.Event{Kind: replica.Failed, State: replica.None, Err: refused, Delay: 250 * time.Millisecond},
+		replica.Event{Kind: replica.StateEntered, State: replica.Connecting, From: replica.None, Took: 250 * time.Millisecond, Endpoint: "10.0.0.7:6379"},
+		replica.Event{Kind: replica.StateEntered, State: replica.ReceivePong, From: replica.Connecting, Took: 800 * time.Microsecond, Endpoint: "10.0.0.7:6379"},
+		replica.Event{Kind: replica.StateEntered, State: replica.Sync, Phase: replica.Port, From: replica.ReceivePong, Took: 400 * time.Microsecond, Endpoint: "10.0.0.7:6379"},
+		replica.Event{Kind: replica.Resumed, State: replica.Sync, Phase: replica.Psync, ReplID: id, Offset: 9_400_000_000},
+		archive.Event{Kind: archive.RebaseDone, Generation: 12, Offset: 9_500_000_000, Took: 41 * time.Second},
 	}
 	for i := range all {
-		all[i].Master, all[i].Time = name, now.Add(time.Duration(i-len(all))*time.Minute)
+		at := now.Add(time.Duration(i-len(all)) * time.Minute)
+		switch e := all[i].(type) {
+		case replica.Event:
+			e.Master, e.Time = name, at
+			all[i] = e
+		case archive.Event:
+			e.Master, e.Time = name, at
+			all[i] = e
+		}
 	}
 	return all
+}
+
+// tell has a page observe a story.
+func tell(p *statuspage.Page, story []any) {
+	for _, e := range story {
+		switch e := e.(type) {
+		case replica.Event:
+			p.Observe(e)
+		case archive.Event:
+			p.ObserveArchive(e)
+		}
+	}
 }

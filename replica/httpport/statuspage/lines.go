@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"time"
 
-	"replicad/replica"
 	"replicad/replica/logs"
 )
 
@@ -27,11 +26,10 @@ type line struct {
 
 type pair struct{ Key, Value string }
 
-func newLine(e replica.Event) line {
-	level, text, args := logs.Line(e)
-	l := line{Time: e.Time, Level: logs.LevelName(level), Text: clean(text), Count: 1, notice: level >= logs.LevelNotice}
-	for i := 0; i+1 < len(args); i += 2 {
-		l.Pairs = append(l.Pairs, pair{fmt.Sprint(args[i]), clean(fmt.Sprint(args[i+1]))})
+func newLine(said logs.Line) line {
+	l := line{Time: said.Time, Level: logs.LevelName(said.Level), Text: clean(said.Text), Count: 1, notice: said.Level >= logs.LevelNotice}
+	for i := 0; i+1 < len(said.Args); i += 2 {
+		l.Pairs = append(l.Pairs, pair{fmt.Sprint(said.Args[i]), clean(fmt.Sprint(said.Args[i+1]))})
 	}
 	return l
 }

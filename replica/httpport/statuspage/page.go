@@ -66,7 +66,7 @@ type Page struct {
 	page    *template.Template
 	static  http.Handler
 
-	events chan replica.Event
+	events chan noted
 	wake   chan struct{} // a stream has come
 	quit   chan struct{} // closed by Close
 	close  sync.Once
@@ -104,7 +104,7 @@ func New(cfg Config) *Page {
 		cfg: cfg, byName: map[string]*followed{},
 		page:   template.Must(template.New("").Funcs(functions()).ParseFS(templates, "templates/*.html")),
 		static: http.FileServerFS(static),
-		events: make(chan replica.Event, queued), wake: make(chan struct{}, 1), quit: make(chan struct{}),
+		events: make(chan noted, queued), wake: make(chan struct{}, 1), quit: make(chan struct{}),
 		streams: map[*stream]bool{},
 	}
 	for i, m := range cfg.Masters {
@@ -130,9 +130,29 @@ func (p *Page) Observe(e replica.Event) {
 	if level, logged := logs.Level(e.Kind); !logged || level < logs.LevelVerbose || e.Kind == replica.TransferProgress {
 		return
 	}
-	e.Data = nil // not ours to keep
+	n := noted{Line: logs.OfLink(e)}
+	if e.Kind == replica.StateEntered && !e.Rebase {
+		n.taken = &[2]replica.State{e.From, e.State}
+	}
+	p.queue(n)
+}
+
+// ObserveArchive implements archive.Observer. It never waits, as Observe.
+func (p *Page) ObserveArchive(e archive.Event) {
+	if logs.ArchiveLevel(e.Kind) >= logs.LevelVerbose {
+		p.queue(noted{Line: logs.OfArchive(e)})
+	}
+}
+
+// noted is an event on its way to the page's goroutine.
+type noted struct {
+	logs.Line
+	taken *[2]replica.State // of an event that changed the state
+}
+
+func (p *Page) queue(n noted) {
 	select {
-	case p.events <- e:
+	case p.events <- n:
 	default:
 	}
 }
@@ -174,16 +194,16 @@ func (p *Page) sample(now time.Time) {
 }
 
 // note keeps what is to be shown of an event.
-func (p *Page) note(e replica.Event) {
-	f := p.byName[e.Master]
+func (p *Page) note(n noted) {
+	f := p.byName[n.Master]
 	if f == nil {
 		return
 	}
-	l := newLine(e)
+	l := newLine(n.Line)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if e.Kind == replica.StateEntered && !e.Rebase {
-		f.taken = [2]replica.State{e.From, e.State}
+	if n.taken != nil {
+		f.taken = *n.taken
 	}
 	f.steps.add(l)
 	if l.notice {

@@ -407,9 +407,7 @@ func BenchmarkWhatAnOpenPageCostsASecond(b *testing.B) {
 	p := statuspage.New(statuspage.Config{Masters: []statuspage.Master{main}, Free: func(string) (int64, error) { return 1 << 40, nil }})
 	defer p.Close()
 	p.Fill("main", minutes(190, 22))
-	for _, e := range story("main") {
-		p.Observe(e)
-	}
+	tell(p, story("main"))
 	b.ReportAllocs()
 	var bytes int
 	for b.Loop() {

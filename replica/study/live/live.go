@@ -61,11 +61,10 @@ func Run(ctx context.Context, opt Options) (*study.Study, []study.Record, error)
 	defer os.RemoveAll(dir)
 	r := &run{opt: opt, recorder: &study.Recorder{Keep: opt.Keep}, changed: make(chan struct{}, 1)}
 	cfg := opt.Link
-	cfg.Observer = replica.Observers{r.recorder, r}
 	cfg.ReplSyncioTimeout = atMost(cfg.ReplSyncioTimeout, replica.DefaultReplSyncioTimeout, opt.Timeout)
 	cfg.ReplTimeout = atMost(cfg.ReplTimeout, replica.DefaultReplTimeout, opt.Timeout)
 	cfg.ResolveTimeout = atMost(cfg.ResolveTimeout, opt.Timeout, opt.Timeout)
-	d, err := daemon.Open(daemon.Config{Dir: dir, Masters: []replica.Master{opt.Master}, Link: cfg})
+	d, err := daemon.Open(daemon.Config{Dir: dir, Masters: []replica.Master{opt.Master}, Link: cfg, Observer: daemon.Observers{r.recorder, r}})
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w: %w", ErrSetup, err)
 	}
@@ -135,6 +134,9 @@ func (r *run) Observe(e replica.Event) {
 	default:
 	}
 }
+
+// ObserveArchive implements archive.Observer.
+func (r *run) ObserveArchive(archive.Event) {}
 
 // place is where the link stands, with r.mu.
 func (r *run) place() string {

@@ -1,0 +1,57 @@
+package archive
+
+import "time"
+
+// EventKind says what an [Event] tells, and thereby which of its fields hold.
+type EventKind uint8
+
+// The kinds of events. The fields named hold beside Time, Master and Kind. The
+// archive tells the first three, the daemon the others.
+const (
+	// SegmentSealed: a segment is complete and the next one has begun.
+	// Generation, Segment, Offset (where the segment ends), Bytes (its file).
+	SegmentSealed EventKind = iota + 1
+	// SegmentVerified: a sealed segment was read again. Err is nil where it
+	// is what was written. Generation, Segment, Bytes, Took.
+	SegmentVerified
+	// BaseVerified: the base was read again, and is what the master sent.
+	// Generation, Bytes, Took.
+	BaseVerified
+	// RebaseBegun: a second link takes a full sync into the next generation.
+	// Text says why.
+	RebaseBegun
+	// RebaseDone: the new generation has taken over. Generation, Offset, Took.
+	RebaseDone
+	// RebaseFailed: the generation before goes on as it was. Err; Delay is
+	// the time until the next rebase may begin.
+	RebaseFailed
+	// GenerationPruned: a generation was removed. Generation, Bytes; Text says
+	// why, and which times can't be restored any more. Only Err where the
+	// removal failed.
+	GenerationPruned
+	// Overfull: the archive is larger than it may be, and holds nothing that
+	// may go. Bytes, Total (the size that is allowed).
+	Overfull
+)
+
+// Event is one thing that happened to an archive. It may be kept.
+type Event struct {
+	Time   time.Time
+	Master string // the master's name
+	Kind   EventKind
+
+	Generation int
+	Segment    int
+	Offset     int64
+	Bytes      int64
+	Total      int64
+	Took       time.Duration
+	Delay      time.Duration
+	Text       string
+	Err        error
+}
+
+// Observer is told what happens to an archive. It must not wait.
+type Observer interface {
+	ObserveArchive(Event)
+}
