@@ -11,11 +11,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"replicad/replica/archive"
+	"replicad/replica/config"
 	"replicad/replica/tables"
 )
 
 func listCommand() *cobra.Command {
-	var dir, name, at string
+	var settings *config.Settings
+	var name, at string
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "list --dir DIR",
@@ -36,6 +38,7 @@ It reads only, and may run while the daemon does.`,
   replicad list --dir data --at 15m`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			dir := settings.Dir
 			masters, err := mastersBelow(cmd, dir, name)
 			if err != nil {
 				return err
@@ -50,11 +53,10 @@ It reads only, and may run while the daemon does.`,
 			return tables.Archives(out, dir, masters)
 		},
 	}
-	cmd.Flags().StringVar(&dir, "dir", "", "where the archives are kept")
 	cmd.Flags().StringVar(&name, "name", "", "only the archive of that name")
 	cmd.Flags().StringVar(&at, "at", "", "show which generation and offset that moment means")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	fromSettings(cmd)
+	settings = fromSettings(cmd, "dir")
 	return cmd
 }
 

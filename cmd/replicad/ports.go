@@ -15,9 +15,8 @@ type ports map[string]*respport.Server
 // has. shutdown is what the command SHUTDOWN does.
 func openPorts(settings *config.Config, log *slog.Logger, shutdown func()) (p ports, err error) {
 	p = ports{}
-	for i := range settings.Masters {
-		f := &settings.Masters[i]
-		cfg, wanted := settings.Server(f, log)
+	for _, f := range settings.Masters {
+		cfg, wanted := f.Server(log)
 		if !wanted {
 			continue
 		}

@@ -11,7 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"replicad/replica"
+	"replicad/replica/config"
 	"replicad/replica/probe"
 	"replicad/replica/tables"
 )
@@ -25,7 +25,7 @@ const (
 )
 
 type probeFlags struct {
-	connect connectFlags
+	sources config.Sources
 	opt     probe.Options
 	asJSON  bool
 }
@@ -80,11 +80,12 @@ wrong flags.`,
 			return usageError{fmt.Errorf("unknown argument %q: one master is probed at a time", args[1]), probePath}
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			f.sources = sources(cmd)
 			return f.run(cmd.Context(), args[0], cmd.Flags().Changed("for"), cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
 	fl := cmd.Flags()
-	f.connect.register(fl)
+	config.RegisterConnect(fl)
 	fl.BoolVar(&f.opt.Psync, "psync", false, "send a real PSYNC and cut it after the reply; a BGSAVE may begin on a master that has no backlog yet")
 	fl.StringVar(&f.opt.Dir, "dir", "", "where an archive would be kept: is there room?")
 	fl.DurationVar(&f.opt.For, "for", probe.DefaultFor, "measure the write rate for so long")
@@ -97,13 +98,11 @@ wrong flags.`,
 
 // options turns flags into what they mean. Warnings are told through warn.
 func (f *probeFlags) options(addr string, forGiven bool, warn func(string)) error {
-	masters, err := f.connect.masters([]string{addr}, warn)
+	link, err := config.Connect(f.sources, addr, warn)
 	if err != nil {
 		return err
 	}
-	var link replica.Config
-	f.connect.config(&link)
-	f.opt.Master, f.opt.Source, f.opt.TLS = masters[0], link.Source, link.TLS
+	f.opt.Master, f.opt.Source, f.opt.TLS = link.Master, link.Source, link.TLS
 	switch {
 	case f.opt.Timeout <= 0 || f.opt.For <= 0:
 		return errors.New("--timeout and --for must be above zero")

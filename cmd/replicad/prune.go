@@ -12,9 +12,9 @@ import (
 )
 
 func pruneCommand() *cobra.Command {
-	var dir, name string
+	var name string
 	var dryRun, asJSON bool
-	var keep config.Retain
+	var keep *config.Settings
 	cmd := &cobra.Command{
 		Use:   "prune --dir DIR",
 		Short: "Remove generations that are no longer needed",
@@ -29,7 +29,7 @@ run while the daemon does. Exit code 0 also where there is nothing to prune.`,
   replicad prune --dir data --name main --keep-for 30d --max-bytes 100gb`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			masters, err := mastersBelow(cmd, dir, name)
+			masters, err := mastersBelow(cmd, keep.Dir, name)
 			if err != nil {
 				return err
 			}
@@ -37,12 +37,10 @@ run while the daemon does. Exit code 0 also where there is nothing to prune.`,
 		},
 	}
 	fl := cmd.Flags()
-	fl.StringVar(&dir, "dir", "", "where the archives are kept")
 	fl.StringVar(&name, "name", "", "only the archive of that name")
-	keep.Register(fl)
 	fl.BoolVar(&dryRun, "dry-run", false, "show what would go, and remove nothing")
 	fl.BoolVar(&asJSON, "json", false, "print JSON")
-	fromSettings(cmd)
+	keep = fromSettings(cmd, "dir", "keep-for", "keep-generations", "max-bytes")
 	return cmd
 }
 

@@ -20,7 +20,8 @@ import (
 
 // restoreFlags are the flags of restore.
 type restoreFlags struct {
-	dir, name, to, format    string
+	settings                 *config.Settings
+	name, to, format         string
 	check, checkOnly, asJSON bool
 	opt                      restore.Options
 }
@@ -63,7 +64,6 @@ what is available instead.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
 	}
 	fl := cmd.Flags()
-	fl.StringVar(&f.dir, "dir", "", "where the archives are kept")
 	fl.StringVar(&f.name, "name", "", "the archive of that name, where there are several")
 	fl.StringVar(&f.to, "to", "latest", "the moment")
 	fl.StringVar(&f.opt.Out, "out", "", "the folder to restore to")
@@ -72,8 +72,7 @@ what is available instead.`,
 	fl.BoolVar(&f.checkOnly, "check-only", false, "restore to a temporary folder, check and remove it")
 	fl.BoolVar(&f.opt.NoLink, "no-link", false, "make no hard links to the archive's files")
 	fl.BoolVar(&f.asJSON, "json", false, "print JSON")
-	config.RegisterMaxBulk(fl, &f.opt.Limits.MaxBulk, "the one that the archive was written with")
-	fromSettings(cmd)
+	f.settings = fromSettings(cmd, "dir", "proto-max-bulk-len")
 	return cmd
 }
 
@@ -138,12 +137,12 @@ func (f *restoreFlags) options(cmd *cobra.Command) (done restored, err error) {
 	case !f.checkOnly && f.opt.Out == "":
 		return done, usage(errors.New("--out is missing: where to? For example: --out restored"))
 	}
-	masters, err := mastersBelow(cmd, f.dir, f.name)
+	masters, err := mastersBelow(cmd, f.settings.Dir, f.name)
 	if err != nil {
 		return done, err
 	}
 	if len(masters) != 1 {
-		return done, usageError{err: fmt.Errorf("--name is missing: below %s are %s", f.dir, names(masters))}
+		return done, usageError{err: fmt.Errorf("--name is missing: below %s are %s", f.settings.Dir, names(masters))}
 	}
 	if f.check || f.checkOnly || f.opt.Format == restore.RDB {
 		if _, err := redisserver.Find(); err != nil {
@@ -153,7 +152,7 @@ func (f *restoreFlags) options(cmd *cobra.Command) (done restored, err error) {
 	if w := terminal(cmd.ErrOrStderr()); w != nil && !f.asJSON {
 		f.opt.Progress = tables.RestoreBar(w)
 	}
-	f.opt.Dir = masters[0].Dir
+	f.opt.Dir, f.opt.Limits = masters[0].Dir, f.settings.Link.Limits
 	return restored{Name: masters[0].Name}, nil
 }
 

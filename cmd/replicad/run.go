@@ -84,14 +84,15 @@ func sources(cmd *cobra.Command) config.Sources {
 }
 
 // fromSettings has a command take what run would, where a flag is not given.
-func fromSettings(cmd *cobra.Command) {
-	config.RegisterFile(cmd.Flags())
+func fromSettings(cmd *cobra.Command, keys ...string) *config.Settings {
+	s := config.Register(cmd.Flags(), keys...)
 	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
 		if err := config.Fill(cmd.Flags(), os.Environ()); err != nil {
 			return wrongSettings(cmd, err)
 		}
 		return nil
 	}
+	return s
 }
 
 // wrongSettings ends a command; --help tells nothing about a file's lines.
@@ -156,24 +157,26 @@ func follow(cmd *cobra.Command) error {
 // reload takes what may change while the daemon runs. (TLS files are read at
 // each connect anyway.)
 func reload(settings *config.Config, d *daemon.Daemon, p ports, level *slog.LevelVar, log *slog.Logger) {
-	now, err := settings.Reload()
+	now, restart, err := settings.Reload()
 	if err != nil {
 		for line := range strings.Lines(complaint(err)) {
 			log.Warn("SIGHUP: the settings are wrong, and all stays as it was", "why", strings.TrimSpace(line))
 		}
 		return
 	}
-	level.Set(now.Config.LogLevel)
-	for _, w := range now.Config.Warnings {
+	level.Set(now.LogLevel)
+	for _, w := range now.Warnings {
 		log.Warn(w)
 	}
+	handles := map[string]*daemon.Handle{}
 	for _, h := range d.Handles() {
-		if m, ok := now.Master(h.Name()); ok {
-			_ = h.SetCredentials(m.User, m.Password) // an error says that the daemon stops
-		}
+		handles[h.Name()] = h
 	}
-	p.setPassword(now.Config.RequirePass.Text)
-	for _, key := range now.Restart {
+	for _, m := range now.Masters {
+		_ = handles[m.Target.Name].SetCredentials(m.Target.User, m.Target.Password) // an error says that the daemon stops
+	}
+	p.setPassword(now.RESP.RequirePass)
+	for _, key := range restart {
 		log.Warn("SIGHUP: a changed setting needs a restart", "key", key)
 	}
 	log.Info("SIGHUP: log level and secrets are read again", "loglevel", logs.LevelName(level.Level()))

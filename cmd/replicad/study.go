@@ -18,6 +18,7 @@ import (
 	"golang.org/x/term"
 
 	"replicad/replica"
+	"replicad/replica/config"
 	"replicad/replica/study"
 	"replicad/replica/study/live"
 	"replicad/replica/study/page"
@@ -26,7 +27,6 @@ import (
 
 // studyFlags are the flags of study.
 type studyFlags struct {
-	connect  connectFlags
 	format   string
 	out      string
 	from     string
@@ -86,7 +86,7 @@ study tells where and why, and what helps; 2 for wrong use.`,
 	fl.Lookup("states").NoOptDefVal = "text"
 	fl.DurationVar(&f.timeout, "timeout", 30*time.Second, "give up when the stream has not begun by then, or not gone on after the cut")
 	fl.StringVar(&f.keep, "keep", units.FormatSize(study.DefaultKeep), "explain so much of the stream of each connection, and of a payload (at least 64kb); the rest is counted")
-	f.connect.register(fl)
+	config.RegisterConnect(fl)
 	return cmd
 }
 
@@ -196,14 +196,11 @@ func (f *studyFlags) study(cmd *cobra.Command, args []string) (*study.Study, []s
 		args = []string{e.Addr()}
 	}
 	warn := func(s string) { fmt.Fprintln(cmd.ErrOrStderr(), "replicad: warning: "+s) }
-	masters, err := f.connect.masters(args, warn)
+	link, err := config.Connect(sources(cmd), args[0], warn)
 	if err != nil {
-		// The settings name the flag of run, which has the masters there.
-		err = errors.New(strings.ReplaceAll(err.Error(), "--replicaof: ", ""))
 		return nil, nil, usageError{err, cmd.CommandPath()}
 	}
-	opt := live.Options{Master: masters[0], For: f.duration, Resume: f.resume, Timeout: f.timeout, Keep: f.kept}
-	f.connect.config(&opt.Link)
+	opt := live.Options{Master: link.Master, Link: link, For: f.duration, Resume: f.resume, Timeout: f.timeout, Keep: f.kept}
 	if w := terminal(cmd.ErrOrStderr()); w != nil {
 		opt.Progress = func(place string) { fmt.Fprintf(w, "\r\x1b[K%s: %s", opt.Master.Address(), place) }
 		defer fmt.Fprint(w, "\r\x1b[K")

@@ -7,11 +7,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"replicad/replica/archive/verify"
+	"replicad/replica/config"
 	"replicad/replica/tables"
 )
 
 func verifyCommand() *cobra.Command {
-	var dir, name string
+	var settings *config.Settings
+	var name string
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "verify --dir DIR",
@@ -34,6 +36,7 @@ where they do not apply) and text.`,
   replicad verify --dir data --name main --json`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			dir := settings.Dir
 			masters, err := mastersBelow(cmd, dir, name)
 			if err != nil {
 				return err
@@ -62,10 +65,9 @@ where they do not apply) and text.`,
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&dir, "dir", "", "where the archives are kept")
 	cmd.Flags().StringVar(&name, "name", "", "only the archive of that name")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	fromSettings(cmd)
+	settings = fromSettings(cmd, "dir")
 	return cmd
 }
 

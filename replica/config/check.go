@@ -1,31 +1,32 @@
 package config
 
 import (
-	"fmt"
+	"cmp"
+	"net"
+	"net/netip"
 	"strings"
 )
 
 // check looks at what several keys, or several masters, say together.
 func (l *loader) check() {
 	c := l.cfg
-	if len(c.ReplicaOf) == 0 && l.doc.listed == 0 && !c.Sentinel.given() {
+	if len(c.ReplicaOf) == 0 && l.doc.listed == 0 && !c.asksSentinel() {
 		l.missing(replicaofKey, "which master to follow?", "127.0.0.1:6379 (or sentinel and master-name)")
 		if c.File == "" {
-			return // one thing after the other for who just begins
+			return // one question at a time for a beginner
 		}
 	}
 	if c.Dir == "" {
 		l.missing("dir", "where to keep the archive?", "data")
 	}
 	if c.HTTP != "" && !isLoopback(c.HTTP) {
-		l.warn("http " + c.HTTP + ": who reaches this address sees the state of all masters, for there is no password: prefer 127.0.0.1, or let a firewall or a proxy keep others away")
+		l.warn(Problem{Text: "http " + c.HTTP + ": everybody who reaches this address sees the state of all masters, for there is no password: prefer 127.0.0.1, or let a firewall or a proxy keep others away"})
 	}
-	l.names()
-	l.tls()
-	l.unique()
+	l.checkUnique()
+	l.checkTLS()
 }
 
-// missing is told of the file, where there is one, and else of the flag.
+// missing names the key of the file, where there is a file, and else the flag.
 func (l *loader) missing(key, question, example string) {
 	if l.cfg.File != "" {
 		l.problems.add(Origin{Layer: File, Name: l.cfg.File}, "", "%s is missing: %s For example: %s: %s", key, question, key, example)
@@ -34,98 +35,69 @@ func (l *loader) missing(key, question, example string) {
 	l.problems.add(Origin{}, "", "--%s is missing: %s For example: --%s %s", key, question, key, example)
 }
 
-// names sees to it that no two masters have the same: it is that of the folder.
-func (l *loader) names() {
-	first := map[string]Followed{}
+// isLoopback says whether only this host can connect to an address to listen
+// on.
+func isLoopback(address string) bool {
+	host, _, _ := net.SplitHostPort(address)
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.IsLoopback()
+}
+
+// checkUnique finds masters that share a name, which is the name of the folder,
+// or another value that each must have for itself. The value 0 means none.
+func (l *loader) checkUnique() {
+	taken := map[string]string{} // which master has a value
+	take := func(f Followed, o Origin, key, v string) {
+		if other, ok := taken[key+v]; ok {
+			l.problems.add(o, "", "two masters have the %s %q, this one and %s: give each its own", key, v, other)
+		}
+		taken[key+v] = f.Target.String()
+	}
 	for _, f := range l.cfg.Masters {
-		name := f.Target.Name
-		other, twice := first[name]
-		switch {
-		case !twice:
-			first[name] = f
-		case f.line > 0:
-			l.problems.add(Origin{File, l.doc.path, f.line}, "", "two masters are named %q, the other one is that of line %d: give each a %s", name, other.line, nameKey)
-		default:
-			l.problems.add(f.origins[replicaofKey], replicaofKey, "two masters are named %q: name them as NAME=ADDR", name)
+		at := f.origins[replicaofKey]
+		if f.line > 0 {
+			at.Line = f.line
+		}
+		take(f, at, nameKey, f.Target.Name)
+		for _, k := range f.keys {
+			o, given := f.origins[k.Name]
+			_, own := f.own[k.Name]
+			switch v := k.value.String(); {
+			case !k.Unique || !given || v == "0":
+			case !own && len(l.cfg.Masters) > 1:
+				l.problems.add(o, k.Name, "%d masters can't share one: give each its own, in a file, below %s", len(l.cfg.Masters), mastersKey)
+			default:
+				take(f, o, "port", v)
+			}
 		}
 	}
 }
 
-// tls reads the files once, so that a wrong one is known at once, and finds
-// those that nobody uses.
-func (l *loader) tls() {
+// checkTLS reads the files of TLS once, so that a wrong file is reported at the
+// start, and finds files that are not used.
+func (l *loader) checkTLS() {
 	used := map[Origin]bool{}
-	var given []Origin
+	var all []Origin
 	for _, f := range l.cfg.Masters {
-		for _, k := range f.d.keys {
-			o, ok := f.origins[k.Name]
-			if !ok || !strings.HasPrefix(k.Name, "tls-") || k.value.String() == "" || !isClientTLS(k.Name) {
-				continue
-			}
-			given = append(given, o)
-			used[o] = used[o] || f.Target.TLS || f.asksByTLS() || f.TLSPort != 0
-		}
-		if f.TLSPort != 0 {
-			if _, err := l.cfg.serverTLS(&f).Config(); err != nil {
-				l.problems.add(f.origins["tls-port"], "tls-port", "%v", err)
+		speaks, serves := f.Target.TLS || f.asks != nil && f.SentinelTLS, f.RESP.TLSPort != 0
+		var at Origin
+		for _, k := range f.keys {
+			if o, given := f.origins[k.Name]; given && k.Group == connectGroup && strings.HasPrefix(k.Name, "tls-") && k.value.String() != "" {
+				all, at = append(all, o), cmp.Or(at, o)
+				used[o] = used[o] || speaks || serves
 			}
 		}
-		if !f.Target.TLS && !f.asksByTLS() {
-			continue
+		if _, err := f.Link.TLS.Config(""); err != nil && speaks {
+			l.problems.add(cmp.Or(at, f.origins["tls"], f.origins[replicaofKey]), "", "%v", err)
 		}
-		if _, err := f.Files.Config(""); err != nil {
-			l.problems.add(f.tlsOrigin(), "", "%v", err)
+		if _, err := f.RESP.TLS.Config(); err != nil && serves {
+			l.problems.add(f.origins["tls-port"], "tls-port", "%v", err)
 		}
 	}
-	for _, o := range given {
+	for _, o := range all {
 		if !used[o] {
 			l.problems.add(o, "", "tls-... without TLS: add tls (--tls), follow a master by rediss://, or serve a tls-port")
 			return
-		}
-	}
-}
-
-// isClientTLS says whether a key is one of those that only matter where the
-// master is spoken to by TLS.
-func isClientTLS(key string) bool {
-	switch key {
-	case "tls-ca-cert-file", "tls-cert-file", "tls-key-file", "tls-server-name":
-		return true
-	}
-	return false
-}
-
-// tlsOrigin is where the files of a master were named.
-func (f *Followed) tlsOrigin() Origin {
-	for _, key := range []string{"tls-ca-cert-file", "tls-cert-file", "tls-key-file", "tls"} {
-		if o, ok := f.origins[key]; ok {
-			return o
-		}
-	}
-	return f.origins[replicaofKey]
-}
-
-// unique sees to it that masters share no value of a key that each must have
-// for itself; 0 is none.
-func (l *loader) unique() {
-	taken := map[string]string{} // what has a value
-	for _, f := range l.cfg.Masters {
-		for _, k := range f.d.keys {
-			v := k.value.String()
-			o, given := f.origins[k.Name]
-			if !k.Unique || !given || v == "0" {
-				continue
-			}
-			if len(l.cfg.Masters) > 1 && !f.own(k.Name) {
-				l.problems.add(o, k.Name, "%d masters can't share it: give each its own, in a file, below %s", len(l.cfg.Masters), mastersKey)
-				continue
-			}
-			mine := fmt.Sprintf("%s of the master %s", k.Name, f.Target.Name)
-			if other := taken[v]; other != "" {
-				l.problems.add(o, k.Name, "%s is also the %s", v, other)
-				continue
-			}
-			taken[v] = mine
 		}
 	}
 }

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -28,8 +29,8 @@ func write(t *testing.T, name, text string) string {
 	return path
 }
 
-// given makes sources of arguments and variables.
-func given(t *testing.T, args []string, environ ...string) Sources {
+// sourcesOf makes sources of arguments and variables.
+func sourcesOf(t *testing.T, args []string, environ ...string) Sources {
 	t.Helper()
 	fl := pflag.NewFlagSet("run", pflag.ContinueOnError)
 	Register(fl)
@@ -41,7 +42,7 @@ func given(t *testing.T, args []string, environ ...string) Sources {
 
 func loaded(t *testing.T, args []string, environ ...string) *Config {
 	t.Helper()
-	c, err := Load(given(t, args, environ...))
+	c, err := Load(sourcesOf(t, args, environ...))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,13 +54,13 @@ func TestAFlagGoesBeforeAVariableThisBeforeTheFileThisBeforeTheDefault(t *testin
 	args := []string{"--config", file, "--repl-timeout", "3s", "--masteruser", "", "--tls=false"}
 	c := loaded(t, args, "REPLICAD_REPL_TIMEOUT=2s", "REPLICAD_SEGMENT_SIZE=2mb", "REPLICAD_MASTERUSER=variable", "REPLICAD_TLS=yes", "REPLICAD_KEEP_GENERATIONS=", "REPLICAD_REPLICA_ANNOUNCE_IP=")
 	for what, ok := range map[string]bool{
-		"repl-timeout is the flag's":                        c.ReplTimeout == 3*time.Second && c.origins["repl-timeout"].String() == "--repl-timeout",
-		"segment-size is the variable's":                    c.SegmentSize == 2<<20 && c.origins["segment-size"].String() == "REPLICAD_SEGMENT_SIZE",
+		"repl-timeout is the flag's":                        c.Link.ReplTimeout == 3*time.Second && c.origins["repl-timeout"].String() == "--repl-timeout",
+		"segment-size is the variable's":                    c.Archive.SegmentSize == 2<<20 && c.origins["segment-size"].String() == "REPLICAD_SEGMENT_SIZE",
 		"keep-generations is the file's":                    c.Retention.KeepGenerations == 7 && c.origins["keep-generations"].String() == file+":5",
-		"appendfsync is the default":                        c.AppendFsync == archive.Everysec && c.origins["appendfsync"].String() == "default",
-		"an empty flag hides a variable":                    c.User == "",
+		"appendfsync is the default":                        c.Archive.AppendFsync == archive.Everysec && c.origins["appendfsync"].String() == "default",
+		"an empty flag hides a variable":                    c.MasterUser == "",
 		"a switch that is off hides one that is on":         !c.TLS && !c.Masters[0].Target.TLS,
-		"masters have what stands outside":                  c.Masters[0].AnnounceIP == "file",
+		"masters have what stands outside":                  c.Masters[0].Link.AnnounceIP == "file",
 		"an empty variable is none, and no warning is told": len(c.Warnings) == 0,
 	} {
 		if !ok {
@@ -71,7 +72,7 @@ func TestAFlagGoesBeforeAVariableThisBeforeTheFileThisBeforeTheDefault(t *testin
 func TestEachKeyComesFromEachLayer(t *testing.T) {
 	// A value that is not the default, for those that would not take "x".
 	other := map[string]string{
-		"appendfsync": "always", "loglevel": "debug", "log-format": "json", "bind-source-addr": "10.0.0.1", "tls-auth-clients": "optional",
+		"appendfsync": "always", "loglevel": "debug", "log-format": "json", "bind-source-addr": "10.0.0.1", "tls-auth-clients": "optional", "sentinel": "x:1",
 		"bool": "true", "int": "12", "size": "70mb", "duration": "3h", "address": "127.0.0.1:9121",
 	}
 	for _, k := range Keys() {
@@ -88,21 +89,18 @@ func TestEachKeyComesFromEachLayer(t *testing.T) {
 			t.Fatalf("%s: %q is its default", k.Name, v)
 		}
 		sources := map[Layer]Sources{
-			File:        given(t, []string{"--config", write(t, "replicad.yml", k.Name+": "+v+"\n")}),
-			Environment: given(t, nil, k.Variable()+"="+v),
-			Flag:        given(t, []string{"--" + k.Name + "=" + v}),
+			File:        sourcesOf(t, []string{"--config", write(t, "replicad.yml", k.Name+": "+v+"\n")}),
+			Environment: sourcesOf(t, nil, k.Variable()+"="+v),
+			Flag:        sourcesOf(t, []string{"--" + k.Name + "=" + v}),
 		}
 		for at, src := range sources {
-			l := &loader{src: src, cfg: &Config{d: newDeclarations(pflag.NewFlagSet("", pflag.ContinueOnError))}}
-			l.cfg.Settings.declare(l.cfg.d)
-			if err := l.layers(); err != nil {
-				t.Fatal(err)
+			l := newLoader(src)
+			keys := new(Settings).keys()
+			origins := l.apply(merge(l.layers, keys, &l.problems), keys)
+			if len(l.problems) > 0 {
+				t.Fatalf("%s: %v", k.Name, l.problems)
 			}
-			origins, err := l.cfg.d.apply(l.below, &l.problems)
-			if err != nil || len(l.problems) > 0 {
-				t.Fatalf("%s: %v %v", k.Name, err, l.problems)
-			}
-			if got := l.cfg.d.find(k.Name).value.String(); got != v || origins[k.Name].Layer != at || len(origins) != 1 {
+			if got := find(keys, k.Name).value.String(); got != v || origins[k.Name].Layer != at || len(origins) != 1 {
 				t.Errorf("%s: %q from layer %d is %q from %v", k.Name, v, at, got, origins)
 			}
 		}
@@ -180,7 +178,7 @@ func TestAPasswordThatIsGivenInOneWayHidesOneOfAWeakerLayer(t *testing.T) {
 			t.Errorf("%s: %q, want %q", name, got, c.want)
 		}
 	}
-	_, err := Load(given(t, base, "REPLICAD_MASTERAUTH=v-secret", "REPLICAD_MASTERAUTH_FILE="+secret))
+	_, err := Load(sourcesOf(t, base, "REPLICAD_MASTERAUTH=v-secret", "REPLICAD_MASTERAUTH_FILE="+secret))
 	if err == nil || !strings.Contains(err.Error(), "exclude each other") || strings.Contains(err.Error(), "v-secret") {
 		t.Errorf("%v", err)
 	}
@@ -242,7 +240,7 @@ func TestASecretsFileThatIsNoneIsRefused(t *testing.T) {
 		write(t, "empty", "\r\n"):    "is empty",
 		filepath.Join("no", "where"): "no such file",
 	} {
-		_, err := Load(given(t, []string{"--dir", "d", "--replicaof", "h:1", "--masterauth-file", path}))
+		_, err := Load(sourcesOf(t, []string{"--dir", "d", "--replicaof", "h:1", "--masterauth-file", path}))
 		if err == nil || !strings.Contains(err.Error(), "--masterauth-file: ") || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", path, err, want)
 		}
@@ -255,7 +253,7 @@ func TestASecretsFileThatIsNoneIsRefused(t *testing.T) {
 	if err := os.Chmod(path, 0); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Load(given(t, []string{"--dir", "d", "--replicaof", "h:1", "--masterauth-file", path})); err == nil || !strings.Contains(err.Error(), "permission denied") {
+	if _, err := Load(sourcesOf(t, []string{"--dir", "d", "--replicaof", "h:1", "--masterauth-file", path})); err == nil || !strings.Contains(err.Error(), "permission denied") {
 		t.Errorf("%v", err)
 	}
 }
@@ -266,7 +264,7 @@ func TestVariablesThatBelongToNoKey(t *testing.T) {
 		"REPLICAD_SEGMENTSIZE=1mb", "HOME=/", "REPLICAD_REQUIRE_REDIS=1", "REPLICAD_SOAK=1", "REPLICAD_RACE_BINARY=1", "REPLICAD_TEST_BINARY=b",
 		"REPLICAD_PORT=tcp://10.0.0.1:6379", "REPLICAD_PORT_6379_TCP_ADDR=10.0.0.1", "REPLICAD_SERVICE_HOST=10.0.0.1",
 	}
-	src := given(t, args, environ...)
+	src := sourcesOf(t, args, environ...)
 	c, err := Load(src)
 	if err != nil || len(c.Warnings) != 1 || !strings.Contains(c.Warnings[0], "did you mean REPLICAD_SEGMENT_SIZE?") {
 		t.Errorf("%v %v", c, err)
@@ -281,12 +279,12 @@ func TestVariablesThatBelongToNoKey(t *testing.T) {
 
 func TestMastersCantShareWhatEachMustHaveForItself(t *testing.T) {
 	master := func(name string, line int, own bool, port string) Followed {
-		f := Followed{Target: replica.Master{Name: name}, line: line, own: func(string) bool { return own }, d: newDeclarations(pflag.NewFlagSet("", pflag.ContinueOnError))}
-		declare(f.d, new(int), "port", number(0, 65535), 0, "", unique)
-		if err := f.d.keys[0].value.Set(port); err != nil {
-			t.Fatal(err)
+		at := Origin{File, "f.yml", line + 1}
+		of := layer{"port": given{[]string{port}, at}}
+		f := Followed{Target: replica.Master{Name: name}, line: line, reading: new(loader).read([]layer{of})}
+		if own {
+			f.own = of
 		}
-		f.origins = map[string]Origin{"port": {File, "f.yml", line + 1}}
 		return f
 	}
 	for name, c := range map[string]struct {
@@ -296,12 +294,12 @@ func TestMastersCantShareWhatEachMustHaveForItself(t *testing.T) {
 		"one of them":  {[]Followed{master("a", 0, false, "7000")}, ""},
 		"different":    {[]Followed{master("a", 3, true, "7000"), master("b", 6, true, "7001")}, ""},
 		"none":         {[]Followed{master("a", 3, true, "0"), master("b", 6, false, "0")}, ""},
-		"the same":     {[]Followed{master("a", 3, true, "7000"), master("b", 6, true, "7000")}, "f.yml:7: port: 7000 is also the port of the master a"},
-		"one for all":  {[]Followed{master("a", 3, true, "7000"), master("b", 6, false, "7001")}, "f.yml:7: port: 2 masters can't share it"},
-		"on the flags": {[]Followed{master("a", 0, false, "7000"), master("b", 0, false, "7000")}, "2 masters can't share it"},
+		"the same":     {[]Followed{master("a", 3, true, "7000"), master("b", 6, true, "7000")}, "f.yml:7: two masters have the port \"7000\", this one and a"},
+		"one for all":  {[]Followed{master("a", 3, true, "7000"), master("b", 6, false, "7001")}, "f.yml:7: port: 2 masters can't share one"},
+		"on the flags": {[]Followed{master("a", 0, false, "7000"), master("b", 0, false, "7000")}, "2 masters can't share one"},
 	} {
 		l := &loader{cfg: &Config{Masters: c.masters}}
-		l.unique()
+		l.checkUnique()
 		if got := l.problems.Error(); (got == "") != (c.want == "") || !strings.Contains(got, c.want) {
 			t.Errorf("%s: %q, want %q", name, got, c.want)
 		}
@@ -338,14 +336,16 @@ masters:
 	rewrite(secret, "after")
 	rewrite(pass, "sentinel-after")
 	rewrite(file, strings.Replace(text, "notice", "debug", 1))
-	ch, err := c.Reload()
-	if err != nil || len(ch.Restart) != 0 || ch.Config.LogLevel != logs.LevelDebug || c.LogLevel != logs.LevelNotice {
-		t.Fatalf("%+v, %v", ch, err)
+	now, restart, err := c.Reload()
+	if err != nil || len(restart) != 0 || now.LogLevel != logs.LevelDebug || c.LogLevel != logs.LevelNotice {
+		t.Fatalf("%+v, %q, %v", now, restart, err)
 	}
-	for name, want := range map[string]string{"a": "after", "b": "own", "s": "after"} {
-		if m, ok := ch.Master(name); !ok || m.Password != want {
-			t.Errorf("%s: %+v, %v", name, m, ok)
-		}
+	passwords := map[string]string{}
+	for _, m := range now.Masters {
+		passwords[m.Target.Name] = m.Target.Password
+	}
+	if want := map[string]string{"a": "after", "b": "own", "s": "after"}; !maps.Equal(passwords, want) {
+		t.Errorf("%q, want %q", passwords, want)
 	}
 	if _, p := asks(); p != "sentinel-after" {
 		t.Errorf("the Sentinels are told %q", p)
@@ -353,23 +353,23 @@ masters:
 
 	// What a flag says stays; a master that moved is not sent its password.
 	rewrite(file, strings.NewReplacer("h:2", "h:20", "dir: d", "dir: e\nsegment-size: 1mb\nkeep-for: 5d\ntls: true", "name: s", "name: t").Replace(text))
-	ch, err = c.Reload()
-	if want := []string{"dir", "replicaof of a", "replicaof of b", "replicaof of s", "replicaof of t", "segment-size"}; err != nil || !slices.Equal(ch.Restart, want) {
-		t.Errorf("%q, %v, want %q", ch.Restart, err, want)
+	now, restart, err = c.Reload()
+	if want := []string{"dir", "replicaof of a", "replicaof of b", "replicaof of s", "replicaof of t", "segment-size"}; err != nil || !slices.Equal(restart, want) {
+		t.Errorf("%q, %v, want %q", restart, err, want)
 	}
-	if len(ch.Masters) != 0 {
-		t.Errorf("%+v", ch.Masters)
+	if len(now.Masters) != 0 {
+		t.Errorf("%+v", now.Masters)
 	}
 
 	rewrite(file, text+"nonsense: 1\n")
-	if _, err := c.Reload(); err == nil || !strings.Contains(err.Error(), `unknown key "nonsense"`) {
+	if _, _, err := c.Reload(); err == nil || !strings.Contains(err.Error(), `unknown key "nonsense"`) {
 		t.Errorf("%v", err)
 	}
 	rewrite(file, text)
 	if err := os.Remove(secret); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Reload(); err == nil || !strings.Contains(err.Error(), "masterauth-file") {
+	if _, _, err := c.Reload(); err == nil || !strings.Contains(err.Error(), "masterauth-file") {
 		t.Errorf("%v", err)
 	}
 	if _, p := asks(); p != "sentinel-after" {
@@ -438,8 +438,8 @@ func TestKeysHaveAHelpAndAGroup(t *testing.T) {
 func TestAValueThatIsShownIsReadAgain(t *testing.T) {
 	for _, s := range []string{"", "*", "***", "a: b", "a #b", "no", "1", "null", "~", " x ", "a\nb", "- a", "\"", "'", "ü", "[a", "!x", "%", "@x", "`x", strings.Repeat("long words ", 30)} {
 		path := write(t, "f.yml", "dir: d\nreplicaof: h:1\nmasteruser: "+scalar(s)+"\nmasterauth: x\n")
-		c, err := Load(given(t, []string{"--config", path}))
-		if err != nil || c.User != s {
+		c, err := Load(sourcesOf(t, []string{"--config", path}))
+		if err != nil || c.MasterUser != s {
 			t.Errorf("%q became %s: %v", s, scalar(s), err)
 		}
 	}
@@ -462,7 +462,7 @@ func FuzzFile(f *testing.F) {
 		// No file but the one is opened, whatever it names.
 		text = strings.ReplaceAll(text, "-file", "-fi1e")
 		path := write(t, "f.yml", text)
-		c, err := Load(given(t, []string{"--config", path}))
+		c, err := Load(sourcesOf(t, []string{"--config", path}))
 		var p Problems
 		switch {
 		case err == nil && len(c.Masters) == 0:
@@ -473,7 +473,7 @@ func FuzzFile(f *testing.F) {
 			if err := c.Show(&shown); err != nil {
 				t.Error(err)
 			}
-			again, err := Load(given(t, []string{"--config", write(t, "g.yml", shown.String())}))
+			again, err := Load(sourcesOf(t, []string{"--config", write(t, "g.yml", shown.String())}))
 			if err != nil || len(again.Masters) != len(c.Masters) || again.Dir != c.Dir {
 				t.Errorf("it is shown as\n%s\nwhich is read as %v", shown.String(), err)
 			}
@@ -492,18 +492,16 @@ func FuzzFile(f *testing.F) {
 func TestOtherCommandsTakeWhatRunWouldForTheFlagsThatTheyHave(t *testing.T) {
 	file := write(t, "f.yml", "dir: of-the-file\nkeep-for: 3d\nkeep-generations: 5\nmax-bytes: 1gb\n")
 	fl := pflag.NewFlagSet("prune", pflag.ContinueOnError)
-	dir, name := fl.String("dir", "", ""), fl.String("name", "", "")
-	var keep Retain
-	keep.Register(fl)
-	RegisterFile(fl)
+	name := fl.String("name", "", "")
+	s := Register(fl, "dir", "keep-for", "keep-generations", "max-bytes")
 	if err := fl.Parse([]string{"--config", file, "--keep-for", "1d"}); err != nil {
 		t.Fatal(err)
 	}
 	if err := Fill(fl, []string{"REPLICAD_MAX_BYTES=2gb", "REPLICAD_NAME=x"}); err != nil {
 		t.Fatal(err)
 	}
-	if want := (archive.Retention{KeepFor: 24 * time.Hour, KeepGenerations: 5, MaxBytes: 2 << 30}); *dir != "of-the-file" || *name != "" || keep.Retention != want {
-		t.Errorf("%q %q %+v", *dir, *name, keep)
+	if want := (archive.Retention{KeepFor: 24 * time.Hour, KeepGenerations: 5, MaxBytes: 2 << 30}); s.Dir != "of-the-file" || *name != "" || s.Retention != want {
+		t.Errorf("%q %q %+v", s.Dir, *name, s.Retention)
 	}
 	if err := Fill(fl, []string{"REPLICAD_MAX_BYTES=much"}); err == nil || !strings.Contains(err.Error(), "REPLICAD_MAX_BYTES: ") {
 		t.Errorf("%v", err)
@@ -511,29 +509,27 @@ func TestOtherCommandsTakeWhatRunWouldForTheFlagsThatTheyHave(t *testing.T) {
 }
 
 func TestACommandThatSpeaksToAMasterHasTheKeysOfAConnection(t *testing.T) {
-	connect := func(address string, args []string, environ ...string) ([]replica.Master, replica.Config, []string, error) {
+	connect := func(address string, args []string, environ ...string) (replica.Config, []string, error) {
 		t.Helper()
 		fl := pflag.NewFlagSet("probe", pflag.ContinueOnError)
-		f := NewFlags(fl)
+		RegisterConnect(fl)
 		if err := fl.Parse(args); err != nil {
 			t.Fatal(err)
 		}
 		var warnings []string
-		m, err := f.Masters([]string{address}, environ, func(s string) { warnings = append(warnings, s) })
-		var cfg replica.Config
-		f.Config(&cfg)
-		return m, cfg, warnings, err
+		cfg, err := Connect(Sources{Flags: fl, Environ: environ}, address, func(s string) { warnings = append(warnings, s) })
+		return cfg, warnings, err
 	}
-	m, cfg, w, err := connect("h:1", []string{"--masteruser", "u", "--bind-source-addr", "10.0.0.9"}, "REPLICAD_MASTERAUTH=s", "REPLICAD_DIR=x", "REPLICAD_TLS=on", "REPLICAD_TLS_SERVER_NAME=n")
-	if err != nil || len(w) != 0 || m[0] != (replica.Master{Name: "h-1", Host: "h", Port: 1, User: "u", Password: "s", TLS: true}) ||
+	cfg, w, err := connect("h:1", []string{"--masteruser", "u", "--bind-source-addr", "10.0.0.9"}, "REPLICAD_MASTERAUTH=s", "REPLICAD_DIR=x", "REPLICAD_TLS=on", "REPLICAD_TLS_SERVER_NAME=n")
+	if err != nil || len(w) != 0 || cfg.Master != (replica.Master{Name: "h-1", Host: "h", Port: 1, User: "u", Password: "s", TLS: true}) ||
 		cfg.Source.Addr.String() != "10.0.0.9" || cfg.TLS.ServerName != "n" {
-		t.Errorf("%+v %+v %q %v", m, cfg, w, err)
+		t.Errorf("%+v %q %v", cfg, w, err)
 	}
-	if _, _, w, err := connect("redis://u:hunter2@h:1", nil); err != nil || len(w) != 1 || strings.Contains(w[0], "hunter2") {
+	if _, w, err := connect("redis://u:hunter2@h:1", nil); err != nil || len(w) != 1 || strings.Contains(w[0], "hunter2") {
 		t.Errorf("%q %v", w, err)
 	}
 	for address, want := range map[string]string{"h": "not a master's address", "h:1": `user "u" for h-1 (h:1) has no password`} {
-		if _, _, _, err := connect(address, []string{"--masteruser", "u"}); err == nil || !strings.HasPrefix(err.Error(), want) {
+		if _, _, err := connect(address, []string{"--masteruser", "u"}); err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)
 		}
 	}

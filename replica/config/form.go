@@ -1,177 +1,184 @@
 package config
 
 import (
+	"errors"
 	"fmt"
-	"log/slog"
 	"math"
 	"net"
-	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"replicad/replica/archive"
-	"replicad/replica/logs"
+	"replicad/anet"
+	"replicad/replica/daemon/sentinel"
 	"replicad/replica/units"
 )
 
-// form says how a value of a type is written. An error of parse says what is
-// wanted, and quotes the value where it is not a secret.
+// form says how people write the values of a type.
 type form[T any] struct {
 	kind    string // as --help shows it
+	want    string // what an error says that the key takes
 	parse   func(string) (T, error)
+	valid   func(T) bool // nil where each value that parse takes is valid
 	format  func(T) string
-	choices []string // what shells complete; nil for anything
+	choices []string // the words that shells complete; nil for other values
 }
+
+var errForm = errors.New("not such a value")
 
 // text is any string.
 func text() form[string] {
-	same := func(s string) string { return s }
-	return form[string]{kind: "string", format: same, parse: func(s string) (string, error) { return s, nil }}
+	return form[string]{
+		kind:   "string",
+		parse:  func(s string) (string, error) { return s, nil },
+		format: func(s string) string { return s },
+	}
 }
 
-// yesno is a switch. redis.conf's words are taken too.
+// words are words with spaces between them.
+func words() form[[]string] {
+	return form[[]string]{
+		kind:   "string",
+		parse:  func(s string) ([]string, error) { return strings.Fields(s), nil },
+		format: func(all []string) string { return strings.Join(all, " ") },
+	}
+}
+
+// list is one more value of a list.
+func list() form[[]string] {
+	return form[[]string]{
+		kind:   "stringArray",
+		parse:  func(s string) ([]string, error) { return []string{s}, nil },
+		format: func(all []string) string { return strings.Join(all, ",") },
+	}
+}
+
+// addresses are addresses of Sentinels.
+func addresses() form[[]string] {
+	f := list()
+	f.want, f.parse = "host:port[,host:port...]", sentinel.ParseAddresses
+	return f
+}
+
+// yesno is a switch. It takes redis.conf's words too.
 func yesno() form[bool] {
-	return form[bool]{kind: "bool", format: strconv.FormatBool, choices: []string{"true", "false"}, parse: func(s string) (bool, error) {
+	parse := func(s string) (bool, error) {
 		switch strings.ToLower(s) {
 		case "yes", "true", "on", "1":
 			return true, nil
 		case "no", "false", "off", "0":
 			return false, nil
 		}
-		return false, fmt.Errorf("%q: want true or false", s)
-	}}
-}
-
-// number is an int from low to high; high is math.MaxInt for no bound.
-func number(low, high int) form[int] {
-	want := fmt.Sprintf("want %d to %d", low, high)
-	if high == math.MaxInt {
-		want = fmt.Sprintf("want a number, at least %d", low)
+		return false, errForm
 	}
-	return form[int]{kind: "int", format: strconv.Itoa, parse: func(s string) (int, error) {
-		n, err := strconv.Atoi(s)
-		if err != nil || n < low || n > high {
-			return 0, fmt.Errorf("%q: %s", s, want)
-		}
-		return n, nil
-	}}
+	return form[bool]{kind: "bool", want: "true or false", parse: parse, format: strconv.FormatBool, choices: []string{"true", "false"}}
 }
 
-// size is a number of bytes, as redis.conf writes them: 256mb.
-func size(low int64) form[int64] {
-	return form[int64]{kind: "size", format: units.FormatSize, parse: func(s string) (int64, error) {
-		n, err := units.ParseSize(s)
-		if err == nil && n < low {
-			err = fmt.Errorf("%q: want at least %s", s, units.FormatSize(low))
-		}
-		return n, err
-	}}
+// number is an int from low to high. With math.MaxInt for high it has no upper
+// bound.
+func number(low, high int) form[int] {
+	want := fmt.Sprintf("%d to %d", low, high)
+	if high == math.MaxInt {
+		want = fmt.Sprintf("a number, at least %d", low)
+	}
+	valid := func(n int) bool { return n >= low && n <= high }
+	return form[int]{kind: "int", want: want, parse: strconv.Atoi, valid: valid, format: strconv.Itoa}
 }
 
-// age is a duration that knows days: 7d. Zero, where it means never, is taken
-// though it is less than low.
+// size is a number of bytes as redis.conf writes it: 256mb.
+func size[T int | int64](low int64) form[T] {
+	return form[T]{
+		kind: "size",
+		want: "a size of at least " + units.FormatSize(low) + ", such as 64mb or 10gb",
+		parse: func(s string) (T, error) {
+			n, err := units.ParseSize(s)
+			return T(n), err
+		},
+		valid:  func(n T) bool { return int64(n) >= low },
+		format: func(n T) string { return units.FormatSize(int64(n)) },
+	}
+}
+
+// age is a duration of at least low, with days: 7d. With zero set it takes 0s as
+// well, for never.
 func age(low time.Duration, zero bool) form[time.Duration] {
-	return form[time.Duration]{kind: "duration", format: units.FormatAge, parse: func(s string) (time.Duration, error) {
-		d, err := units.ParseAge(s)
-		switch {
-		case err != nil, zero && d == 0, d >= low:
-			return d, err
-		case low == positive:
-			return d, fmt.Errorf("%q: must be above zero", s)
-		case zero:
-			return d, fmt.Errorf("%q: want at least %s, or 0s for never", s, units.FormatAge(low))
-		}
-		return d, fmt.Errorf("%q: want at least %s", s, units.FormatAge(low))
-	}}
+	want := "a duration of at least " + units.FormatAge(low) + ", such as 90s, 12h or 7d"
+	switch {
+	case low == positive:
+		want = "a duration above zero, such as 90s, 12h or 7d"
+	case zero:
+		want += ", or 0s for never"
+	}
+	valid := func(d time.Duration) bool { return d >= low || zero && d == 0 }
+	return form[time.Duration]{kind: "duration", want: want, parse: units.ParseAge, valid: valid, format: units.FormatAge}
 }
 
 // positive is the least duration there is.
 const positive = time.Nanosecond
 
-// oneOf is a word of a few.
-func oneOf(words ...string) form[string] {
-	return choice(words, func(s string) (string, error) {
-		if !slices.Contains(words, s) {
-			return "", fmt.Errorf("unknown")
-		}
-		return s, nil
-	}, func(s string) string { return s })
-}
-
-func choice[T any](words []string, parse func(string) (T, error), format func(T) string) form[T] {
+// choice is a value that one of a few words stands for.
+func choice[T any](parse func(string) (T, error), format func(T) string, words ...string) form[T] {
 	last := len(words) - 1
 	want := strings.Join(words[:last], ", ") + " or " + words[last]
-	return form[T]{kind: "string", choices: words, format: format, parse: func(s string) (T, error) {
-		v, err := parse(s)
-		if err != nil {
-			err = fmt.Errorf("%q: want %s", s, want)
-		}
-		return v, err
-	}}
+	return form[T]{kind: "string", want: want, parse: parse, format: format, choices: words}
 }
 
-// policy is when to fsync.
-func policy() form[archive.Policy] {
-	return choice([]string{"always", "everysec", "no"}, archive.ParsePolicy, archive.Policy.String)
-}
-
-// level is a log level.
-func level() form[slog.Level] {
-	return choice([]string{"debug", "verbose", "notice", "warning"}, logs.ParseLevel, logs.LevelName)
-}
-
-// address is an IP address, or nothing.
-func address() form[string] {
-	f := text()
-	f.parse = func(s string) (string, error) {
-		if _, err := netip.ParseAddr(s); err != nil && s != "" {
-			return "", fmt.Errorf("%q is not an IP address", s)
-		}
-		return s, nil
-	}
+// oneOf is one of a few words.
+func oneOf(words ...string) form[string] {
+	f := choice(text().parse, text().format, words...)
+	f.valid = func(s string) bool { return slices.Contains(words, s) }
 	return f
 }
 
-// listen is where to listen, host:port, or nothing. Without a host it is all
-// addresses; port 0 is any that is free.
+// source is an IP address to connect from, or nothing. Where the address can't
+// be bound another one is used, as in Redis (anetTcpNonBlockBestEffortBindConnect
+// in anet.c).
+func source() form[anet.Source] {
+	return form[anet.Source]{
+		kind: "string",
+		want: "an IP address",
+		parse: func(s string) (from anet.Source, err error) {
+			from.BestEffort = true
+			err = from.Addr.UnmarshalText([]byte(s))
+			return from, err
+		},
+		format: func(from anet.Source) string {
+			b, _ := from.Addr.MarshalText() // which always succeeds
+			return string(b)
+		},
+	}
+}
+
+// listen is an address to listen on, host:port, or nothing. No host means all
+// addresses; port 0 means a free port.
 func listen() form[string] {
-	f := text()
-	f.kind = "address"
-	f.parse = func(s string) (string, error) {
-		if s == "" {
-			return "", nil
-		}
-		_, port, err := net.SplitHostPort(s)
-		if n, bad := strconv.Atoi(port); err != nil || bad != nil || n < 0 || n > 65535 {
-			return "", fmt.Errorf("%q: want host:port, as 127.0.0.1:9121", s)
-		}
-		return s, nil
-	}
-	return f
+	return form[string]{kind: "address", want: "host:port, as 127.0.0.1:9121", parse: text().parse, format: text().format,
+		valid: func(s string) bool {
+			_, port, err := net.SplitHostPort(s)
+			_, bad := strconv.ParseUint(port, 10, 16)
+			return s == "" || err == nil && bad == nil
+		}}
 }
 
-// isLoopback says whether only this host can connect to what listens there.
-func isLoopback(address string) bool {
-	host, _, _ := net.SplitHostPort(address)
-	ip, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && ip.IsLoopback()
-}
-
-// value is a form bound to its variable. It implements pflag.Value.
+// value is a variable with the form of its values. It implements pflag.Value.
 type value[T any] struct {
 	to   *T
 	form form[T]
+	add  func(T) T // what Set makes of a new value; nil for the value itself
 }
 
 // Set implements pflag.Value.
 func (v value[T]) Set(s string) error {
 	got, err := v.form.parse(s)
-	if err == nil {
-		*v.to = got
+	switch {
+	case err != nil || v.form.valid != nil && !v.form.valid(got):
+		return fmt.Errorf("%q: want %s", s, v.form.want)
+	case v.add != nil:
+		got = v.add(got)
 	}
-	return err
+	*v.to = got
+	return nil
 }
 
 // String implements pflag.Value.
@@ -184,38 +191,3 @@ func (v value[T]) String() string {
 
 // Type implements pflag.Value.
 func (v value[T]) Type() string { return v.form.kind }
-
-// list is a value that may be given repeatedly: the first Set replaces the
-// default. It implements pflag.Value and pflag.SliceValue.
-type list struct {
-	to  *[]string
-	set bool
-}
-
-// Set implements pflag.Value.
-func (l *list) Set(s string) error {
-	if !l.set {
-		*l.to, l.set = nil, true
-	}
-	return l.Append(s)
-}
-
-// String implements pflag.Value.
-func (l *list) String() string {
-	if l.to == nil {
-		return ""
-	}
-	return strings.Join(*l.to, ",")
-}
-
-// Type implements pflag.Value.
-func (l *list) Type() string { return "stringArray" }
-
-// Append implements pflag.SliceValue.
-func (l *list) Append(s string) error { *l.to = append(*l.to, s); return nil }
-
-// Replace implements pflag.SliceValue.
-func (l *list) Replace(all []string) error { *l.to, l.set = slices.Clone(all), true; return nil }
-
-// GetSlice implements pflag.SliceValue.
-func (l *list) GetSlice() []string { return slices.Clone(*l.to) }

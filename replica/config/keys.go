@@ -3,186 +3,223 @@ package config
 import (
 	"log/slog"
 	"math"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
 
-	"replicad/anet/tunnel"
 	"replicad/replica"
 	"replicad/replica/archive"
 	"replicad/replica/daemon"
+	"replicad/replica/daemon/sentinel"
 	"replicad/replica/logs"
 	"replicad/replica/resp"
 	"replicad/replica/respport"
 )
 
-// Settings are all keys.
+// Settings are the values of all keys.
 type Settings struct {
 	ReplicaOf []string // empty where the file has masters
 	Dir       string
-	Master    // for masters that have none of their own; see Followed
 
-	AppendFsync        archive.Policy
-	SegmentSize        int64
-	TimelineResolution time.Duration
-	Rebase             daemon.Rebase
-	Retain
+	Sentinel    sentinel.Config
+	SentinelTLS bool
+	MasterUser  string
+	MasterAuth  string
+	TLS         bool
 
-	ReplTimeout       time.Duration
-	ReplSyncioTimeout time.Duration
-	ReplBGSaveTimeout time.Duration
-	Limits            resp.Limits
-
-	Serve
-	HTTP string // "" for none
-
+	Link      replica.Config // the settings of a link; not its Master
+	Archive   archive.Options
+	Rebase    daemon.Rebase
+	Retention archive.Retention
+	RESP      respport.Config // the settings of a RESP port
+	HTTP      string          // host:port; "" for no HTTP port
 	LogLevel  slog.Level
 	LogFormat string
+
+	files struct{ masterAuth, sentinelPass, requirePass string } // of passwords
 }
 
-// minSegmentSize keeps the stream from falling into a file for each command;
-// minBulk is redis.conf's. A rebase is a full sync of the master: minRebase
-// keeps them apart.
+// Key is one row of the table of settings.
+type Key struct {
+	Name    string // of the flag, and in the file
+	Group   string // a heading for people
+	Help    string
+	Default string
+	Master  bool     // a master may have a value of its own
+	Secret  bool     // the value is a password, and never shown
+	Reload  bool     // SIGHUP takes a new value; other keys need a restart
+	Unique  bool     // no two masters may have the same value, except 0 for none
+	List    bool     // the key takes several values
+	Choices []string // the words that the key takes; nil where it takes others
+
+	value    pflag.Value
+	password *string // what value sets, of a Secret
+	file     *string // the path of the file that may hold the password
+}
+
+// Prefix is how the names of all variables begin.
+const Prefix = "REPLICAD_"
+
+// Variable is the name of the key as a variable.
+func (k Key) Variable() string { return variable(k.Name) }
+
+func variable(key string) string {
+	return Prefix + strings.ToUpper(strings.ReplaceAll(key, "-", "_"))
+}
+
+// Keys lists all settings in the order in which people read them.
+func Keys() []Key {
+	var all []Key
+	for _, k := range new(Settings).keys() {
+		all = append(all, *k)
+	}
+	return all
+}
+
+// A segment below minSegmentSize would make a file of every few commands;
+// minBulk is redis.conf's bound. A rebase is a full sync of the master: minRebase
+// keeps rebases apart.
 const (
 	minSegmentSize = 64 << 10
 	minBulk        = 1 << 20
 	minRebase      = time.Minute
 )
 
-func (s *Settings) declare(d *declarations) {
-	d.group = "What to follow, and where to keep it"
-	declareList(d, &s.ReplicaOf, "replicaof", nil, "the master to follow, as [NAME=]ADDR; may repeat")
-	declare(d, &s.Dir, "dir", text(), "", "where the archives are kept, a folder for each master")
+// connectGroup holds the keys of every command that connects to a master.
+const connectGroup = "How to connect, and as whom"
 
-	s.Master.declare(d)
-
-	d.group = "The link"
-	declare(d, &s.ReplTimeout, "repl-timeout", age(positive, false), replica.DefaultReplTimeout, "give a link up after so long without a byte")
-	declare(d, &s.ReplSyncioTimeout, "repl-syncio-timeout", age(positive, false), replica.DefaultReplSyncioTimeout, "limit for the connect and for each step of the handshake")
-	declare(d, &s.ReplBGSaveTimeout, "repl-bgsave-timeout", age(positive, false), replica.DefaultReplBGSaveTimeout, "how long a master may prepare a full sync, sending only keep-alives")
-	declare(d, &s.Limits.MaxBulk, "proto-max-bulk-len", size(minBulk), resp.DefaultMaxBulk, "longest argument of a command in the stream")
-	declare(d, &s.Limits.MaxArgs, "max-arguments", number(1, math.MaxInt), resp.DefaultMaxArgs, "most arguments of a command in the stream")
-
-	d.group = "The archive"
-	declare(d, &s.AppendFsync, "appendfsync", policy(), archive.Everysec, "when to fsync: always, everysec or no; always makes ACK, and so WAIT, wait for the fsync")
-	declare(d, &s.SegmentSize, "segment-size", size(minSegmentSize), archive.DefaultSegmentSize, "start the next file of the stream at this size")
-	declare(d, &s.TimelineResolution, "timeline-resolution", age(time.Millisecond, false), archive.DefaultTimelineResolution, "how exact restore --to TIME is: write down which offset was reached when at most so often")
-	declare(d, &s.Rebase.Percentage, "auto-aof-rewrite-percentage", number(0, math.MaxInt), daemon.DefaultRebasePercentage, "rebase (take a new full sync beside the running link) when the stream has so many percent of the base; 0 for never")
-	declare(d, &s.Rebase.MinSize, "auto-aof-rewrite-min-size", size(0), daemon.DefaultRebaseMinSize, "but not while the stream is smaller")
-	declare(d, &s.Rebase.Every, "rebase-every", age(minRebase, true), 0, "rebase when the base is so old; 0s for never")
-	s.Retain.declare(d)
-
-	s.Serve.declare(d)
-	d.group = "Metrics and health"
-	declare(d, &s.HTTP, "http", listen(), "", "serve /metrics, /healthz and /readyz at this host:port; off where not given")
-
-	d.group = "Logs"
-	declare(d, &s.LogLevel, "loglevel", level(), logs.LevelNotice, "debug, verbose, notice or warning", reloaded)
-	declare(d, &s.LogFormat, "log-format", oneOf("text", "json"), "text", "text or json")
+// keys is the table of all settings. A key's Set changes s. The keys of the
+// groups with master set may differ between masters.
+func (s *Settings) keys() []*Key {
+	link, archives, port := &s.Link, &s.Archive, &s.RESP
+	groups := []struct {
+		name   string
+		master bool
+		keys   []*Key
+	}{
+		{"What to follow, and where to keep it", false, []*Key{
+			listKey(&s.ReplicaOf, "replicaof", list(), "the master to follow, as [NAME=]ADDR; may repeat"),
+			key(&s.Dir, "dir", "", text(), "where the archives are kept, a folder for each master"),
+		}},
+		{"Sentinels that say where the master is, in place of replicaof", true, []*Key{
+			listKey(&s.Sentinel.Addresses, "sentinel", addresses(), "follow the master that these Sentinels name, in place of replicaof: host:port[,host:port...]"),
+			key(&s.Sentinel.MasterName, "master-name", "", text(), "what the Sentinels call the master; also the name of the archive"),
+			key(&s.Sentinel.User, "sentinel-user", "", text(), "ACL user for the Sentinels").reloaded(),
+			fileKey(&s.files.sentinelPass, "sentinel-pass", "the Sentinels' password"),
+			secretKey(&s.Sentinel.Password, &s.files.sentinelPass, "sentinel-pass", "the Sentinels' password"),
+			key(&s.SentinelTLS, "sentinel-tls", false, yesno(), "speak TLS with the Sentinels, with the tls-... files"),
+		}},
+		{connectGroup, true, []*Key{
+			key(&s.MasterUser, "masteruser", "", text(), "ACL user to authenticate as").reloaded(),
+			fileKey(&s.files.masterAuth, "masterauth", "the master's password"),
+			secretKey(&s.MasterAuth, &s.files.masterAuth, "masterauth", "the master's password"),
+			key(&link.Source, "bind-source-addr", link.Source, source(), "address to connect from; where it can't be bound another one is used, as in Redis"),
+			key(&s.TLS, "tls", false, yesno(), "speak TLS with every master, as rediss:// does with one"),
+			key(&link.TLS.CACert, "tls-ca-cert-file", "", text(), "authorities that may sign a master's certificate; the system's where not given"),
+			key(&link.TLS.Cert, "tls-cert-file", "", text(), "certificate to show to a master that asks for one"),
+			key(&link.TLS.Key, "tls-key-file", "", text(), "private key of the certificate"),
+			key(&link.TLS.ServerName, "tls-server-name", "", text(), "name that the master's certificate must have; the host of ADDR where not given"),
+		}},
+		{"The RESP port, for redis-cli, Sentinel and the like", true, []*Key{
+			key(&port.Port, "port", respport.DefaultPort, number(0, 65535), "port that answers as a replica does; 0 for none; of several masters each has its own, in the file").unique(),
+			key(&port.TLSPort, "tls-port", 0, number(0, 65535), "the same with TLS, with tls-cert-file and tls-key-file; 0 for none").unique(),
+		}},
+		{"What the master is told", true, []*Key{
+			key(&link.AnnounceIP, "replica-announce-ip", "", text(), "address to tell the master"),
+			key(&link.AnnouncePort, "replica-announce-port", 0, number(0, 65535), "port to tell the master, in place of port"),
+		}},
+		{"The link", false, []*Key{
+			key(&link.ReplTimeout, "repl-timeout", replica.DefaultReplTimeout, age(positive, false), "give up a link after this time without a byte"),
+			key(&link.ReplSyncioTimeout, "repl-syncio-timeout", replica.DefaultReplSyncioTimeout, age(positive, false), "limit for the connect and for each step of the handshake"),
+			key(&link.ReplBGSaveTimeout, "repl-bgsave-timeout", replica.DefaultReplBGSaveTimeout, age(positive, false), "how long a master may prepare a full sync while it sends only keep-alives"),
+			key(&link.Limits.MaxBulk, "proto-max-bulk-len", resp.DefaultMaxBulk, size[int64](minBulk), "longest argument of a command in the stream"),
+			key(&link.Limits.MaxArgs, "max-arguments", resp.DefaultMaxArgs, number(1, math.MaxInt), "most arguments of a command in the stream"),
+		}},
+		{"The archive", false, []*Key{
+			key(&archives.AppendFsync, "appendfsync", archive.Everysec, choice(archive.ParsePolicy, archive.Policy.String, "always", "everysec", "no"), "when to fsync: always, everysec or no; with always ACK, and so WAIT, waits for the fsync"),
+			key(&archives.SegmentSize, "segment-size", archive.DefaultSegmentSize, size[int64](minSegmentSize), "size at which the next file of the stream begins"),
+			key(&archives.TimelineResolution, "timeline-resolution", archive.DefaultTimelineResolution, age(time.Millisecond, false), "how exact restore --to TIME is: the least time between two marks"),
+			key(&s.Rebase.Percentage, "auto-aof-rewrite-percentage", daemon.DefaultRebasePercentage, number(0, math.MaxInt), "rebase (take a new full sync beside the running link) when the stream has this percentage of the base's size; 0 for never"),
+			key(&s.Rebase.MinSize, "auto-aof-rewrite-min-size", daemon.DefaultRebaseMinSize, size[int64](0), "no rebase by percentage while the stream is smaller"),
+			key(&s.Rebase.Every, "rebase-every", 0, age(minRebase, true), "rebase when the base has this age; 0s for never"),
+			key(&s.Retention.KeepFor, "keep-for", archive.DefaultKeepFor, age(0, false), "window in which every time stays restorable (12h, 7d)"),
+			key(&s.Retention.KeepGenerations, "keep-generations", archive.DefaultKeepGenerations, number(archive.DefaultKeepGenerations, math.MaxInt), "number of generations that stay however old they are; at least 2"),
+			key(&s.Retention.MaxBytes, "max-bytes", 0, size[int64](0), "bound of each archive, as redis.conf writes sizes (100gb); 0 for none"),
+		}},
+		{"All RESP ports", false, []*Key{
+			key(&port.Bind, "bind", strings.Fields(respport.DefaultBind), words(), "addresses to listen on, separated by spaces; * for all; one with - before it may be missing"),
+			key(&port.ProtectedMode, "protected-mode", true, yesno(), "without a password serve only the loopback, as Redis does"),
+			fileKey(&s.files.requirePass, "requirepass", "the password that clients must give"),
+			secretKey(&port.RequirePass, &s.files.requirePass, "requirepass", "the password that clients must give"),
+			key(&port.MaxClients, "maxclients", respport.DefaultMaxClients, number(1, 1<<20), "most clients of a port"),
+			key(&port.Timeout, "timeout", 0, age(0, false), "close a client that is idle for this time; 0s for never"),
+			key(&port.QueryBufferLimit, "client-query-buffer-limit", respport.DefaultQueryBufferLimit, size[int](respport.MinQueryBufferLimit), "largest query"),
+			key(&port.MaxMemoryClients, "maxmemory-clients", respport.DefaultMaxMemoryClients, size[int64](respport.MinMaxMemoryClients), "most memory that the clients of a port may take together; a client that needs more is cut"),
+			key(&port.TCPKeepAlive, "tcp-keepalive", respport.DefaultTCPKeepAlive, age(0, false), "time between TCP keep-alives; 0s for none"),
+			key(&port.TLS.AuthClients, "tls-auth-clients", "yes", oneOf("yes", "no", "optional"), "whether clients of tls-port must show a certificate that tls-ca-cert-file's authority has signed"),
+		}},
+		{"Metrics and health", false, []*Key{
+			key(&s.HTTP, "http", "", listen(), "serve the status page, /metrics, /healthz and /readyz at this host:port; not served where not given"),
+		}},
+		{"Logs", false, []*Key{
+			key(&s.LogLevel, "loglevel", logs.LevelNotice, choice(logs.ParseLevel, logs.LevelName, "debug", "verbose", "notice", "warning"), "debug, verbose, notice or warning").reloaded(),
+			key(&s.LogFormat, "log-format", "text", oneOf("text", "json"), "text or json"),
+		}},
+	}
+	var all []*Key
+	for _, g := range groups {
+		for _, k := range g.keys {
+			k.Group, k.Master, k.Default = g.name, g.master, k.value.String()
+			all = append(all, k)
+		}
+	}
+	return all
 }
 
-// Master are the keys that masters may differ in.
-type Master struct {
-	Sentinel Sentinel
-	Connect
-	Port         int
-	TLSPort      int
-	AnnounceIP   string
-	AnnouncePort int
+// key makes a row of the table: a value in to, which people write as f says.
+func key[T any](to *T, name string, def T, f form[T], help string) *Key {
+	*to = def
+	return &Key{Name: name, Help: help, Choices: f.choices, value: value[T]{to: to, form: f}}
 }
 
-func (m *Master) declare(d *declarations) {
-	d.master = true
-	defer func() { d.master = false }()
-	m.Sentinel.declare(d)
-	m.Connect.declare(d)
-	d.group = "The RESP port, for redis-cli, Sentinel and the like"
-	declare(d, &m.Port, "port", number(0, 65535), respport.DefaultPort, "port that answers as a replica does; 0 for none; with several masters each has its own, named in the file", unique)
-	declare(d, &m.TLSPort, "tls-port", number(0, 65535), 0, "likewise, spoken to by TLS with tls-cert-file and tls-key-file", unique)
-	d.group = "What the master is told"
-	declare(d, &m.AnnounceIP, "replica-announce-ip", text(), "", "address to tell the master")
-	declare(d, &m.AnnouncePort, "replica-announce-port", number(0, 65535), 0, "port to tell the master, in place of port")
+// listKey makes a key that may be given several times, is a list in the file,
+// and is separated by commas in a variable.
+func listKey(to *[]string, name string, f form[[]string], help string) *Key {
+	add := func(one []string) []string { return append(*to, one...) }
+	return &Key{Name: name, Help: help, List: true, value: value[[]string]{to, f, add}}
 }
 
-// Serve are the keys of the RESP ports of all masters.
-type Serve struct {
-	Bind             string
-	ProtectedMode    bool
-	RequirePass      Secret
-	MaxClients       int
-	Timeout          time.Duration
-	QueryBufferLimit int64
-	MaxMemoryClients int64
-	TCPKeepAlive     time.Duration
-	TLSAuthClients   string
+// secretKey makes the key of a password. file is what fileKey sets.
+func secretKey(to, file *string, name, what string) *Key {
+	k := key(to, name, "", text(), what+" (visible to every user of this host: prefer the file or the variable)").reloaded()
+	k.Secret, k.password, k.file = true, to, file
+	return k
 }
 
-func (s *Serve) declare(d *declarations) {
-	d.group = "All RESP ports"
-	declare(d, &s.Bind, "bind", text(), respport.DefaultBind, "addresses to listen on, separated by spaces; * for all; one with - before it may be missing")
-	declare(d, &s.ProtectedMode, "protected-mode", yesno(), true, "without a password serve only the loopback, as Redis does")
-	declareSecret(d, &s.RequirePass, "requirepass", "the password that clients must give")
-	declare(d, &s.MaxClients, "maxclients", number(1, 1<<20), respport.DefaultMaxClients, "most clients of a port")
-	declare(d, &s.Timeout, "timeout", age(0, false), 0, "close a client that was idle for so long; 0s for never")
-	declare(d, &s.QueryBufferLimit, "client-query-buffer-limit", size(respport.MinQueryBufferLimit), respport.DefaultQueryBufferLimit, "largest query")
-	declare(d, &s.MaxMemoryClients, "maxmemory-clients", size(respport.MinMaxMemoryClients), respport.DefaultMaxMemoryClients, "what the clients of a port together may have replicad hold; one that would need more is cut")
-	declare(d, &s.TCPKeepAlive, "tcp-keepalive", age(0, false), respport.DefaultTCPKeepAlive, "between TCP keep-alives; 0s for none")
-	declare(d, &s.TLSAuthClients, "tls-auth-clients", oneOf("yes", "no", "optional"), "yes", "whether clients of tls-port must show a certificate that tls-ca-cert-file's authority has signed")
+// fileKey makes the key that names a file with a password.
+func fileKey(to *string, name, what string) *Key {
+	return key(to, fileKeyOf(name), "", text(), "file that holds "+what).reloaded()
 }
 
-// Sentinel says which Sentinels know where the master is, in place of an address.
-type Sentinel struct {
-	Addresses  []string
-	MasterName string
-	User       string
-	Password   Secret
-	TLS        bool
+func fileKeyOf(name string) string { return name + "-file" }
+
+func (k *Key) reloaded() *Key {
+	k.Reload = true
+	return k
 }
 
-func (s *Sentinel) declare(d *declarations) {
-	d.group = "Sentinels that say where the master is, in place of replicaof"
-	declareList(d, &s.Addresses, "sentinel", nil, "follow the master that these Sentinels name, in place of --replicaof: host:port[,host:port...]")
-	declare(d, &s.MasterName, "master-name", text(), "", "what the Sentinels call the master; names the archive too")
-	declare(d, &s.User, "sentinel-user", text(), "", "ACL user of the Sentinels", reloaded)
-	declareSecret(d, &s.Password, "sentinel-pass", "the Sentinels' password")
-	declare(d, &s.TLS, "sentinel-tls", yesno(), false, "speak TLS with the Sentinels, by the files of --tls-...")
+func (k *Key) unique() *Key {
+	k.Unique = true
+	return k
 }
 
-// Connect are the keys of every command that speaks to a master: how it is
-// connected to, and who is there.
-type Connect struct {
-	User     string
-	Password Secret
-	Source   string
-	TLS      bool
-	Files    tunnel.Files
-}
-
-func (c *Connect) declare(d *declarations) {
-	d.group = "How to connect, and as whom"
-	declare(d, &c.User, "masteruser", text(), "", "ACL user to authenticate as", reloaded)
-	declareSecret(d, &c.Password, "masterauth", "the master's password")
-	declare(d, &c.Source, "bind-source-addr", address(), "", "address to connect from; as in Redis, another one is used where it can't be bound")
-	declare(d, &c.TLS, "tls", yesno(), false, "speak TLS with each master, as rediss:// does with one")
-	declare(d, &c.Files.CACert, "tls-ca-cert-file", text(), "", "authorities that a master's certificate may be signed by; the system's where not given")
-	declare(d, &c.Files.Cert, "tls-cert-file", text(), "", "certificate to show to a master that asks for one")
-	declare(d, &c.Files.Key, "tls-key-file", text(), "", "its private key")
-	declare(d, &c.Files.ServerName, "tls-server-name", text(), "", "the name that the master's certificate must have; the host of ADDR where not given")
-}
-
-// Retain says what of an archive stays; run and prune have it.
-type Retain struct{ Retention archive.Retention }
-
-func (r *Retain) declare(d *declarations) {
-	declare(d, &r.Retention.KeepFor, "keep-for", age(0, false), archive.DefaultKeepFor, "every time of so long a window stays restorable (12h, 7d)")
-	declare(d, &r.Retention.KeepGenerations, "keep-generations", number(archive.DefaultKeepGenerations, math.MaxInt), archive.DefaultKeepGenerations, "so many generations stay however old they are; at least 2")
-	declare(d, &r.Retention.MaxBytes, "max-bytes", size(0), 0, "bound of each archive, as redis.conf writes sizes (100gb); 0 for none")
-}
-
-// Register gives a command the flags of Retain alone.
-func (r *Retain) Register(fl *pflag.FlagSet) { r.declare(newDeclarations(fl)) }
-
-// RegisterMaxBulk gives a command the flag --proto-max-bulk-len alone.
-func RegisterMaxBulk(fl *pflag.FlagSet, to *int64, help string) {
-	declare(newDeclarations(fl), to, "proto-max-bulk-len", size(minBulk), resp.DefaultMaxBulk, help)
+// find returns the key of that name, or nil.
+func find(keys []*Key, name string) *Key {
+	i := slices.IndexFunc(keys, func(k *Key) bool { return k.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return keys[i]
 }

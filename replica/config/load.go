@@ -2,16 +2,15 @@ package config
 
 import (
 	"cmp"
-	"log/slog"
-	"os"
+	"crypto/tls"
+	"fmt"
+	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/spf13/pflag"
 
 	"replicad/replica"
-	"replicad/replica/archive"
-	"replicad/replica/daemon"
-	"replicad/replica/daemon/sentinel"
 )
 
 // The file is named by a flag or a variable.
@@ -20,337 +19,370 @@ const (
 	ConfigVariable = Prefix + "CONFIG"
 )
 
+// Keys that say which Sentinels know where a master is.
+const (
+	sentinelKey   = "sentinel"
+	masterNameKey = "master-name"
+)
+
 // Sources are what [Load] reads, beside the file that they name.
 type Sources struct {
-	Flags   *pflag.FlagSet // parsed; nil for none
+	Flags   *pflag.FlagSet // parsed
 	Environ []string       // as os.Environ gives it
-	// Strict makes a problem of a variable REPLICAD_* that belongs to no
-	// key; otherwise it is a warning.
+	// Strict makes a problem of a variable REPLICAD_* that belongs to no key.
+	// Without Strict such a variable is a warning.
 	Strict bool
 }
 
-// Config is what was read: what to follow, and how.
+// Config is what was read: which masters to follow, and how.
 type Config struct {
-	Settings
+	reading
 	File    string // "" for none
 	Masters []Followed
-	// Warnings are what is not wrong, but not good either.
+	// Warnings name settings that work and are still not good.
 	Warnings []string
 
-	src     Sources
-	d       *declarations
-	origins map[string]Origin
+	src Sources
 }
 
-// Followed is a master, with the keys that it may have of its own.
+// Followed is a master to follow, with its settings: its own values, and else
+// those that hold for all masters.
 type Followed struct {
-	Target replica.Master // with its password
-	Master                // the settings
+	Target replica.Master // with user and password
+	reading
 
-	name    string                // that the file gives it; "" for none
-	address string                // as it was given; "" where Sentinels know it
-	line    int                   // of its section in the file; 0 for none
-	asks    *credentials          // of Sentinels, where they are asked
-	own     func(key string) bool // the section has it
-	d       *declarations
-	origins map[string]Origin
+	line int                    // of its section in the file; 0 for none
+	own  layer                  // its own values
+	asks *atomic.Pointer[login] // for the Sentinels that know it; nil without
 }
 
-// Register gives a command --config and a flag for each key. What they are set
-// to is read by [Load].
-func Register(fl *pflag.FlagSet) {
-	fl.String(ConfigFlag, "", "file with settings, as the flags are named; flags and variables "+Prefix+"* go before it")
-	new(Settings).declare(newDeclarations(fl))
+// login is how replicad authenticates with Sentinels.
+type login struct{ user, password string }
+
+// reading is settings with the places that their values come from.
+type reading struct {
+	*Settings
+	keys    []*Key
+	origins map[string]Origin // without the keys that have their defaults
 }
 
-// loader is one reading.
+// Register gives a command the flag --config, and a flag for each key that is
+// named; for all keys where none is named. The settings have the values of the
+// flags. [Load] and [Fill] add what variables and the file say.
+func Register(fl *pflag.FlagSet, names ...string) *Settings {
+	help := "file with settings, as the flags are named; flags and variables " + Prefix + "* go before it"
+	if len(names) > 0 {
+		help = "file with settings of run; the command takes those for which it has flags"
+	}
+	fl.String(ConfigFlag, "", help)
+	return register(fl, func(k *Key) bool { return len(names) == 0 || slices.Contains(names, k.Name) })
+}
+
+// register adds a flag for each wanted key.
+func register(fl *pflag.FlagSet, wanted func(*Key) bool) *Settings {
+	s := new(Settings)
+	for _, k := range s.keys() {
+		if !wanted(k) {
+			continue
+		}
+		f := fl.VarPF(k.value, k.Name, "", k.Help)
+		if k.value.Type() == "bool" {
+			f.NoOptDefVal = "true"
+		}
+	}
+	return s
+}
+
+// loader is one reading of all sources.
 type loader struct {
-	src      Sources
 	cfg      *Config
-	doc      *document
-	below    []layer // the layers outside of masters, the weakest first
+	doc      document
+	layers   []layer // what holds for all masters: file, variables, flags
 	problems Problems
 }
 
 // Load reads all sources. The error is of type [Problems], and names everything
 // that is wrong.
 func Load(src Sources) (*Config, error) {
-	if src.Flags == nil {
-		src.Flags = pflag.NewFlagSet("", pflag.ContinueOnError)
-	}
-	l := &loader{src: src, cfg: &Config{src: src}}
-	c := l.cfg
-	c.d = newDeclarations(pflag.NewFlagSet("", pflag.ContinueOnError))
-	c.Settings.declare(c.d)
-	if err := l.layers(); err != nil {
-		return nil, err
-	}
-	var err error
-	if c.origins, err = c.d.apply(l.below, &l.problems); err != nil {
-		return nil, err
-	}
-	c.d.readSecrets(c.origins, &l.problems, l.warn)
-	if !l.doc.unread {
-		if err := l.masters(); err != nil {
-			return nil, err
-		}
+	l := newLoader(src)
+	l.cfg.reading = l.read(l.layers)
+	if l.doc.top != nil {
+		l.masters()
 		l.check()
 	}
 	if err := l.problems.err(); err != nil {
 		return nil, err
 	}
-	return c, nil
+	return l.cfg, nil
 }
 
-func (l *loader) warn(text string) {
-	for _, known := range l.cfg.Warnings {
-		if known == text {
-			return
+// Fill gives each flag of a command that was not given the value that run would
+// have: of a variable, or of the file. So `prune` keeps what the daemon keeps.
+// Fill leaves flags alone that are no key of run. The error is of type
+// [Problems].
+func Fill(fl *pflag.FlagSet, environ []string) error {
+	l := newLoader(Sources{Flags: fl, Environ: environ})
+	keys := new(Settings).keys()
+	merged := merge(l.layers, keys, &l.problems)
+	keys = slices.DeleteFunc(keys, func(k *Key) bool {
+		f := fl.Lookup(k.Name)
+		if f != nil {
+			k.value = f.Value
 		}
-	}
-	l.cfg.Warnings = append(l.cfg.Warnings, text)
-}
-
-// layers reads file, environment and flags.
-func (l *loader) layers() error {
-	keys := l.cfg.d.keys
-	l.readFile(keys)
-	file, err := fromSection(l.doc.path, l.doc.top)
-	if err != nil {
-		return err
-	}
-	environment, err := fromEnvironment(l.src.Environ, keys, func(name, text string) {
-		o := Origin{Layer: Environment, Name: name}
-		if l.src.Strict {
-			l.problems.add(o, "", "%s", text)
-			return
-		}
-		l.warn(Problem{Origin: o, Text: text}.String())
+		return f == nil || f.Changed
 	})
-	if err != nil {
-		return err
-	}
-	flags, err := fromFlags(l.src.Flags, keys)
-	l.below = []layer{file, environment, flags}
-	return err
+	l.apply(merged, keys)
+	return l.problems.err()
 }
 
-// readFile finds and reads the file, if one is named.
-func (l *loader) readFile(keys []*Key) {
-	l.doc = &document{}
-	for _, v := range l.src.Environ {
-		if path, ok := strings.CutPrefix(v, ConfigVariable+"="); ok {
-			l.cfg.File = path
-		}
+// newLoader reads the layers.
+func newLoader(src Sources) *loader {
+	l := &loader{cfg: &Config{src: src}, doc: document{top: layer{}}}
+	keys := new(Settings).keys()
+	if l.cfg.File = l.file(); l.cfg.File != "" {
+		l.doc = readFile(l.cfg.File, keys, &l.problems)
 	}
-	if f := l.src.Flags.Lookup(ConfigFlag); f != nil && f.Changed {
-		if l.cfg.File = f.Value.String(); l.cfg.File == "" {
+	variables := variableLayer(src.Environ, keys, func(p Problem) {
+		if src.Strict {
+			l.problems = append(l.problems, p)
+			return
+		}
+		l.warn(p)
+	})
+	l.layers = []layer{l.doc.top, variables, flagLayer(src.Flags, keys)}
+	return l
+}
+
+// file is the path of the file; "" for none.
+func (l *loader) file() string {
+	if f := l.cfg.src.Flags.Lookup(ConfigFlag); f != nil && f.Changed {
+		if f.Value.String() == "" {
 			l.problems.add(Origin{Layer: Flag, Name: "--" + ConfigFlag}, "", "it names no file")
 		}
+		return f.Value.String()
 	}
-	if l.cfg.File == "" {
-		return
-	}
-	var st os.FileInfo
-	l.doc, st = readFile(l.cfg.File, keys, &l.problems)
-	if st != nil && openToOthers(st) && l.doc.holdsSecret(keys) {
-		l.warn(l.cfg.File + " holds a password, and every user of this host can read it: chmod o-r it, or put the password into a file of its own")
-	}
-}
-
-// holdsSecret says whether a password stands in the file itself.
-func (d *document) holdsSecret(keys []*Key) bool {
-	for _, s := range append([]section{d.top}, d.masters...) {
-		for _, k := range keys {
-			if _, ok := s.entries[k.Name]; ok && k.Secret {
-				return true
-			}
+	for _, v := range l.cfg.src.Environ {
+		if path, ok := strings.CutPrefix(v, ConfigVariable+"="); ok {
+			return path
 		}
-		addresses, _ := s.entries[replicaofKey].value.([]string)
-		if one, ok := s.entries[replicaofKey].value.(string); ok {
-			addresses = []string{one}
-		}
-		for _, a := range addresses {
-			if m, err := replica.ParseMaster(a); err == nil && m.Password != "" {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// masters makes what is followed of masters, of replicaof, or of sentinel.
-func (l *loader) masters() error {
-	c := l.cfg
-	from, given := c.origins[replicaofKey], len(c.ReplicaOf) > 0
-	switch {
-	case given && l.doc.listed > 0 && from.Layer == File:
-		l.problems.add(from, replicaofKey, "it and %s (line %d) exclude each other: which of them says what to follow?", mastersKey, l.doc.listed)
-		return nil
-	case given && l.doc.listed > 0:
-		l.problems.add(from, "", "%s:%d has %s: they exclude each other", l.doc.path, l.doc.listed, mastersKey)
-		return nil
-	case given && c.Sentinel.given():
-		l.problems.add(from, "", "%s", eitherSays)
-		return nil
-	}
-	for _, s := range l.doc.masters {
-		if err := l.section(s); err != nil {
-			return err
-		}
-	}
-	f := Followed{own: func(string) bool { return false }}
-	for _, f.address = range c.ReplicaOf {
-		if err := l.follow(f, from, l.below); err != nil {
-			return err
-		}
-	}
-	if l.doc.listed == 0 && c.Sentinel.given() {
-		return l.follow(f, c.origins[sentinelKey], l.below)
-	}
-	return nil
-}
-
-const eitherSays = sentinelKey + " and " + replicaofKey + " exclude each other: either Sentinel says where the master is, or you do"
-
-// section reads one of masters.
-func (l *loader) section(s section) error {
-	own, err := fromSection(l.doc.path, s)
-	if err != nil {
-		return err
-	}
-	f := Followed{line: s.line, own: own.values.Exists}
-	address, line := s.text(replicaofKey)
-	at := Origin{File, l.doc.path, line}
-	if f.address = address; address != "" && (f.own(sentinelKey) || f.own(masterNameKey)) {
-		l.problems.add(at, "", "%s", eitherSays)
-		return nil
-	}
-	if name, line := s.text(nameKey); name != "" {
-		if err := replica.CheckName(name); err != nil {
-			l.problems.add(Origin{File, l.doc.path, line}, nameKey, "%v", err)
-			return nil
-		}
-		if f.name = name; address != "" {
-			f.address = name + "=" + address
-		}
-	}
-	return l.follow(f, at, append(l.below[:len(l.below):len(l.below)], own))
-}
-
-// follow reads what is known of a master from layers.
-func (l *loader) follow(f Followed, at Origin, layers []layer) (err error) {
-	f.d = newDeclarations(pflag.NewFlagSet("", pflag.ContinueOnError))
-	f.d.ofMaster = true
-	f.Master.declare(f.d)
-	if f.origins, err = f.d.apply(layers, &l.problems); err != nil {
-		return err
-	}
-	f.origins[replicaofKey] = at
-	if !f.d.readSecrets(f.origins, &l.problems, l.warn) {
-		return nil
-	}
-	if f.address == "" {
-		if !f.Sentinel.given() {
-			l.problems.add(at, "", "a master without %s: where is it?", replicaofKey)
-			return nil
-		}
-		f.Sentinel.MasterName = cmp.Or(f.Sentinel.MasterName, f.name)
-		if !l.watched(&f) {
-			return nil
-		}
-	} else if f.Target, err = replica.ParseMaster(f.address); err != nil {
-		l.problems.add(at, replicaofKey, "%v", err)
-		return nil
-	}
-	if f.Target.Password != "" && at.Layer == Flag {
-		l.warn("a password on the command line is visible to every user of this host: prefer --masterauth-file or " + variable("masterauth"))
-	}
-	if problem := f.Connect.complete(&f.Target); problem != "" {
-		l.problems.add(at, "", "%s", problem)
-		return nil
-	}
-	l.cfg.Masters = append(l.cfg.Masters, f)
-	return nil
-}
-
-// readSecrets reads the files of secrets, and warns where one was given on the
-// command line. It is false where one can't be read.
-func (d *declarations) readSecrets(origins map[string]Origin, problems *Problems, warn func(string)) bool {
-	good := true
-	for _, s := range d.secrets {
-		if d.find(s.key).Master != d.ofMaster {
-			continue
-		}
-		if err := s.read(warn); err != nil {
-			problems.add(origins[s.fileKey()], s.fileKey(), "%v", err)
-			good = false
-		}
-		if o := origins[s.key]; o.Layer == Flag {
-			warn(o.Name + " is visible to every user of this host: prefer --" + s.fileKey() + " or " + variable(s.key))
-		}
-	}
-	return good
-}
-
-// complete adds to a master who is there, and TLS.
-func (c *Connect) complete(m *replica.Master) (problem string) {
-	if m.User == "" && m.Password == "" {
-		m.User, m.Password = c.User, c.Password.Text
-	} else if m.Password == "" {
-		m.Password = c.Password.Text
-	}
-	m.TLS = m.TLS || c.TLS
-	switch {
-	case m.User != "" && m.Password == "":
-		return "user \"" + m.User + "\" for " + m.String() + " has no password: set masterauth-file or " + variable("masterauth")
-	case m.TLS && m.Path != "":
-		return "TLS with the unix socket " + m.Address() + ": Redis speaks no TLS there"
 	}
 	return ""
 }
 
-// Link is what a link to the master is made with, on top of base.
-func (m *Master) Link(base replica.Config) replica.Config {
-	m.Connect.link(&base)
-	base.AnnounceIP, base.AnnouncePort = m.AnnounceIP, m.AnnouncePort
-	return base
-}
-
-// link tells a link what to connect from, and the TLS files.
-func (c *Connect) link(cfg *replica.Config) {
-	cfg.Source, _ = replica.ParseSource(c.Source) // the form of the key is the same
-	cfg.Source.BestEffort = true
-	cfg.TLS = c.Files
-}
-
-// Daemon is what the daemon is made with, but for the observer of its links.
-func (c *Config) Daemon(log *slog.Logger) daemon.Config {
-	cfg := daemon.Config{
-		Dir: c.Dir,
-		Link: replica.Config{
-			ReplTimeout: c.ReplTimeout, ReplSyncioTimeout: c.ReplSyncioTimeout, ReplBGSaveTimeout: c.ReplBGSaveTimeout, Limits: c.Limits,
-		},
-		Archive:   archive.Options{AppendFsync: c.AppendFsync, SegmentSize: c.SegmentSize, TimelineResolution: c.TimelineResolution},
-		Rebase:    c.Rebase,
-		Sentinel:  map[string]sentinel.Config{},
-		Retention: c.Retention,
-		Log:       log,
+// warn adds a warning, unless it is there already.
+func (l *loader) warn(p Problem) {
+	if !slices.Contains(l.cfg.Warnings, p.String()) {
+		l.cfg.Warnings = append(l.cfg.Warnings, p.String())
 	}
-	own := map[string]*Master{}
-	for i := range c.Masters {
-		f := &c.Masters[i]
-		name := f.Target.Name
-		cfg.Masters = append(cfg.Masters, f.Target)
-		m := f.Master
-		m.AnnouncePort = c.announced(f)
-		own[name] = &m
-		if f.address == "" {
-			s := f.sentinel()
-			s.Log = log.With("master", name)
-			cfg.Sentinel[name] = s
+}
+
+// read makes settings of layers, the weakest first.
+func (l *loader) read(layers []layer) reading {
+	s := new(Settings)
+	keys := s.keys()
+	r := reading{s, keys, l.apply(merge(layers, keys, &l.problems), keys)}
+	for _, k := range keys {
+		if !k.Secret {
+			continue
+		}
+		l.warnVisible(r.origins[k.Name], "prefer --"+fileKeyOf(k.Name)+" or "+k.Variable())
+		if *k.file != "" {
+			l.readSecret(k, r.origins[fileKeyOf(k.Name)])
 		}
 	}
-	cfg.PerMaster = func(link *replica.Config) { *link = own[link.Master.Name].Link(*link) }
-	return cfg
+	return r
+}
+
+// apply sets keys, and returns where their values come from.
+func (l *loader) apply(from layer, keys []*Key) map[string]Origin {
+	origins := map[string]Origin{}
+	for _, k := range keys {
+		g, ok := from[k.Name]
+		if !ok {
+			continue
+		}
+		origins[k.Name] = g.origin
+		for _, v := range g.values {
+			if err := k.value.Set(v); err != nil {
+				l.problems.add(g.origin, k.Name, "%v", err)
+			}
+		}
+	}
+	return origins
+}
+
+// readSecret reads the password of a key from its file, which was named at o.
+func (l *loader) readSecret(k *Key, o Origin) {
+	b, open, err := readBounded(*k.file, maxSecret)
+	*k.password = strings.TrimRight(string(b), "\r\n")
+	if err == nil && *k.password == "" {
+		err = fmt.Errorf("%s is empty", *k.file)
+	}
+	if err != nil {
+		l.problems.add(o, fileKeyOf(k.Name), "%v", err)
+	}
+	if open {
+		l.warn(Problem{Text: *k.file + " holds a password, and every user of this host can read it: chmod o-r it"})
+	}
+}
+
+// warnVisible warns of a password that was given at o, where every user of this
+// host can see it there.
+func (l *loader) warnVisible(o Origin, remedy string) {
+	switch {
+	case o.Layer == Flag:
+		l.warn(Problem{o, "a password on the command line is visible to every user of this host: " + remedy})
+	case o.Layer == File && l.doc.open:
+		l.warn(Problem{Text: o.Name + " holds a password, and every user of this host can read it: chmod o-r it, or put the password into a file of its own"})
+	}
+}
+
+// masters finds the masters to follow: by masters, by replicaof, or by sentinel.
+func (l *loader) masters() {
+	c := l.cfg
+	from := c.origins[replicaofKey]
+	sections := l.doc.masters
+	for _, address := range c.ReplicaOf {
+		sections = append(sections, section{at: from, own: layer{replicaofKey: given{[]string{address}, from}}})
+	}
+	switch listed := l.doc.listed; {
+	case listed > 0 && len(c.ReplicaOf) > 0:
+		l.problems.add(from, "", "%s and %s (%s:%d) exclude each other: which of them says what to follow?", replicaofKey, mastersKey, l.doc.path, listed)
+		return
+	case listed == 0 && len(c.ReplicaOf) == 0 && c.asksSentinel():
+		sections = []section{{at: c.origins[sentinelKey]}}
+	}
+	for _, s := range sections {
+		l.follow(s)
+	}
+	for _, f := range c.Masters {
+		if _, given := f.origins["port"]; !given && len(c.Masters) > 1 {
+			f.RESP.Port = 0 // the default can serve only one of them
+		}
+	}
+}
+
+// asksSentinel says whether Sentinels know where the master is.
+func (s *Settings) asksSentinel() bool {
+	return len(s.Sentinel.Addresses) > 0 || s.Sentinel.MasterName != ""
+}
+
+// follow adds the master of a section, unless something is wrong with it.
+func (l *loader) follow(s section) {
+	f := Followed{line: s.line, own: s.own, reading: l.read(append(slices.Clone(l.layers), s.own))}
+	f.origins[replicaofKey] = s.at
+	files := f.Link.TLS
+	f.RESP.TLS.Cert, f.RESP.TLS.Key, f.RESP.TLS.CACert = files.Cert, files.Key, files.CACert
+	if l.find(&f, s); f.Target.Name == "" {
+		return
+	}
+	if f.Target.Password != "" {
+		l.warnVisible(s.at, "prefer --masterauth-file or "+variable("masterauth"))
+	}
+	f.addLogin()
+	switch {
+	case f.Target.User != "" && f.Target.Password == "" && f.files.masterAuth == "":
+		l.problems.add(s.at, "", "user %q for %s has no password: set masterauth-file or %s", f.Target.User, f.Target, variable("masterauth"))
+	case f.Target.TLS && f.Target.Path != "":
+		l.problems.add(s.at, "", "TLS with the unix socket %s: Redis speaks no TLS there", f.Target.Address())
+	default:
+		l.cfg.Masters = append(l.cfg.Masters, f)
+	}
+}
+
+// find says where the master of a section is: at an address, or where Sentinels
+// say.
+func (l *loader) find(f *Followed, s section) {
+	name, address := s.own.first(nameKey), s.own.first(replicaofKey)
+	nameErr := replica.CheckName(name)
+	_, own := s.own[sentinelKey]
+	var err error
+	switch {
+	case name != "" && nameErr != nil:
+		l.problems.add(s.own[nameKey].origin, nameKey, "%v", nameErr)
+	case address != "" && f.asksSentinel() && (own || s.line == 0):
+		l.problems.add(s.at, "", "%s and %s exclude each other: which of them says where the master is?", replicaofKey, sentinelKey)
+	case address != "":
+		if name != "" {
+			address = name + "=" + address
+		}
+		if f.Target, err = replica.ParseMaster(address); err != nil {
+			l.problems.add(s.at, replicaofKey, "%v", err)
+		}
+	case f.asksSentinel():
+		l.findBySentinel(f, name)
+	default:
+		l.problems.add(s.at, "", "a master without %s: where is it?", replicaofKey)
+	}
+}
+
+// findBySentinel makes a master of which only the name is known.
+func (l *loader) findBySentinel(f *Followed, name string) {
+	wrong := func(key, format string, args ...any) { l.problems.add(f.origins[key], key, format, args...) }
+	s := &f.Sentinel
+	s.MasterName = cmp.Or(s.MasterName, name)
+	target, err := replica.ParseName(cmp.Or(name, s.MasterName))
+	switch {
+	case len(s.Addresses) == 0:
+		wrong(masterNameKey, "without %s: which Sentinels know it? For example: %s 10.0.0.1:26379,10.0.0.2:26379", sentinelKey, sentinelKey)
+		return
+	case s.MasterName == "":
+		wrong(sentinelKey, "without %s: what do the Sentinels call the master? For example: %s mymaster", masterNameKey, masterNameKey)
+		return
+	case s.User != "" && s.Password == "" && f.files.sentinelPass == "":
+		wrong("sentinel-user", "%s has no password: set sentinel-pass-file or %s", s.User, variable("sentinel-pass"))
+		return
+	case err != nil:
+		wrong(masterNameKey, "%v", err)
+		return
+	}
+	asks := new(atomic.Pointer[login])
+	asks.Store(&login{s.User, s.Password})
+	s.Credentials = func() (user, password string) {
+		now := asks.Load()
+		return now.user, now.password
+	}
+	if files := f.Link.TLS; f.SentinelTLS {
+		s.TLS = func(host string) (*tls.Config, error) { return files.Config(host) }
+	}
+	f.Target, f.asks = target, asks
+}
+
+// addLogin gives the master user, password and TLS, where its address does not.
+func (f *Followed) addLogin() {
+	m := &f.Target
+	if m.User == "" && m.Password == "" {
+		m.User = f.MasterUser
+	}
+	m.Password = cmp.Or(m.Password, f.MasterAuth)
+	m.TLS = m.TLS || f.TLS
+}
+
+// RegisterConnect gives a command that connects to a master the flags of
+// [Connect].
+func RegisterConnect(fl *pflag.FlagSet) { register(fl, isConnect) }
+
+func isConnect(k *Key) bool { return k.Group == connectGroup }
+
+// Connect says how a command that is not run connects to a master: the Master
+// with user and password, its Source and the TLS files. address is one that
+// [replica.ParseMaster] takes. The flags of src are those of [RegisterConnect];
+// the variables of the same keys count, a file does not. The error is of type
+// [Problems].
+func Connect(src Sources, address string, warn func(string)) (link replica.Config, err error) {
+	keys := slices.DeleteFunc(new(Settings).keys(), func(k *Key) bool { return !isConnect(k) })
+	at := Origin{Layer: Flag}
+	l := &loader{cfg: &Config{}}
+	l.layers = []layer{variableLayer(src.Environ, keys, func(Problem) {}), flagLayer(src.Flags, keys)}
+	l.follow(section{at: at, own: layer{replicaofKey: given{[]string{cmp.Or(address, " ")}, at}}})
+	l.checkTLS()
+	for _, w := range l.cfg.Warnings {
+		warn(w)
+	}
+	if err := l.problems.err(); err != nil {
+		return link, err
+	}
+	f := l.cfg.Masters[0]
+	link.Master, link.Source, link.TLS = f.Target, f.Link.Source, f.Link.TLS
+	return link, nil
 }

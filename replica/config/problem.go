@@ -3,6 +3,7 @@ package config
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 )
@@ -23,11 +24,11 @@ const (
 type Origin struct {
 	Layer Layer
 	Name  string // the file's path, the variable, or the flag with its dashes; "" for an argument
-	Line  int    // in the file, from 1; 0 for all of it
+	Line  int    // in the file, from 1; 0 for the whole file
 }
 
-// String gives the place as people write it: replicad.yml:12, REPLICAD_DIR,
-// --dir, default.
+// String writes the place as people do: replicad.yml:12, REPLICAD_DIR, --dir,
+// default.
 func (o Origin) String() string {
 	switch {
 	case o.Layer == Default:
@@ -41,26 +42,21 @@ func (o Origin) String() string {
 // Problem is one thing that is wrong. Its text never holds a secret.
 type Problem struct {
 	Origin Origin
-	Key    string // "" where it is about none
 	Text   string
 }
 
 // String is one line: replicad.yml:12: appendfsync: ..., or --appendfsync: ...
 func (p Problem) String() string {
-	text := p.Text
-	if p.Origin.Layer == File && p.Key != "" {
-		text = p.Key + ": " + text
+	if p.Origin.Name == "" {
+		return p.Text
 	}
-	if p.Origin.Layer == Default || p.Origin.Name == "" {
-		return text
-	}
-	return p.Origin.String() + ": " + text
+	return p.Origin.String() + ": " + p.Text
 }
 
-// Problems is the error of [Load]: all that is wrong, not only the first.
+// Problems is the error of [Load]: all that is wrong.
 type Problems []Problem
 
-// Error gives one line for each problem.
+// Error has one line for each problem.
 func (p Problems) Error() string {
 	lines := make([]string, len(p))
 	for i, one := range p {
@@ -69,38 +65,33 @@ func (p Problems) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// add appends a problem, unless it is known: what stands outside of masters is
-// looked at once for each.
+// add appends a problem, unless it is there already: what stands outside of
+// masters is read once for each master. key is "" where the problem is about no
+// key; the names of flags and variables say the key anyway.
 func (p *Problems) add(o Origin, key, format string, args ...any) {
-	one := Problem{Origin: o, Key: key, Text: fmt.Sprintf(format, args...)}
-	for _, known := range *p {
-		if known == one {
-			return
-		}
+	one := Problem{o, fmt.Sprintf(format, args...)}
+	if o.Layer == File && key != "" {
+		one.Text = key + ": " + one.Text
 	}
-	*p = append(*p, one)
+	if !slices.Contains(*p, one) {
+		*p = append(*p, one)
+	}
 }
 
-// err is nil where there are none. Those of the file come first, in the order
-// of its lines.
+// err returns the problems, those of the file first, in the order of its lines;
+// nil where there are none.
 func (p Problems) err() error {
 	if len(p) == 0 {
 		return nil
 	}
-	slices.SortStableFunc(p, func(a, b Problem) int {
-		if c := cmp.Compare(weight(a), weight(b)); c != 0 {
-			return c
+	place := func(one Problem) int {
+		if one.Origin.Layer == File {
+			return one.Origin.Line
 		}
-		return cmp.Compare(a.Origin.Line, b.Origin.Line)
-	})
-	return p
-}
-
-func weight(p Problem) int {
-	if p.Origin.Layer == File {
-		return 0
+		return math.MaxInt
 	}
-	return 1
+	slices.SortStableFunc(p, func(a, b Problem) int { return cmp.Compare(place(a), place(b)) })
+	return p
 }
 
 // InFile says whether a line of the file is wrong.

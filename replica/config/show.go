@@ -3,79 +3,70 @@ package config
 import (
 	"fmt"
 	"io"
-	"net/url"
+	"regexp"
 	"strings"
 	"text/tabwriter"
 
 	"go.yaml.in/yaml/v3"
-
-	"replicad/replica"
 )
 
-// hidden stands for a password.
-const hidden = "***"
-
 // Show prints all settings with where each comes from, as a file that --config
-// takes, but for passwords: those are hidden.
+// takes. Passwords are hidden.
 func (c *Config) Show(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	group := ""
-	for _, k := range c.d.keys {
+	for _, k := range c.keys {
 		if k.Group != group {
 			group = k.Group
 			fmt.Fprintf(t, "# %s\n", group)
 		}
-		if k.Name == replicaofKey {
-			if len(c.ReplicaOf) > 0 {
-				fmt.Fprintf(t, "%s:\t# %s\n", replicaofKey, c.origins[replicaofKey])
-			}
-			for _, a := range c.ReplicaOf {
-				fmt.Fprintf(t, "  - %s\n", scalar(withoutPassword(a)))
-			}
-			continue
+		if _, given := c.origins[k.Name]; given || !k.Unique || len(c.Masters) <= 1 {
+			c.print(t, "", k)
 		}
-		if _, given := c.origins[k.Name]; k.Unique && !given && len(c.Masters) > 1 {
-			continue // then the default is none
-		}
-		line(t, "", k, c.origins)
 	}
-	first := true
-	for _, f := range c.Masters {
+	for i, f := range c.Masters {
 		if f.line == 0 {
-			continue
+			break // it is one of replicaof
 		}
-		if first {
+		if i == 0 {
 			fmt.Fprintf(t, "%s:\n", mastersKey)
 		}
-		first = false
 		fmt.Fprintf(t, "  - %s: %s\t# %s:%d\n", nameKey, scalar(f.Target.Name), c.File, f.line)
-		if f.address != "" {
-			address := strings.TrimPrefix(withoutPassword(f.address), f.Target.Name+"=")
-			fmt.Fprintf(t, "    %s: %s\t# %s\n", replicaofKey, scalar(address), f.origins[replicaofKey])
+		if address := f.own.first(replicaofKey); address != "" {
+			fmt.Fprintf(t, "    %s: %s\t# %s\n", replicaofKey, scalar(withoutPassword(address)), f.origins[replicaofKey])
 		}
-		for _, k := range f.d.keys {
-			if f.own(k.Name) {
-				line(t, "    ", k, f.origins)
+		for _, k := range f.keys {
+			if _, own := f.own[k.Name]; own && k.Name != replicaofKey {
+				f.print(t, "    ", k)
 			}
 		}
 	}
 	return t.Flush()
 }
 
-// line prints a key, unless it is one of two ways to give a secret, and not the
-// one that was taken.
-func line(w io.Writer, indent string, k *Key, origins map[string]Origin) {
-	v := scalar(k.value.String())
-	if k.Secret {
-		if _, given := origins[k.Name]; !given {
-			return
+// print writes a key on one line. A password that was not given has no line:
+// its file may have been given.
+func (r reading) print(w io.Writer, indent string, k *Key) {
+	origin, given := r.origins[k.Name]
+	v := k.value.String()
+	switch all, _ := k.value.(value[[]string]); {
+	case k.Secret && !given:
+		return
+	case k.Secret:
+		v = scalar("***")
+	case k.List:
+		var quoted []string
+		for _, one := range *all.to {
+			quoted = append(quoted, fmt.Sprintf("%q", withoutPassword(one)))
 		}
-		v = scalar(hidden)
+		v = "[" + strings.Join(quoted, ", ") + "]"
+	default:
+		v = scalar(v)
 	}
-	fmt.Fprintf(w, "%s%s: %s\t# %s\n", indent, k.Name, v, origins[k.Name])
+	fmt.Fprintf(w, "%s%s: %s\t# %s\n", indent, k.Name, v, origin)
 }
 
-// scalar writes a value as YAML, on one line.
+// scalar writes a string as YAML, on one line.
 func scalar(s string) string {
 	n := yaml.Node{Kind: yaml.ScalarNode, Value: s}
 	if isNull(&n) || strings.ContainsAny(s, "\n\r\t#:*") {
@@ -83,21 +74,12 @@ func scalar(s string) string {
 	}
 	b, err := yaml.Marshal(&n)
 	if err != nil {
-		return fmt.Sprintf("%q", s)
+		return fmt.Sprintf("%q", n.Value)
 	}
 	return strings.TrimSpace(string(b))
 }
 
-// withoutPassword hides the password of an address.
+// withoutPassword hides the password of a redis:// address.
 func withoutPassword(address string) string {
-	m, err := replica.ParseMaster(address)
-	if err != nil || m.Password == "" {
-		return address
-	}
-	u := url.URL{Scheme: "redis", Host: m.Address()}
-	if m.TLS {
-		u.Scheme = "rediss"
-	}
-	who := url.QueryEscape(m.User) + ":" + hidden + "@"
-	return m.Name + "=" + u.Scheme + "://" + who + u.Host
+	return regexp.MustCompile(`(rediss?://[^:@]*):.*@`).ReplaceAllString(address, "$1:***@")
 }

@@ -1,0 +1,144 @@
+package config
+
+import (
+	"fmt"
+	"log/slog"
+	"slices"
+	"strconv"
+	"time"
+
+	"replicad/replica"
+	"replicad/replica/daemon"
+	"replicad/replica/daemon/sentinel"
+	"replicad/replica/respport"
+)
+
+// Daemon is what the daemon is made with, except for the observer of its links.
+func (c *Config) Daemon(log *slog.Logger) daemon.Config {
+	cfg := daemon.Config{
+		Dir: c.Dir, Link: c.Link, Archive: c.Archive, Rebase: c.Rebase, Retention: c.Retention,
+		Sentinel: map[string]sentinel.Config{}, Log: log,
+	}
+	links := map[string]replica.Config{}
+	for _, f := range c.Masters {
+		name := f.Target.Name
+		cfg.Masters = append(cfg.Masters, f.Target)
+		own := f.Link
+		own.AnnouncePort = f.announced()
+		links[name] = own
+		if f.asks != nil {
+			s := f.Sentinel
+			s.Log = log.With("master", name)
+			cfg.Sentinel[name] = s
+		}
+	}
+	cfg.PerMaster = func(link *replica.Config) {
+		own := links[link.Master.Name]
+		link.Source, link.TLS = own.Source, own.TLS
+		link.AnnounceIP, link.AnnouncePort = own.AnnounceIP, own.AnnouncePort
+	}
+	return cfg
+}
+
+// announced is the port that the master is told: replica-announce-port, else
+// the port that is served, and tls-port to a master that speaks TLS
+// (syncWithMaster in replication.c).
+func (f Followed) announced() int {
+	if _, given := f.origins["replica-announce-port"]; given {
+		return f.Link.AnnouncePort
+	}
+	if f.Target.TLS && f.RESP.TLSPort != 0 || f.RESP.Port == 0 {
+		return f.RESP.TLSPort
+	}
+	return f.RESP.Port
+}
+
+// Server is what the RESP port of a master is made with, except for Version and
+// Shutdown; false where the master has no port.
+func (f Followed) Server(log *slog.Logger) (cfg respport.Config, ok bool) {
+	cfg = f.RESP
+	cfg.Directives = f.directives
+	cfg.Log = log.With("master", f.Target.Name)
+	return cfg, cfg.Port != 0 || cfg.TLSPort != 0
+}
+
+// directives are the settings of a master as CONFIG GET gives them, without
+// secrets.
+func (f Followed) directives() map[string]string {
+	all := map[string]string{}
+	for _, k := range f.keys {
+		if !k.Secret && k.Name != replicaofKey {
+			all[k.Name] = directive(k)
+		}
+	}
+	return all
+}
+
+// directive is the value of a key as redis.conf's CONFIG GET writes it: sizes in
+// bytes, redis.conf's times in seconds, switches as yes and no.
+func directive(k *Key) string {
+	switch v := k.value.(type) {
+	case value[bool]:
+		if *v.to {
+			return "yes"
+		}
+		return "no"
+	case value[int]:
+		return strconv.Itoa(*v.to)
+	case value[int64]:
+		return fmt.Sprint(*v.to)
+	case value[time.Duration]:
+		if slices.Contains([]string{"repl-timeout", "timeout", "tcp-keepalive"}, k.Name) {
+			return strconv.Itoa(int(*v.to / time.Second))
+		}
+	}
+	return k.value.String()
+}
+
+// Reload reads the sources again, as SIGHUP asks for. Of now, take LogLevel,
+// RESP.RequirePass and, of each master, Target.User and Target.Password: its
+// Masters are those that were followed before, at the same address. (What
+// Sentinels are told has changed already.) restart names the keys that differ
+// and can't change while the daemon runs. After an error nothing is to change. c
+// stays what it was: restart names differences from what runs.
+func (c *Config) Reload() (now *Config, restart []string, err error) {
+	if now, err = Load(c.src); err != nil {
+		return nil, nil, err
+	}
+	restart = differences(c.reading, now.reading, false)
+	before := map[string]Followed{}
+	for _, f := range c.Masters {
+		before[f.Target.Name] = f
+	}
+	now.Masters = slices.DeleteFunc(now.Masters, func(f Followed) bool {
+		name := f.Target.Name
+		was, known := before[name]
+		delete(before, name)
+		if !known || was.Target.Address() != f.Target.Address() || was.Target.TLS != f.Target.TLS {
+			restart = append(restart, replicaofKey+" of "+name)
+			return true
+		}
+		restart = append(restart, differences(was.reading, f.reading, true)...)
+		if was.asks != nil && f.asks != nil {
+			was.asks.Store(f.asks.Load())
+		}
+		return false
+	})
+	for name := range before {
+		restart = append(restart, replicaofKey+" of "+name)
+	}
+	slices.Sort(restart)
+	return now, slices.Compact(restart), nil
+}
+
+// differences are the keys whose values differ: the keys of masters, or the
+// others. What is followed is compared by Reload.
+func differences(was, now reading, ofMasters bool) []string {
+	var all []string
+	for i, k := range now.keys {
+		if k.Master == ofMasters && !k.Reload && k.Name != replicaofKey && k.value.String() != was.keys[i].value.String() {
+			all = append(all, k.Name)
+		}
+	}
+	return all
+}
