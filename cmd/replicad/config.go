@@ -7,20 +7,23 @@ import (
 	"github.com/spf13/cobra"
 
 	"replicad/replica/config"
+	"replicad/replica/units"
 )
 
 func configCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "config",
 		Short: "Check settings, or show what they come to",
-		Long: `Look at the settings of 'replicad run', from flags, from variables REPLICAD_* and
-from the file that --config names, without running anything.
+		Long: `Look at the settings of 'replicad run' without running anything.
 
-Each flag of run is a key of the file and a variable: --repl-timeout is repl-timeout
-and REPLICAD_REPL_TIMEOUT. A flag goes before a variable, this before the file, and
-the file before the default. In the file, what is followed may also be a list,
-each master with a name, a replicaof (or sentinel and master-name), and its own
-passwords, TLS and announced address where they differ:
+Every setting is a flag of run (--repl-timeout), a key of the file that --config
+names (repl-timeout) and a variable (REPLICAD_REPL_TIMEOUT). A flag goes before a
+variable, a variable before the file, and the file before the default.
+
+In the file, the masters to follow may also be a list. Each has a name, a replicaof
+(or sentinel and master-name), and passwords, TLS, ports and announced address of
+its own where they differ. A master's own value goes before all others, also
+before a flag:
 
   dir: /var/lib/replicad
   masterauth-file: /etc/replicad/masterauth
@@ -29,12 +32,9 @@ passwords, TLS and announced address where they differ:
       replicaof: 10.0.0.1:6379
     - name: cache
       replicaof: rediss://10.0.0.2:6380
-      masterauth-file: /etc/replicad/cache-auth
-
-An own value goes before the one for all, also where that is a flag's.`,
+      masterauth-file: /etc/replicad/cache-auth`,
 		Example: `  replicad config check --config replicad.yml
   replicad config show --config replicad.yml`,
-		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(checkCommand(), showCommand())
@@ -46,27 +46,23 @@ func checkCommand() *cobra.Command {
 		Use:   "check [--config FILE]",
 		Short: "Say what is wrong with the settings, each with its line",
 		Long: `Read the settings as run does, with the files of passwords and certificates that
-they name, and say everything that is wrong: unknown keys, wrong values, each with
-its line. It takes the flags of run, for what is not in the file.
+they name, and report every unknown key and every wrong value, each with its line.
+The command takes the flags of run.
 
-Exit code 0 where all is fine, 2 where run would not start, or where a variable
+Exit codes: 0 when all is fine, 2 where run would not start, or where a variable
 REPLICAD_* belongs to no key.`,
 		Example: `  replicad config check --config /etc/replicad/replicad.yml`,
-		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			from := sources(cmd)
 			from.Strict = true
 			c, err := config.Load(from)
 			if err != nil {
-				return usageError{err: err}
+				return err
 			}
 			for _, w := range c.Warnings {
 				fmt.Fprintf(cmd.ErrOrStderr(), "warning: %s\n", w)
 			}
-			masters := "1 master"
-			if n := len(c.Masters); n != 1 {
-				masters = fmt.Sprintf("%d masters", n)
-			}
+			masters := units.Count(int64(len(c.Masters)), "master")
 			what := cmp.Or(c.File, "what the flags and the environment say")
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s is fine: %s, kept in %s\n", what, masters, c.Dir)
 			return err
@@ -80,12 +76,11 @@ func showCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "show [--config FILE]",
 		Short: "Show all settings, and where each comes from",
-		Long: `Show what each setting of run comes to, and whether it is a flag's, a variable's,
-one of the file (with the line) or the default. Passwords are hidden. What is
-printed is a file that --config takes. It takes the flags of run.`,
+		Long: `Show the value of each setting of run, and whether it comes from a flag, a
+variable, the file (with the line) or is the default. Passwords are hidden. The
+output is a file that --config takes. The command takes the flags of run.`,
 		Example: `  replicad config show --config replicad.yml
   REPLICAD_APPENDFSYNC=always replicad config show --replicaof 127.0.0.1:6379 --dir data`,
-		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := config.Load(sources(cmd))
 			if err != nil {

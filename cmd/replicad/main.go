@@ -15,7 +15,13 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"replicad/replica/archive"
+	"replicad/replica/archive/redisserver"
+	"replicad/replica/archive/restore"
 	"replicad/replica/config"
+	"replicad/replica/daemon"
+	"replicad/replica/httpport"
+	"replicad/replica/respport"
 )
 
 func main() {
@@ -38,7 +44,7 @@ type usageError struct {
 func (e usageError) Error() string { return e.err.Error() }
 func (e usageError) Unwrap() error { return e.err }
 
-// exitCode ends the program without a word: all has been said.
+// exitCode ends the program without a message: the command has printed all.
 type exitCode int
 
 func (e exitCode) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
@@ -49,47 +55,64 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		Short: "A Redis replica that writes to disk what redis-server loads",
 		Long: `replicad follows a Redis or Valkey master as a replica does, and keeps no dataset
 in memory: it writes the full sync and the replication stream to disk, in the
-format that redis-server loads. The result is a continuous, byte-exact backup.`,
+format that redis-server loads. The result is a continuous, byte-exact backup.
+
+Every setting of run is a flag (--masterauth-file), a key of the file that
+--config names (masterauth-file) and a variable (REPLICAD_MASTERAUTH_FILE).`,
 		Example: `  replicad demo
   replicad run --replicaof 127.0.0.1:6379 --dir data
   replicad list --dir data
   redis-server --port 7000 --appendonly yes --dir COPY-OF/data/127.0.0.1-6379/generation-000001`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          noArguments,
+		Version:       thisBuild().Version,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	root.Version = thisBuild().Version
 	root.SetVersionTemplate(thisBuild().String())
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{badValue(err), cmd.CommandPath()}
 	})
 	root.AddCommand(runCommand(), listCommand(), pruneCommand(), verifyCommand(), restoreCommand(), healthcheckCommand(), probeCommand(), studyCommand(), demoCommand(), configCommand(), versionCommand())
+	refuseArguments(root)
 	completeValues(root)
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
-	if err == nil {
-		return exitOK
-	}
 	var code exitCode
-	if errors.As(err, &code) {
-		return int(code)
+	if err != nil && !errors.As(err, &code) {
+		fmt.Fprint(stderr, complaint(err))
 	}
-	fmt.Fprint(stderr, complaint(err))
+	return codeOf(err)
+}
+
+// codeOf maps the error of a command to the exit code of the program.
+func codeOf(err error) int {
+	var code exitCode
 	var usage usageError
-	if errors.As(err, &usage) {
-		if usage.help != "" {
-			fmt.Fprintf(stderr, "See '%s --help'.\n", usage.help)
-		}
+	var problems config.Problems
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &code):
+		return int(code)
+	case errors.As(err, &usage), errors.As(err, &problems):
 		return exitUsage
+	}
+	for _, unusable := range []error{
+		daemon.ErrSetup, respport.ErrListen, httpport.ErrListen,
+		archive.ErrUnavailable, archive.ErrDamaged, restore.ErrNotEmpty, restore.ErrBusy,
+		redisserver.ErrNotFound, redisserver.ErrTooOld,
+	} {
+		if errors.Is(err, unusable) {
+			return exitUsage
+		}
 	}
 	return exitError
 }
 
-// badValue makes of the flags' error about a value what is said of a variable
-// and of a key of the file too.
+// badValue makes the flags' error about a value read like the error about the
+// value of a variable or of a key of the file.
 func badValue(err error) error {
 	var bad *pflag.InvalidValueError
 	var number *strconv.NumError // says nothing by itself
@@ -99,21 +122,36 @@ func badValue(err error) error {
 	return fmt.Errorf("--%s: %w", bad.GetFlag().Name, bad.Unwrap())
 }
 
-// complaint is what is written of an error. What is wrong with a file of
-// settings begins with the file's name and the line, as compilers have it.
+// complaint is what the program prints of an error. A problem of the settings
+// file begins with the file's name and the line, as compilers have it.
 func complaint(err error) string {
 	var problems config.Problems
-	if !errors.As(err, &problems) {
-		return fmt.Sprintf("replicad: %v\n", err)
-	}
+	var usage usageError
 	var lines strings.Builder
+	if !errors.As(err, &problems) {
+		fmt.Fprintf(&lines, "replicad: %v\n", err)
+	}
 	for _, p := range problems {
 		if p.Origin.Layer != config.File {
 			lines.WriteString("replicad: ")
 		}
 		lines.WriteString(p.String() + "\n")
 	}
+	if errors.As(err, &usage) && usage.help != "" {
+		fmt.Fprintf(&lines, "See '%s --help'.\n", usage.help)
+	}
 	return lines.String()
+}
+
+// refuseArguments has a command, and all below it, take no arguments, unless
+// the command says which it takes.
+func refuseArguments(cmd *cobra.Command) {
+	if cmd.Args == nil {
+		cmd.Args = noArguments
+	}
+	for _, sub := range cmd.Commands() {
+		refuseArguments(sub)
+	}
 }
 
 // noArguments refuses arguments that are no flags.

@@ -11,8 +11,8 @@ import (
 // ports are the RESP ports, by the master's name.
 type ports map[string]*respport.Server
 
-// openPorts opens them before the daemon starts: who connects waits until it
-// has. shutdown is what the command SHUTDOWN does.
+// openPorts opens the ports before the daemon starts; clients that connect then
+// wait. shutdown is what the command SHUTDOWN does.
 func openPorts(settings *config.Config, log *slog.Logger, shutdown func()) (p ports, err error) {
 	p = ports{}
 	for _, f := range settings.Masters {
@@ -35,7 +35,7 @@ func openPorts(settings *config.Config, log *slog.Logger, shutdown func()) (p po
 	return p, nil
 }
 
-// serve begins to answer.
+// serve begins to answer clients.
 func (p ports) serve(d *daemon.Daemon) {
 	for _, h := range d.Handles() {
 		if s := p[h.Name()]; s != nil {

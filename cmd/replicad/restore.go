@@ -14,16 +14,15 @@ import (
 	"replicad/replica/archive"
 	"replicad/replica/archive/redisserver"
 	"replicad/replica/archive/restore"
-	"replicad/replica/config"
 	"replicad/replica/tables"
 )
 
 // restoreFlags are the flags of restore.
 type restoreFlags struct {
-	settings                 *config.Settings
-	name, to, format         string
-	check, checkOnly, asJSON bool
-	opt                      restore.Options
+	archiveFlags
+	to, format       string
+	check, checkOnly bool
+	opt              restore.Options
 }
 
 func restoreCommand() *cobra.Command {
@@ -34,10 +33,11 @@ func restoreCommand() *cobra.Command {
 		Long: `Restore a master's dataset as it was at a moment: latest, a time (RFC 3339,
 "2006-01-02 15:04:05" in local time, unix seconds or milliseconds), a duration ago
 (15m, 2d), or a replication offset (offset:N). The cut falls on the last command
-boundary at or before it, never inside a transaction. It may run while the daemon
-writes.
+boundary at or before the moment, never inside a transaction. The command may run
+while the daemon writes.
 
-OUT must not exist, or be empty; nothing half done is ever left in it. Formats:
+OUT must not exist, or be empty. A restore that fails leaves nothing in OUT.
+Formats:
 
   multipart   an appendonlydir, for Redis 7.0 and later and Valkey
   aof         one appendonly.aof with RDB preamble, for Redis 4.0 to 6.2, if the
@@ -45,34 +45,31 @@ OUT must not exist, or be empty; nothing half done is ever left in it. Formats:
   rdb         a dump.rdb, written by a redis-server from the PATH
 
 Files that redis-server only reads are cloned or, unless --no-link, hard-linked
-where the file system can: linked files share owner and mode with the archive's.
-So a restore takes the base unread, but for its header and length: whether its
-bytes are still those that were received, 'replicad verify' and --check tell.
+where the file system can: a linked file shares owner and mode with the archive's.
+So a restore reads only the header and the length of the base. 'replicad verify'
+and --check tell whether its bytes are still those that were received.
 
---check has a redis-server from the PATH load the result, and prints what it found.
+--check loads the result in a redis-server from the PATH, and prints what it found.
 --check-only is the restore drill, for cron: it restores to a temporary folder
-below DIR, checks and removes it.
+below DIR, checks the result and removes it.
 
 Exit codes: 0; 1 when the check or the disk failed; 2 for wrong flags, an OUT that
-is not empty, a moment that the archive has not, or a damaged archive, each with
-what is available instead.`,
+is not empty, a moment that the archive does not have, or a damaged archive. The
+message then says what is available instead.`,
 		Example: `  replicad restore --dir data --out restored
   replicad restore --dir data --to '2026-11-23 10:00:00' --out restored --check
   replicad restore --dir data --name main --to 15m --out restored --format rdb
   replicad restore --dir data --check-only`,
-		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
 	}
+	f.register(cmd, "proto-max-bulk-len")
 	fl := cmd.Flags()
-	fl.StringVar(&f.name, "name", "", "the archive of that name, where there are several")
 	fl.StringVar(&f.to, "to", "latest", "the moment")
 	fl.StringVar(&f.opt.Out, "out", "", "the folder to restore to")
 	fl.StringVar(&f.format, "format", string(restore.Multipart), "multipart, aof or rdb")
 	fl.BoolVar(&f.check, "check", false, "load the result in a redis-server from the PATH")
 	fl.BoolVar(&f.checkOnly, "check-only", false, "restore to a temporary folder, check and remove it")
 	fl.BoolVar(&f.opt.NoLink, "no-link", false, "make no hard links to the archive's files")
-	fl.BoolVar(&f.asJSON, "json", false, "print JSON")
-	f.settings = fromSettings(cmd, "dir", "proto-max-bulk-len")
 	return cmd
 }
 
@@ -103,23 +100,18 @@ func (f *restoreFlags) run(cmd *cobra.Command) error {
 		}
 	}
 	if err != nil {
-		return refused(err)
+		return err
 	}
 	if f.check || f.checkOnly {
 		done.Check = &found
 	}
-	return f.print(cmd.OutOrStdout(), done)
-}
-
-// refused gives an error the exit code 2 where it is not the disk, the check or
-// a signal that failed.
-func refused(err error) error {
-	for _, e := range []error{archive.ErrUnavailable, archive.ErrDamaged, restore.ErrNotEmpty, restore.ErrBusy} {
-		if errors.Is(err, e) {
-			return usageError{err: err}
+	return print(cmd, f.asJSON, done, func(w io.Writer) error {
+		err := tables.Restored(w, done.Name, done.Result)
+		if err == nil && done.Check != nil {
+			err = tables.Checked(w, *done.Check)
 		}
-	}
-	return err
+		return err
+	})
 }
 
 // options checks the flags, and finds the archive.
@@ -137,22 +129,22 @@ func (f *restoreFlags) options(cmd *cobra.Command) (done restored, err error) {
 	case !f.checkOnly && f.opt.Out == "":
 		return done, usage(errors.New("--out is missing: where to? For example: --out restored"))
 	}
-	masters, err := mastersBelow(cmd, f.settings.Dir, f.name)
+	masters, err := f.masters(cmd)
 	if err != nil {
 		return done, err
 	}
 	if len(masters) != 1 {
-		return done, usageError{err: fmt.Errorf("--name is missing: below %s are %s", f.settings.Dir, names(masters))}
+		return done, usageError{err: fmt.Errorf("--name is missing: below %s are %s", f.Dir, names(masters))}
 	}
 	if f.check || f.checkOnly || f.opt.Format == restore.RDB {
 		if _, err := redisserver.Find(); err != nil {
-			return done, usageError{err: err}
+			return done, err
 		}
 	}
 	if w := terminal(cmd.ErrOrStderr()); w != nil && !f.asJSON {
 		f.opt.Progress = tables.RestoreBar(w)
 	}
-	f.opt.Dir, f.opt.Limits = masters[0].Dir, f.settings.Link.Limits
+	f.opt.Dir, f.opt.Limits = masters[0].Dir, f.Link.Limits
 	return restored{Name: masters[0].Name}, nil
 }
 
@@ -166,15 +158,4 @@ func names(masters []archive.Master) string {
 		all = append(all, m.Name)
 	}
 	return "the archives " + strings.Join(all, ", ")
-}
-
-func (f *restoreFlags) print(out io.Writer, done restored) error {
-	if f.asJSON {
-		return printJSON(out, done)
-	}
-	err := tables.Restored(out, done.Name, done.Result)
-	if err == nil && done.Check != nil {
-		err = tables.Checked(out, *done.Check)
-	}
-	return err
 }

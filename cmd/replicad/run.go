@@ -69,10 +69,7 @@ can't be used, or one that another replicad uses.`,
   replicad run --replicaof 127.0.0.1:6379 --dir data --rebase-every 1d --keep-for 30d --max-bytes 200gb
   replicad run --replicaof 127.0.0.1:6379 --dir data --http 127.0.0.1:9121
   replicad run --config replicad.yml`,
-		Args: noArguments,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return follow(cmd)
-		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return follow(cmd) },
 	}
 	config.Register(cmd.Flags())
 	return cmd
@@ -83,23 +80,12 @@ func sources(cmd *cobra.Command) config.Sources {
 	return config.Sources{Flags: cmd.Flags(), Environ: os.Environ()}
 }
 
-// fromSettings has a command take what run would, where a flag is not given.
-func fromSettings(cmd *cobra.Command, keys ...string) *config.Settings {
-	s := config.Register(cmd.Flags(), keys...)
-	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
-		if err := config.Fill(cmd.Flags(), os.Environ()); err != nil {
-			return wrongSettings(cmd, err)
-		}
-		return nil
-	}
-	return s
-}
-
-// wrongSettings ends a command; --help tells nothing about a file's lines.
+// wrongSettings adds to an error of settings where to read more; --help tells
+// nothing about a file's lines.
 func wrongSettings(cmd *cobra.Command, err error) error {
 	var problems config.Problems
-	if errors.As(err, &problems) && problems.InFile() {
-		return usageError{err: err}
+	if err == nil || errors.As(err, &problems) && problems.InFile() {
+		return err
 	}
 	return usageError{err, cmd.CommandPath()}
 }
@@ -129,12 +115,12 @@ func follow(cmd *cobra.Command) error {
 	context.AfterFunc(ctx, stop) // a second signal ends at once, should the disk stand still
 	ports, err := openPorts(settings, log, stop)
 	if err != nil {
-		return usageError{err: err}
+		return err
 	}
 	defer ports.close()
 	shown, err := listen(settings.HTTP, &cfg)
 	if err != nil {
-		return usageError{err: err}
+		return err
 	}
 	defer shown.close()
 	if shown != nil {
@@ -142,7 +128,7 @@ func follow(cmd *cobra.Command) error {
 	}
 	d, err := daemon.Open(cfg)
 	if err != nil {
-		return usageError{err: err}
+		return err
 	}
 	ports.serve(d)
 	shown.serve(d, log)

@@ -70,13 +70,12 @@ func versionCommand() *cobra.Command {
 the version of Go, and the platform.`,
 		Example: `  replicad version
   replicad version --json`,
-		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if asJSON {
-				return printJSON(cmd.OutOrStdout(), thisBuild())
-			}
-			_, err := io.WriteString(cmd.OutOrStdout(), thisBuild().String())
-			return err
+			b := thisBuild()
+			return print(cmd, asJSON, b, func(w io.Writer) error {
+				_, err := io.WriteString(w, b.String())
+				return err
+			})
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")

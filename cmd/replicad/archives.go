@@ -1,0 +1,260 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"replicad/replica/archive"
+	"replicad/replica/archive/verify"
+	"replicad/replica/config"
+	"replicad/replica/tables"
+)
+
+// archiveFlags are the flags of the commands that work on the archives below
+// DIR. A flag that is not given has the value that run would have.
+type archiveFlags struct {
+	*config.Settings
+	name   string
+	asJSON bool
+}
+
+// register gives a command the flags, and those of more keys of run.
+func (f *archiveFlags) register(cmd *cobra.Command, keys ...string) {
+	f.Settings = config.Register(cmd.Flags(), append(keys, "dir")...)
+	cmd.Flags().StringVar(&f.name, "name", "", "only the archive of that name")
+	cmd.Flags().BoolVar(&f.asJSON, "json", false, "print JSON")
+	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
+		return wrongSettings(cmd, config.Fill(cmd.Flags(), os.Environ()))
+	}
+}
+
+// masters describes the archives below DIR, or the one that is named.
+func (f *archiveFlags) masters(cmd *cobra.Command) ([]archive.Master, error) {
+	if f.Dir == "" {
+		return nil, usageError{errors.New("--dir is missing: where are the archives? For example: --dir data"), cmd.CommandPath()}
+	}
+	if st, err := os.Stat(f.Dir); err != nil {
+		return nil, usageError{err: err}
+	} else if !st.IsDir() {
+		return nil, usageError{err: fmt.Errorf("--dir %s is no folder", f.Dir)}
+	}
+	masters, err := archive.List(f.Dir)
+	if err != nil || f.name == "" {
+		return masters, err
+	}
+	for _, m := range masters {
+		if m.Name == f.name {
+			return []archive.Master{m}, nil
+		}
+	}
+	return nil, usageError{err: fmt.Errorf("--name %s: there is no such archive below %s", f.name, f.Dir)}
+}
+
+// print writes what a command found: v as JSON, or what text writes.
+func print(cmd *cobra.Command, asJSON bool, v any, text func(io.Writer) error) error {
+	if !asJSON {
+		return text(cmd.OutOrStdout())
+	}
+	return printJSON(cmd.OutOrStdout(), v)
+}
+
+func printJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}
+
+func listCommand() *cobra.Command {
+	var f archiveFlags
+	var at string
+	cmd := &cobra.Command{
+		Use:   "list --dir DIR",
+		Short: "Show the archives below DIR, and what they can be restored to",
+		Long: `Show the generations of each master's archive. A generation is one full sync and
+the stream that follows it. For each, show the times that it can be restored to,
+and what was verified: its base, and how many of its segments.
+
+With --at, show which generation and offset a moment means: latest, a time
+(RFC 3339, "2006-01-02 15:04:05" in local time, unix seconds or milliseconds), a
+duration ago (15m, 2d), or offset:N. The exit code is 2 where no archive has that
+moment; the message then says what is available instead.
+
+The command only reads, and may run while the daemon does.`,
+		Example: `  replicad list --dir data
+  replicad list --dir data --json
+  replicad list --dir data --at '2026-11-23 10:00:00'
+  replicad list --dir data --at 15m`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			masters, err := f.masters(cmd)
+			if err != nil {
+				return err
+			}
+			if cmd.Flags().Changed("at") {
+				return f.listAt(cmd, masters, at)
+			}
+			return print(cmd, f.asJSON, masters, func(w io.Writer) error { return tables.Archives(w, f.Dir, masters) })
+		},
+	}
+	f.register(cmd)
+	cmd.Flags().StringVar(&at, "at", "", "show which generation and offset that moment means")
+	return cmd
+}
+
+// listAt prints what a moment means in each archive.
+func (f *archiveFlags) listAt(cmd *cobra.Command, masters []archive.Master, at string) error {
+	now := time.Now()
+	target, err := archive.ParseTarget(at, now)
+	if err != nil {
+		return usageError{err: fmt.Errorf("--at: %w", err)}
+	}
+	places := []tables.Located{}
+	missing := []error{fmt.Errorf("no archive below %s has %s", f.Dir, target)}
+	for _, m := range masters {
+		l := tables.Located{Name: m.Name, Dir: m.Dir}
+		r, p, err := archive.Locate(m.Dir, target, now)
+		switch {
+		case err == nil:
+			r.Close()
+			l.Point = &p
+		case errors.Is(err, archive.ErrUnavailable):
+			l.Unavailable = err.Error()
+			missing = append(missing, fmt.Errorf("%s: %w", m.Name, err))
+		default:
+			return err
+		}
+		places = append(places, l)
+	}
+	nowhere := len(missing) > len(masters)
+	if f.asJSON || !nowhere {
+		err = print(cmd, f.asJSON, places, func(w io.Writer) error { return tables.Places(w, places) })
+	}
+	if err == nil && nowhere {
+		err = usageError{err: errors.Join(missing...)}
+	}
+	return err
+}
+
+func pruneCommand() *cobra.Command {
+	var f archiveFlags
+	var dryRun bool
+	cmd := &cobra.Command{
+		Use:   "prune --dir DIR",
+		Short: "Remove generations that are no longer needed",
+		Long: `Remove whole generations, oldest first: those that no time of the window
+--keep-for needs. The newest --keep-generations stay. With --max-bytes an archive
+that is larger loses its oldest generations also from the window, but never the
+newest one. A generation that a restore or a verify reads stays for now.
+
+--dry-run shows what would go, and which times would no longer be restorable. The
+command may run while the daemon does. The exit code is 0 also where there is
+nothing to prune.`,
+		Example: `  replicad prune --dir data --dry-run
+  replicad prune --dir data --name main --keep-for 30d --max-bytes 100gb`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			masters, err := f.masters(cmd)
+			if err != nil {
+				return err
+			}
+			return f.prune(cmd, masters, dryRun)
+		},
+	}
+	f.register(cmd, "keep-for", "keep-generations", "max-bytes")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "show what would go, and remove nothing")
+	return cmd
+}
+
+// pruned is the plan for one archive, as JSON has it.
+type pruned struct {
+	Name   string `json:"name"`
+	DryRun bool   `json:"dry_run"`
+	archive.Plan
+}
+
+// prune prunes archives until one fails, and prints what went.
+func (f *archiveFlags) prune(cmd *cobra.Command, masters []archive.Master, dryRun bool) error {
+	done := []pruned{}
+	var failed error
+	for _, m := range masters {
+		p, err := archive.Prune(m.Dir, f.Retention, time.Now(), dryRun)
+		done = append(done, pruned{m.Name, dryRun, p})
+		if err != nil {
+			failed = fmt.Errorf("%s: %w", m.Name, err)
+			break
+		}
+	}
+	err := print(cmd, f.asJSON, done, func(w io.Writer) (err error) {
+		if len(done) == 0 {
+			_, err = fmt.Fprintln(w, "nothing to prune")
+		}
+		for _, d := range done {
+			err = errors.Join(err, tables.Pruned(w, d.Name, d.Plan, dryRun))
+		}
+		return err
+	})
+	return errors.Join(err, failed)
+}
+
+var errProblems = errors.New("problems were found")
+
+func verifyCommand() *cobra.Command {
+	var f archiveFlags
+	cmd := &cobra.Command{
+		Use:   "verify --dir DIR",
+		Short: "Read the archives again, and say what is proved to be sound",
+		Long: `Read every generation from the first byte to the last, and check the base's
+structure and checksum, the manifest against the files, that the segments have no
+gap and are made of well-formed commands, their CRC-32C wherever the timeline has
+one, the timeline, and the record of what is durable. Print what was proved, and
+the offset up to which all is sound.
+
+The command only reads, and may run while the daemon does. An unfinished command
+at the end of what is being received is no problem.
+
+With --json: a list of archives, each with name, dir, running, sound and
+generations; of these generation, sound, sound_offset (-1: nothing), base, segments,
+marks, notes, and problems and warnings, each with file, byte, to_byte, offset (-1
+where they do not apply) and text.
+
+Exit codes: 0 when all is sound, 1 with problems, each with its file and byte, 2
+for wrong flags.`,
+		Example: `  replicad verify --dir data
+  replicad verify --dir data --name main --json`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			masters, err := f.masters(cmd)
+			if err != nil {
+				return err
+			}
+			return f.verify(cmd, masters)
+		},
+	}
+	f.register(cmd)
+	return cmd
+}
+
+// verify verifies archives, and prints what was proved.
+func (f *archiveFlags) verify(cmd *cobra.Command, masters []archive.Master) error {
+	reports, problems := []verify.Report{}, 0
+	for _, m := range masters {
+		tell, end := tables.VerifyBar(terminal(cmd.ErrOrStderr()), m.Name)
+		r, err := verify.Archive(cmd.Context(), m.Dir, verify.Options{Progress: tell})
+		end()
+		if err != nil {
+			return err
+		}
+		reports = append(reports, r)
+		for _, g := range r.Generations {
+			problems += len(g.Problems)
+		}
+	}
+	err := print(cmd, f.asJSON, reports, func(w io.Writer) error { return tables.Verified(w, f.Dir, reports) })
+	if err == nil && problems > 0 {
+		err = fmt.Errorf("%w: %d below %s", errProblems, problems, f.Dir)
+	}
+	return err
+}
