@@ -26,38 +26,32 @@ func runCommand() *cobra.Command {
 		Long: `Follow masters: full sync, then the replication stream, written below DIR/NAME.
 A link that is cut resumes by partial resync, also after a restart. SIGINT and
 SIGTERM end the daemon when everything received is stored and fsynced; a second
-one ends it at once. SIGUSR1 asks for a rebase. SIGHUP reads the log level and
-the passwords again; certificates are read at each connect. Under systemd's
-Type=notify it says when it is ready, how the links stand, and that its loop is
-alive.
+signal ends it at once. SIGUSR1 asks for a rebase. SIGHUP reads the log level and
+the passwords again; certificates are read at each connect.
 
 A rebase is a second link that takes a full sync into the next generation while
-the first one goes on; when it has caught up, the new generation takes over. So
-what has to be loaded does not grow for ever, and no moment is missing. Whole
-generations go, oldest first, when every moment of --keep-for can be restored
-without them.
+the first link goes on. When the second link has caught up, the new generation
+takes over. So the data to load does not grow for ever, and no moment is missing.
+A generation goes when every moment of --keep-for can be restored without it.
 
 ADDR is host:port, "host port", [v6]:port, redis://[user[:password]@]host:port,
-rediss:// (TLS) or unix:///path. --replicaof may repeat; all masters share one
-event loop. TLS verifies the master's name (--tls-server-name); certificates are
-read anew at each connect.
+rediss:// (TLS) or unix:///path. --replicaof may repeat. --tls-server-name is the
+name that a master's certificate must have, where ADDR has another one. The
+password is taken from --masterauth-file or from the variable REPLICAD_MASTERAUTH.
 
-With --port (6380) it answers as a Redis replica does: INFO, ROLE, CLIENT, pub/sub,
-and REPLICAOF, which repoints the link; the last such order outlives a restart.
+With --port (6380) replicad answers as a Redis replica does: INFO, ROLE, CLIENT,
+pub/sub, and REPLICAOF, which repoints the link. The last such order outlives a
+restart. With --sentinel the master is the one that the Sentinels name, also after
+a failover that they could not tell this replica of.
 
-With --http the state is shown: / is a page for a browser, /metrics is for
-Prometheus, /healthz and /readyz for who supervises; /readyz is 200 while each
-master is followed and each archive can be written.
+With --http, / is a page for a browser, /metrics is for Prometheus, /healthz and
+/readyz are for a supervisor; /readyz is 200 while each master is followed and
+each archive can be written. Under systemd's Type=notify replicad says when it is
+ready, how the links stand, and that its loop is alive.
 
-With --sentinel the address is what the Sentinels say, and the master is followed
-when they fail over, also where they can't reach this replica.
-
-The password is taken from --masterauth-file or from the variable REPLICAD_MASTERAUTH.
-
-Each flag is also a key of the file that --config names (YAML; there masters may
-differ in what they need), and a variable: REPLICAD_APPENDFSYNC for --appendfsync.
-A flag goes before a variable, and this before the file. 'replicad config check'
-tells what is wrong with them, 'replicad config show' what they come to.
+Every setting is a flag (--masterauth-file), a key of the file that --config names
+(masterauth-file) and a variable (REPLICAD_MASTERAUTH_FILE). In the file, masters
+may differ. See 'replicad config --help'.
 
 Exit codes: 0 after a signal, 1 after a failure, 2 for wrong flags, a DIR that
 can't be used, or one that another replicad uses.`,

@@ -1,128 +1,125 @@
 // Package systemd tells a service manager how the daemon stands, by sd_notify(3):
-// READY=1, STATUS=, WATCHDOG=1, RELOADING=1 and STOPPING=1. Where no manager
-// asked for it (NOTIFY_SOCKET is not set), it does nothing.
+// READY=1, STATUS=, WATCHDOG=1, RELOADING=1 and STOPPING=1. Where NOTIFY_SOCKET
+// is not set no manager asked for that, and the package does nothing.
 //
-// Ready means that the archives are open and the loop runs. It does not wait
-// for a master: one that is away would hold up the boot, and replicad is there
-// to wait for it.
+// Ready means that the archives are open and the loop runs. Ready does not wait
+// for a master: a master that is down would hold up the boot, and replicad is
+// there to wait for it.
 //
-// The watchdog is fed by the loop: a function is posted on it, and only when it
-// has run is WATCHDOG=1 sent. A loop that hangs is thus found and restarted,
-// however well the rest of the process does.
+// WATCHDOG=1 is sent only after the loop has run a function that was posted to
+// it. So a loop that hangs is found, and restarted.
 package systemd
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
 	sd "github.com/coreos/go-systemd/v22/daemon"
 
+	"replicad/replica"
 	"replicad/replica/daemon/status"
+	"replicad/replica/units"
 )
 
 // Service is the daemon as the manager is to see it.
 type Service struct {
-	// Post runs a function on the loop's thread; false when there is none any
-	// more.
-	Post func(func()) bool
-	// Status gives how the link to each master stands.
-	Status func() []status.Status
-	// Log is told once when the manager can't be reached.
-	Log *slog.Logger
+	Post   func(func()) bool      // runs a function on the loop's thread; false when the loop has ended
+	Status func() []status.Status // how the link to each master stands
+	Log    *slog.Logger           // gets one line when the manager can't be reached
 }
 
 const (
-	statusEvery = time.Second // at most
+	statusEvery = time.Second // the least time between two STATUS=
 	// A manager that does not read its socket must not keep the daemon from
-	// ending.
+	// ending: lastWords bounds Stop.
 	lastWords = time.Second
+
+	lastState = sd.SdNotifyStopping + "\nSTATUS=storing and fsyncing what was received"
 )
 
 // Notifier speaks to the manager. Make it by Start.
 type Notifier struct {
 	s       Service
-	enabled bool
-	done    chan struct{} // closed when run has ended
-	quit    chan struct{}
-	stop    sync.Once
-	failing bool // run's own
-	said    string
+	done    chan struct{} // closed when nothing more is sent
+	stop    context.CancelFunc
+	failing bool   // the last send failed; run's own
+	said    string // the last STATUS=; run's own
 
-	mu sync.Mutex // of reloads: what they say stays together
+	reloading sync.Mutex // what a reload sends stays together
 }
 
 // Start begins to notify: READY=1 as soon as the loop answers, and STOPPING=1
 // when ctx is done or Stop is called.
 func Start(ctx context.Context, s Service) *Notifier {
-	n := &Notifier{s: s, enabled: os.Getenv("NOTIFY_SOCKET") != "", done: make(chan struct{}), quit: make(chan struct{})}
-	if !n.enabled {
+	quit, stop := context.WithCancel(context.WithoutCancel(ctx))
+	n := &Notifier{s: s, stop: stop, done: make(chan struct{})}
+	if os.Getenv("NOTIFY_SOCKET") == "" {
+		close(n.done)
 		return n
 	}
 	watchdog, err := sd.SdWatchdogEnabled(false)
 	if err != nil {
 		n.warn(err)
 	}
-	go n.run(ctx, watchdog)
+	go n.run(ctx, quit, watchdog)
 	return n
 }
 
-// Stop says STOPPING=1, if that was not said, and ends the notifying. It is
+// Stop says STOPPING=1, unless that was said, and ends the notifying. It is
 // called when the daemon has ended.
 func (n *Notifier) Stop() {
-	if !n.enabled {
-		return
-	}
-	n.stop.Do(func() { close(n.quit) })
+	n.stop()
 	select {
 	case <-n.done:
 	case <-time.After(lastWords):
 	}
 }
 
-// Reload says RELOADING=1, does it, and says READY=1, whether it succeeded or
-// not: a configuration that can't be read leaves the one before in force.
+// Reload says RELOADING=1, calls do, and says READY=1, whether do succeeded or
+// not: after a configuration that can't be read the one before stays in force.
 func (n *Notifier) Reload(do func()) {
-	if !n.enabled {
-		do()
-		return
-	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	// Type=notify-reload wants the time, Type=notify passes it over.
+	n.reloading.Lock()
+	defer n.reloading.Unlock()
+	// Type=notify-reload wants the time; Type=notify ignores it.
 	_, _ = sd.SdNotify(false, sd.SdNotifyReloading+"\n"+sd.SdNotifyMonotonicUsec())
-	defer func() { _, _ = sd.SdNotify(false, sd.SdNotifyReady) }()
 	do()
+	_, _ = sd.SdNotify(false, sd.SdNotifyReady)
 }
 
-// run is the goroutine that sends: a write to the socket may wait, and the
-// loop's thread never does.
-func (n *Notifier) run(ctx context.Context, watchdog time.Duration) {
+// run sends from a goroutine of its own: a write to the socket may wait, and the
+// loop's thread never does. ctx ends the daemon, quit the notifying.
+func (n *Notifier) run(ctx, quit context.Context, watchdog time.Duration) {
 	defer close(n.done)
-	answered := make(chan struct{}, 1)
-	ask := func() { n.s.Post(func() { answered <- struct{}{} }) } // one at a time: there is room
-	ask()
-	ready, asked, stopping := false, true, false
 	statusTick := time.NewTicker(statusEvery)
 	defer statusTick.Stop()
-	feed := ticks(watchdog)
-	defer feed.Stop()
-	end := ctx.Done()
+	var feed <-chan time.Time // twice in the time that the watchdog allows
+	if watchdog > 0 {
+		t := time.NewTicker(max(watchdog/2, time.Millisecond))
+		defer t.Stop()
+		feed = t.C
+	}
+	answered := make(chan struct{}, 1)                            // one question at a time: there is room
+	ask := func() { n.s.Post(func() { answered <- struct{}{} }) } // does the loop run?
+	ask()
+	ready, asked, stopping, end := false, true, false, ctx.Done()
 	for {
 		select {
 		case <-answered:
 			asked = false
 			switch {
-			case stopping: // was fed without it
+			case stopping:
 			case ready:
 				n.send(sd.SdNotifyWatchdog)
 			default:
 				ready = true
-				n.send(sd.SdNotifyReady + "\n" + n.statusLine())
+				n.send(sd.SdNotifyReady + "\n" + n.status())
 			}
-		case <-feed.C:
+		case <-feed:
 			switch {
 			case stopping:
 				// The loop ends before the last fsync does. How long that
@@ -133,43 +130,22 @@ func (n *Notifier) run(ctx context.Context, watchdog time.Duration) {
 				ask()
 			}
 		case <-statusTick.C:
-			if ready && !stopping {
-				n.sendStatus()
+			if before := n.said; ready && !stopping && n.status() != before {
+				n.send(n.said)
 			}
 		case <-end:
 			end, stopping = nil, true
-			n.sayStopping()
-		case <-n.quit:
+			n.send(lastState)
+		case <-quit.Done():
 			if !stopping {
-				n.sayStopping()
+				n.send(lastState)
 			}
 			return
 		}
 	}
 }
 
-// ticks ticks twice in the time that the watchdog allows, or never.
-func ticks(watchdog time.Duration) *time.Ticker {
-	if watchdog == 0 {
-		t := time.NewTicker(time.Hour)
-		t.Stop()
-		return t
-	}
-	return time.NewTicker(max(watchdog/2, time.Millisecond))
-}
-
-func (n *Notifier) sayStopping() {
-	n.send(sd.SdNotifyStopping + "\nSTATUS=storing and fsyncing what was received")
-}
-
-// sendStatus sends how things stand, where that has changed.
-func (n *Notifier) sendStatus() {
-	if before := n.said; n.statusLine() != before {
-		n.send(n.said)
-	}
-}
-
-func (n *Notifier) statusLine() string {
+func (n *Notifier) status() string {
 	n.said = "STATUS=" + Line(n.s.Status())
 	return n.said
 }
@@ -184,4 +160,60 @@ func (n *Notifier) send(state string) {
 
 func (n *Notifier) warn(err error) {
 	n.s.Log.Warn("the service manager can't be told", "socket", os.Getenv("NOTIFY_SOCKET"), "error", err)
+}
+
+// maxLine bounds what systemctl status shows, in characters.
+const maxLine = 500
+
+// Line says how the links stand, for systemctl status: one printable line.
+func Line(all []status.Status) string {
+	var parts []string
+	up := 0
+	for _, s := range all {
+		if s.Up() {
+			up++
+		}
+		parts = append(parts, s.Name+": "+link(s))
+	}
+	line := strings.Join(parts, "; ")
+	if len(all) > 1 {
+		line = fmt.Sprintf("%d of %d links stream; %s", up, len(all), line)
+	}
+	return units.Printable(line, maxLine)
+}
+
+func link(s status.Status) string {
+	switch {
+	case s.Stalled != "":
+		return fmt.Sprintf("can't write since %s: %s", s.StalledSince.Format(time.DateTime), s.Stalled)
+	case s.Up():
+		rebase := ""
+		if s.Rebase.Running {
+			rebase = ", rebase under way" + progress(s.Rebase.Transfer)
+		}
+		return fmt.Sprintf("follows %s, offset %d, fsynced up to %d%s", s.Address, s.Received, s.Durable, rebase)
+	case s.Transfer.Running():
+		return "full sync from " + s.Address + progress(s.Transfer)
+	case !s.Wanted():
+		return "follows nobody (REPLICAOF NO ONE)"
+	case !s.Following():
+		return "no Sentinel has named the master yet"
+	case s.State == replica.Sync:
+		return fmt.Sprintf("%s with %s", replica.Place(s.State, s.Phase), s.Address)
+	case s.LastFailure != "":
+		return fmt.Sprintf("no stream from %s since %s: %s", s.Address, s.DownSince.Format(time.DateTime), s.LastFailure)
+	}
+	return "connecting to " + s.Address
+}
+
+func progress(t status.Transfer) string {
+	switch {
+	case t.Storing:
+		return ", being made durable"
+	case t.Running() && t.Total > 0:
+		return fmt.Sprintf(", %d %%", 100*t.Bytes/t.Total)
+	case t.Bytes > 0:
+		return fmt.Sprintf(", %d bytes", t.Bytes)
+	}
+	return ""
 }
