@@ -26,6 +26,8 @@ func TestScripts(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			// The race detector sleeps a second at the end of each command.
 			e.Setenv("GORACE", "atexit_sleep_ms=0")
+			// No run opens a port: another server may hold the default one.
+			e.Setenv("REPLICAD_PORT", "0")
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
