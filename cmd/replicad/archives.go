@@ -30,7 +30,7 @@ func (f *archiveFlags) register(cmd *cobra.Command, keys ...string) {
 	cmd.Flags().StringVar(&f.name, "name", "", "only the archive of that name")
 	cmd.Flags().BoolVar(&f.asJSON, "json", false, "print JSON")
 	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
-		return wrongSettings(cmd, config.Fill(cmd.Flags(), os.Environ()))
+		return config.Fill(cmd.Flags(), os.Environ())
 	}
 }
 

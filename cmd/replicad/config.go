@@ -84,7 +84,7 @@ output is a file that --config takes. The command takes the flags of run.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := config.Load(sources(cmd))
 			if err != nil {
-				return wrongSettings(cmd, err)
+				return err
 			}
 			return c.Show(cmd.OutOrStdout())
 		},

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"io"
 	"log/slog"
 	"os"
@@ -74,21 +73,11 @@ func sources(cmd *cobra.Command) config.Sources {
 	return config.Sources{Flags: cmd.Flags(), Environ: os.Environ()}
 }
 
-// wrongSettings adds to an error of settings where to read more; --help tells
-// nothing about a file's lines.
-func wrongSettings(cmd *cobra.Command, err error) error {
-	var problems config.Problems
-	if err == nil || errors.As(err, &problems) && problems.InFile() {
-		return err
-	}
-	return usageError{err, cmd.CommandPath()}
-}
-
 // follow is the daemon.
 func follow(cmd *cobra.Command) error {
 	settings, err := config.Load(sources(cmd))
 	if err != nil {
-		return wrongSettings(cmd, err)
+		return err
 	}
 	stderr := cmd.ErrOrStderr()
 	level := new(slog.LevelVar)
@@ -101,7 +90,11 @@ func follow(cmd *cobra.Command) error {
 		log.Warn(w)
 	}
 	cfg := settings.Daemon(log)
-	r := logs.New(log, progressBar(stderr, len(cfg.Masters)))
+	var bar io.Writer
+	if len(cfg.Masters) == 1 { // the bars of two would write over each other
+		bar = terminal(stderr)
+	}
+	r := logs.New(log, bar)
 	defer r.Close()
 	cfg.Observer = r
 	ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
@@ -127,10 +120,10 @@ func follow(cmd *cobra.Command) error {
 	ports.serve(d)
 	shown.serve(d, log)
 	log.Info("replicad is running", "dir", cfg.Dir, "masters", len(cfg.Masters), "appendfsync", cfg.Archive.AppendFsync.String())
-	defer onSignal(syscall.SIGUSR1, func() { d.RebaseNow("SIGUSR1") })()
+	onSignal(ctx, syscall.SIGUSR1, func() { d.RebaseNow("SIGUSR1") })
 	manager := systemd.Start(ctx, systemd.Service{Post: d.Post, Status: d.Statuses, Log: log})
 	defer manager.Stop()
-	defer onSignal(syscall.SIGHUP, func() { manager.Reload(func() { reload(settings, d, ports, level, log) }) })()
+	onSignal(ctx, syscall.SIGHUP, func() { manager.Reload(func() { reload(settings, d, ports, level, log) }) })
 	return d.Run(ctx)
 }
 
@@ -162,38 +155,24 @@ func reload(settings *config.Config, d *daemon.Daemon, p ports, level *slog.Leve
 	log.Info("SIGHUP: log level and secrets are read again", "loglevel", logs.LevelName(level.Level()))
 }
 
-// onSignal calls do for each signal, until the function that it returns is
-// called.
-func onSignal(s os.Signal, do func()) (stop func()) {
+// onSignal calls do for each signal until ctx is done; later signals of that kind
+// are ignored.
+func onSignal(ctx context.Context, s os.Signal, do func()) {
 	c := make(chan os.Signal, 1)
 	signal.Notify(c, s)
-	quit := make(chan struct{})
 	go func() {
 		for {
 			select {
 			case <-c:
 				do()
-			case <-quit:
+			case <-ctx.Done():
 				return
 			}
 		}
 	}()
-	return func() {
-		signal.Stop(c)
-		close(quit)
-	}
 }
 
-// progressBar is where bars go: a terminal, and one master; two would write
-// over each other.
-func progressBar(w io.Writer, masters int) io.Writer {
-	if masters != 1 {
-		return nil
-	}
-	return terminal(w)
-}
-
-// terminal is w where it is one, and nil otherwise.
+// terminal is w where w is a terminal, and nil otherwise.
 func terminal(w io.Writer) io.Writer {
 	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		return w

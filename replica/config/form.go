@@ -1,7 +1,6 @@
 package config
 
 import (
-	"errors"
 	"fmt"
 	"math"
 	"net"
@@ -25,33 +24,26 @@ type form[T any] struct {
 	choices []string // the words that shells complete; nil for other values
 }
 
-var errForm = errors.New("not such a value")
+// plain is a form that takes everything.
+func plain[T any](kind string, parse func(string) T, format func(T) string) form[T] {
+	return form[T]{kind: kind, format: format, parse: func(s string) (T, error) { return parse(s), nil }}
+}
 
 // text is any string.
 func text() form[string] {
-	return form[string]{
-		kind:   "string",
-		parse:  func(s string) (string, error) { return s, nil },
-		format: func(s string) string { return s },
-	}
+	same := func(s string) string { return s }
+	return plain("string", same, same)
 }
 
 // words are words with spaces between them.
 func words() form[[]string] {
-	return form[[]string]{
-		kind:   "string",
-		parse:  func(s string) ([]string, error) { return strings.Fields(s), nil },
-		format: func(all []string) string { return strings.Join(all, " ") },
-	}
+	return plain("string", strings.Fields, func(all []string) string { return strings.Join(all, " ") })
 }
 
 // list is one more value of a list.
 func list() form[[]string] {
-	return form[[]string]{
-		kind:   "stringArray",
-		parse:  func(s string) ([]string, error) { return []string{s}, nil },
-		format: func(all []string) string { return strings.Join(all, ",") },
-	}
+	one := func(s string) []string { return []string{s} }
+	return plain("stringArray", one, func(all []string) string { return strings.Join(all, ",") })
 }
 
 // addresses are addresses of Sentinels.
@@ -65,12 +57,12 @@ func addresses() form[[]string] {
 func yesno() form[bool] {
 	parse := func(s string) (bool, error) {
 		switch strings.ToLower(s) {
-		case "yes", "true", "on", "1":
+		case "yes", "on":
 			return true, nil
-		case "no", "false", "off", "0":
+		case "no", "off":
 			return false, nil
 		}
-		return false, errForm
+		return strconv.ParseBool(s)
 	}
 	return form[bool]{kind: "bool", want: "true or false", parse: parse, format: strconv.FormatBool, choices: []string{"true", "false"}}
 }
@@ -153,12 +145,14 @@ func source() form[anet.Source] {
 // listen is an address to listen on, host:port, or nothing. No host means all
 // addresses; port 0 means a free port.
 func listen() form[string] {
-	return form[string]{kind: "address", want: "host:port, as 127.0.0.1:9121", parse: text().parse, format: text().format,
-		valid: func(s string) bool {
-			_, port, err := net.SplitHostPort(s)
-			_, bad := strconv.ParseUint(port, 10, 16)
-			return s == "" || err == nil && bad == nil
-		}}
+	f := text()
+	f.kind, f.want = "address", "host:port, as 127.0.0.1:9121"
+	f.valid = func(s string) bool {
+		_, port, err := net.SplitHostPort(s)
+		_, bad := strconv.ParseUint(port, 10, 16)
+		return s == "" || err == nil && bad == nil
+	}
+	return f
 }
 
 // value is a variable with the form of its values. It implements pflag.Value.

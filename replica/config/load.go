@@ -142,31 +142,27 @@ func newLoader(src Sources) *loader {
 	if l.cfg.File = l.file(); l.cfg.File != "" {
 		l.doc = readFile(l.cfg.File, keys, &l.problems)
 	}
-	variables := variableLayer(src.Environ, keys, func(p Problem) {
-		if src.Strict {
-			l.problems = append(l.problems, p)
-			return
-		}
-		l.warn(p)
-	})
-	l.layers = []layer{l.doc.top, variables, flagLayer(src.Flags, keys)}
+	unknown := l.warn
+	if src.Strict {
+		unknown = func(p Problem) { l.problems = append(l.problems, p) }
+	}
+	l.layers = []layer{l.doc.top, variableLayer(src.Environ, keys, unknown), flagLayer(src.Flags, keys)}
 	return l
 }
 
 // file is the path of the file; "" for none.
-func (l *loader) file() string {
+func (l *loader) file() (path string) {
+	for _, v := range l.cfg.src.Environ {
+		if v, ok := strings.CutPrefix(v, ConfigVariable+"="); ok {
+			path = v
+		}
+	}
 	if f := l.cfg.src.Flags.Lookup(ConfigFlag); f != nil && f.Changed {
-		if f.Value.String() == "" {
+		if path = f.Value.String(); path == "" {
 			l.problems.add(Origin{Layer: Flag, Name: "--" + ConfigFlag}, "", "it names no file")
 		}
-		return f.Value.String()
 	}
-	for _, v := range l.cfg.src.Environ {
-		if path, ok := strings.CutPrefix(v, ConfigVariable+"="); ok {
-			return path
-		}
-	}
-	return ""
+	return path
 }
 
 // warn adds a warning, unless it is there already.
@@ -279,12 +275,16 @@ func (l *loader) follow(s section) {
 	if f.Target.Password != "" {
 		l.warnVisible(s.at, "prefer --masterauth-file or "+variable("masterauth"))
 	}
-	f.addLogin()
+	m := &f.Target
+	if m.User == "" && m.Password == "" {
+		m.User = f.MasterUser
+	}
+	m.Password, m.TLS = cmp.Or(m.Password, f.MasterAuth), m.TLS || f.TLS
 	switch {
-	case f.Target.User != "" && f.Target.Password == "" && f.files.masterAuth == "":
-		l.problems.add(s.at, "", "user %q for %s has no password: set masterauth-file or %s", f.Target.User, f.Target, variable("masterauth"))
-	case f.Target.TLS && f.Target.Path != "":
-		l.problems.add(s.at, "", "TLS with the unix socket %s: Redis speaks no TLS there", f.Target.Address())
+	case m.User != "" && m.Password == "" && f.files.masterAuth == "":
+		l.problems.add(s.at, "", "user %q for %s has no password: set masterauth-file or %s", m.User, m, variable("masterauth"))
+	case m.TLS && m.Path != "":
+		l.problems.add(s.at, "", "TLS with the unix socket %s: Redis speaks no TLS there", m.Address())
 	default:
 		l.cfg.Masters = append(l.cfg.Masters, f)
 	}
@@ -325,16 +325,14 @@ func (l *loader) findBySentinel(f *Followed, name string) {
 	switch {
 	case len(s.Addresses) == 0:
 		wrong(masterNameKey, "without %s: which Sentinels know it? For example: %s 10.0.0.1:26379,10.0.0.2:26379", sentinelKey, sentinelKey)
-		return
 	case s.MasterName == "":
 		wrong(sentinelKey, "without %s: what do the Sentinels call the master? For example: %s mymaster", masterNameKey, masterNameKey)
-		return
 	case s.User != "" && s.Password == "" && f.files.sentinelPass == "":
 		wrong("sentinel-user", "%s has no password: set sentinel-pass-file or %s", s.User, variable("sentinel-pass"))
-		return
 	case err != nil:
 		wrong(masterNameKey, "%v", err)
-		return
+	default:
+		f.Target = target
 	}
 	asks := new(atomic.Pointer[login])
 	asks.Store(&login{s.User, s.Password})
@@ -345,17 +343,7 @@ func (l *loader) findBySentinel(f *Followed, name string) {
 	if files := f.Link.TLS; f.SentinelTLS {
 		s.TLS = func(host string) (*tls.Config, error) { return files.Config(host) }
 	}
-	f.Target, f.asks = target, asks
-}
-
-// addLogin gives the master user, password and TLS, where its address does not.
-func (f *Followed) addLogin() {
-	m := &f.Target
-	if m.User == "" && m.Password == "" {
-		m.User = f.MasterUser
-	}
-	m.Password = cmp.Or(m.Password, f.MasterAuth)
-	m.TLS = m.TLS || f.TLS
+	f.asks = asks
 }
 
 // RegisterConnect gives a command that connects to a master the flags of

@@ -163,14 +163,14 @@ func readFile(path string, keys []*Key, problems *Problems) document {
 	b, open, err := readBounded(path, maxFile)
 	d.open = open
 	var pe *os.PathError
-	switch {
-	case errors.As(err, &pe): // the problem begins with the path anyway
-		d.problem(0, "", "%v", pe.Err)
-	case err != nil:
-		d.problem(0, "", "%v", err)
-	default:
-		d.read(string(b))
+	if errors.As(err, &pe) {
+		err = pe.Err // the problem begins with the path anyway
 	}
+	if err != nil {
+		d.problem(0, "", "%v", err)
+		return d
+	}
+	d.read(string(b))
 	return d
 }
 
@@ -202,11 +202,11 @@ func (d *document) read(text string) {
 	y := yaml.NewDecoder(strings.NewReader(text))
 	err := y.Decode(&root)
 	if err == nil {
-		if err = y.Decode(&next); err == nil {
-			d.problem(next.Line, "", "a second document: write all settings into the first one")
-		}
+		err = y.Decode(&next)
 	}
 	switch {
+	case err == nil:
+		d.problem(next.Line, "", "a second document: write all settings into the first one")
 	case err != nil && !errors.Is(err, io.EOF):
 		m := regexp.MustCompile(`^(?:yaml: )?(?:line (\d+): )?(.*)`).FindStringSubmatch(err.Error())
 		line, _ := strconv.Atoi(m[1])
