@@ -18,7 +18,8 @@ var (
 	errSelf    = errors.New("the socket met itself: nobody listens there, and the kernel chose that very port for it")
 )
 
-// lesson is one connection on its way. All but resolve runs on the loop's thread.
+// lesson is one connection on its way. All but resolve runs on the loop's
+// thread.
 type lesson struct {
 	host    string
 	port    int
@@ -151,7 +152,7 @@ func (l *lesson) failed(err error) {
 	l.next()
 }
 
-// drop lets the attempt's descriptor go: first from the epoll set, then close(2).
+// drop removes the attempt's descriptor from the epoll set, and then closes it.
 func (l *lesson) drop() error {
 	l.timer.Stop()
 	const mask = eventloop.Readable | eventloop.Writable

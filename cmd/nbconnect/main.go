@@ -1,5 +1,6 @@
-// Command nbconnect makes one non-blocking TCP connection and tells every event of it: the smallest program on anet and
-// eventloop, and the first step of every replication link.
+// Command nbconnect makes one non-blocking TCP connection and prints every event
+// of it. It is the smallest program on anet and eventloop, and shows the first
+// step of every replication link.
 //
 //	$ nc -l 8888 &
 //	$ nbconnect localhost 8888
@@ -22,7 +23,8 @@ import (
 
 const usage = `usage: nbconnect [-source IP] [-timeout D] HOST PORT
 
-Makes one non-blocking TCP connection and tells every event of it, with the time since the start.
+Makes one non-blocking TCP connection and prints every event of it, with the time
+since the start.
 
   -source IP    connect from this address of this machine
   -timeout D    how long to wait for the resolver, and for each address (default 5s)
@@ -37,7 +39,7 @@ exit status: 0 connection done, 1 no connection, 2 wrong usage
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
-// run is the command without its process: the arguments in, the exit status out.
+// run is the command without its process: arguments in, exit status out.
 func run(args []string, stdout, stderr io.Writer) int {
 	l := lesson{out: stdout, start: time.Now(), resolve: anet.Resolve}
 	err := l.parse(args)
