@@ -5,7 +5,8 @@
 //	$ nc -l 8888 &
 //	$ nbconnect localhost 8888
 //
-// It exits with 0 when the connection was made, 1 when it was not, and 2 when it was called wrongly.
+// It exits with 0 when the connection was made, 1 when it was not, and 2 when it
+// was called wrongly.
 package main
 
 import (
