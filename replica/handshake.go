@@ -232,6 +232,10 @@ func (l *Link) handleStep(line []byte) {
 		l.enterStep()
 		return
 	}
+	if l.cfg.HandshakeOnly {
+		l.Stop(l.onStop)
+		return
+	}
 	l.sendPsync()
 }
 

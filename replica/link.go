@@ -62,6 +62,10 @@ type Config struct {
 	// Aside begins the link as a second one to a master that another link
 	// follows, until Promote: see [Link.Promote].
 	Aside bool
+	// HandshakeOnly ends the link by itself, as by Stop, once the handshake up
+	// to VERSION is done, before PSYNC, or has failed: there is one attempt.
+	// The last event is Stopped; Failed comes before that where it failed.
+	HandshakeOnly bool
 	// TLS says how a Master with TLS is spoken to (tls-ca-cert-file ...).
 	TLS      tunnel.Files
 	Backoff  Backoff
@@ -531,6 +535,9 @@ func (l *Link) fail(cause error) {
 	d := l.cfg.Backoff.delay(l.failures)
 	l.enter(None, NoPhase)
 	l.emit(Event{Kind: Failed, Err: le, Cause: Cause(le), Delay: d})
+	if l.cfg.HandshakeOnly {
+		l.Stop(l.onStop)
+	}
 	if !l.stopped {
 		l.retry.Reset(d)
 	}
