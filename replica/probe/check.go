@@ -2,15 +2,13 @@ package probe
 
 import (
 	"encoding/json"
-	"strings"
 	"time"
-	"unicode"
 )
 
-// Status is what a check came to.
+// Status is the outcome of a check.
 type Status string
 
-// The four.
+// The four outcomes.
 const (
 	Pass Status = "pass"
 	Warn Status = "warn" // replication would work, and something is not as it should be
@@ -18,37 +16,37 @@ const (
 	Skip Status = "skip" // not checked; Detail says why
 )
 
-// Check is one question, and what was found.
+// Check is one question, and what was found. As JSON its time is took_seconds,
+// which is absent where it is 0.
 type Check struct {
-	Name   string
-	Status Status
-	Detail string        // what was found, or why the check was skipped
-	Remedy string        // what helps; "" where there is nothing to advise
-	Took   time.Duration // 0 where nothing was asked for it
+	Name   string        `json:"name"`
+	Status Status        `json:"status"`
+	Detail string        `json:"detail"`           // what was found, or why the check was skipped
+	Remedy string        `json:"remedy,omitempty"` // what helps; "" where there is nothing to advise
+	Took   time.Duration `json:"-"`                // 0 where the master was not asked for this check
 }
 
-// MarshalJSON implements json.Marshaler; see the package's comment.
+// MarshalJSON implements json.Marshaler.
 func (c Check) MarshalJSON() ([]byte, error) {
+	type plain Check
 	return json.Marshal(struct {
-		Name   string  `json:"name"`
-		Status Status  `json:"status"`
-		Detail string  `json:"detail"`
-		Remedy string  `json:"remedy,omitempty"`
-		Took   float64 `json:"took_seconds,omitempty"`
-	}{c.Name, c.Status, c.Detail, c.Remedy, c.Took.Seconds()})
+		plain
+		Took float64 `json:"took_seconds,omitempty"`
+	}{plain(c), c.Took.Seconds()})
 }
 
 // Figures are what was measured; nil where it is not known. Bytes and seconds.
 type Figures struct {
-	WriteRate  *float64 `json:"write_bytes_per_second,omitempty"`
+	WriteRate  *float64 `json:"write_bytes_per_second,omitempty"` // of the replication stream
 	Backlog    *int64   `json:"repl_backlog_bytes,omitempty"`
-	LongestCut *float64 `json:"longest_cut_seconds,omitempty"`
-	UsedMemory *int64   `json:"used_memory_bytes,omitempty"`
-	FullSync   *float64 `json:"full_sync_seconds,omitempty"`
-	Free       *int64   `json:"free_bytes,omitempty"`
+	LongestCut *float64 `json:"longest_cut_seconds,omitempty"` // that needs no full sync; nil also where nothing is written
+	UsedMemory *int64   `json:"used_memory_bytes,omitempty"`   // of the master
+	FullSync   *float64 `json:"full_sync_seconds,omitempty"`   // an estimate
+	Free       *int64   `json:"free_bytes,omitempty"`          // on the disk of Options.Dir
 }
 
-// Report is what a probe found.
+// Report is what a probe found. As JSON it has a verdict ("pass", "warn" or
+// "fail") too, and its time is took_seconds.
 type Report struct {
 	Master  string // the address, without any secret
 	Server  string // name and version; "" where they are not known
@@ -68,7 +66,7 @@ func (r Report) Verdict() Status {
 	return Pass
 }
 
-// Count is how many checks came to that.
+// Count is the number of checks with that outcome.
 func (r Report) Count(s Status) int {
 	n := 0
 	for _, c := range r.Checks {
@@ -79,7 +77,7 @@ func (r Report) Count(s Status) int {
 	return n
 }
 
-// MarshalJSON implements json.Marshaler; see the package's comment.
+// MarshalJSON implements json.Marshaler.
 func (r Report) MarshalJSON() ([]byte, error) {
 	return json.Marshal(struct {
 		Master  string  `json:"master"`
@@ -89,15 +87,4 @@ func (r Report) MarshalJSON() ([]byte, error) {
 		Figures Figures `json:"figures"`
 		Checks  []Check `json:"checks"`
 	}{r.Master, r.Verdict(), r.Server, r.Took.Seconds(), r.Figures, r.Checks})
-}
-
-// printable is a text without what would steer a terminal: a server may say
-// anything.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return '?'
-	}, s)
 }

@@ -1,0 +1,378 @@
+package probe
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"replicad/anet/tunnel"
+	"replicad/replica"
+	"replicad/replica/units"
+)
+
+// soonExpired is how long before its end a certificate is warned of.
+const soonExpired = 14 * 24 * time.Hour
+
+// client makes one connection to the master, beside the link's.
+func (p *prober) client() *redis.Client {
+	m := p.opt.Master
+	return redis.NewClient(&redis.Options{
+		Addr: p.endpoint, Username: m.User, Password: m.Password, Protocol: 2, Dialer: p.dial, ContextTimeoutEnabled: true,
+		DisableIdentity: true, MaxRetries: -1, PoolSize: 1, PipelinePoolSize: 1, DialerRetries: 1, ConnMaxIdleTime: -1,
+		DialTimeout: p.stepLimit(), ReadTimeout: replica.DefaultReplSyncioTimeout, WriteTimeout: replica.DefaultReplSyncioTimeout,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+	})
+}
+
+// dial connects to where the link did, and judges the master's certificate.
+func (p *prober) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	if p.opt.Master.Path != "" {
+		network, address = "unix", p.opt.Master.Path
+	}
+	var d net.Dialer
+	if a := p.opt.Source.Addr; a.IsValid() && network != "unix" {
+		d.LocalAddr = &net.TCPAddr{IP: a.AsSlice(), Zone: a.Zone()}
+	}
+	begun := time.Now()
+	c, err := d.DialContext(ctx, network, address)
+	if err != nil && p.opt.Source.BestEffort {
+		c, err = new(net.Dialer).DialContext(ctx, network, address)
+	}
+	if err != nil || !p.opt.Master.TLS {
+		return &guarded{Conn: c}, err
+	}
+	cfg, err := p.opt.TLS.Config(p.opt.Master.Host)
+	if err != nil {
+		c.Close()
+		return nil, err
+	}
+	t := tls.Client(c, cfg)
+	if err := t.HandshakeContext(ctx); err != nil {
+		c.Close()
+		return nil, tunnel.Explain(err)
+	}
+	p.found["TLS"] = certificate(t.ConnectionState(), time.Since(begun))
+	return &guarded{Conn: t}, nil
+}
+
+// certificate judges a TLS connection.
+func certificate(s tls.ConnectionState, took time.Duration) Check {
+	c := Check{Status: Pass, Took: took, Detail: tls.VersionName(s.Version) + ", " + tls.CipherSuiteName(s.CipherSuite)}
+	if len(s.PeerCertificates) == 0 {
+		return c
+	}
+	cert := s.PeerCertificates[0]
+	c.Detail += fmt.Sprintf("; the certificate of %q is valid until %s", cert.Subject.CommonName, cert.NotAfter.UTC().Format(time.DateTime))
+	if left := time.Until(cert.NotAfter); left < soonExpired {
+		c.Status = Warn
+		c.Detail += ", which is " + units.Span(left) + " from now"
+		c.Remedy = "renew the master's certificate in time: a link reconnects with the certificate that is there then"
+	}
+	return c
+}
+
+// reply is an answer: a text or a list, or an error reply without its '-'.
+type reply struct {
+	text    string
+	list    []any
+	refusal string
+}
+
+// is says whether the master answered with an error that begins so.
+func (r reply) is(refusal string) bool { return strings.HasPrefix(r.refusal, refusal) }
+
+// unknown says whether the server does not know the command: it is too old or no
+// Redis, or has renamed the command.
+func (r reply) unknown() bool {
+	return strings.HasPrefix(strings.ToLower(r.refusal), "err unknown command")
+}
+
+// pipeline sends commands in one write and reads their answers.
+func (p *prober) pipeline(c *redis.Client, commands ...string) ([]reply, error) {
+	begun := time.Now()
+	all, _ := c.Pipelined(p.ctx, func(pipe redis.Pipeliner) error {
+		for _, command := range commands {
+			var args []any
+			for _, word := range strings.Fields(command) {
+				args = append(args, word)
+			}
+			pipe.Do(p.ctx, args...)
+		}
+		return nil
+	})
+	replies := make([]reply, len(commands))
+	for i, cmd := range all {
+		if refusal, ok := cmd.Err().(redis.Error); ok {
+			replies[i].refusal = refusal.Error()
+		} else if err := cmd.Err(); err != nil {
+			return nil, p.trouble(commands[i], err, time.Since(begun))
+		}
+		switch v := cmd.(*redis.Cmd).Val().(type) {
+		case string:
+			replies[i].text = v
+		case []any:
+			replies[i].list = v
+		}
+	}
+	return replies, nil
+}
+
+// trouble turns an error of the client into what a link would say.
+func (p *prober) trouble(command string, err error, took time.Duration) error {
+	var slow net.Error
+	var socket *net.OpError
+	switch {
+	case p.ctx.Err() != nil, errors.Is(err, os.ErrDeadlineExceeded), errors.As(err, &slow) && slow.Timeout():
+		return p.late(took)
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return replica.ErrClosed
+	case errors.Is(err, tunnel.ErrTLS), errors.Is(err, tunnel.ErrFiles), errors.As(err, &socket):
+		return err
+	}
+	return fmt.Errorf("%w to %s: %s", replica.ErrUnexpected, command, replica.HidePassword(err.Error(), p.opt.Master.Password))
+}
+
+// ask asks what the user may ask, measures, and has all of it judged.
+func (p *prober) ask() {
+	c := p.client()
+	defer c.Close()
+	defer context.AfterFunc(p.ctx, func() { c.Close() })() // the client reads on when ctx is done
+	for _, question := range []struct {
+		name string
+		ask  func(*redis.Client) (Check, error)
+	}{{"ACL", p.askACL}, {"INFO", p.askInfo}, {"CONFIG GET", p.askConfig}} {
+		begun := time.Now()
+		found, err := question.ask(c)
+		if err != nil {
+			p.end(question.name, failure(replica.Sync, replica.Capa, err, time.Since(begun)))
+			return
+		}
+		found.Took = time.Since(begun)
+		p.found[question.name] = found
+		p.tell(question.name)
+	}
+	p.facts.derive()
+	p.tell("BGSAVE")
+	p.measure(c)
+	p.tell("full sync")
+	if p.opt.Psync {
+		p.psync()
+	}
+}
+
+// askACL finds out who the probe is, and whether that user may do what a link
+// must.
+func (p *prober) askACL(c *redis.Client) (found Check, err error) {
+	// Too few arguments, and one too many: whether a command is there is said
+	// before anything else is looked at (processCommand in Redis' server.c).
+	r, err := p.pipeline(c, "ACL WHOAMI", "PSYNC", "SYNC x")
+	if err != nil {
+		return found, err
+	}
+	p.user = units.Printable(cmp.Or(r[0].text, p.opt.Master.User, "default"), 80)
+	if p.noPsync = r[1].unknown(); p.noPsync {
+		found = Check{Status: Warn, Detail: "the server does not know PSYNC: a link falls back to SYNC, and each reconnect is a full sync",
+			Remedy: "upgrade the master to 2.8 or later, or take back its rename-command of PSYNC"}
+		if r[2].unknown() {
+			re := &replica.ReplyError{Command: "PSYNC", Text: r[1].refusal}
+			found = failure(replica.Sync, replica.Psync, fmt.Errorf("%w: it knows neither PSYNC nor SYNC: %w", replica.ErrNoSync, re), 0)
+		}
+		return found, nil
+	}
+	if r[0].unknown() {
+		return p.behindPing("the master has no ACLs (before 6.0): every client")
+	}
+	return p.dryRun(c, "user "+p.user)
+}
+
+// rights judges what may not be run, and how that is known.
+func (p *prober) rights(who string, denied []string, how string) Check {
+	if len(denied) == 0 {
+		return Check{Status: Pass, Detail: who + " may run psync, replconf and ping (" + how + ")"}
+	}
+	return Check{Status: Fail, Detail: fmt.Sprintf("%s may not run %s (%s)", who, strings.Join(denied, ", "), how),
+		Remedy: fmt.Sprintf("on the master, ACL SETUSER %s +%s", p.user, strings.Join(denied, " +"))}
+}
+
+// dryRun asks for the rights as such, where the user may ask that and the master
+// knows it.
+func (p *prober) dryRun(c *redis.Client, who string) (found Check, err error) {
+	dry := "ACL DRYRUN " + p.user + " "
+	replies, err := p.pipeline(c, dry+"psync ? -1", dry+"replconf ack 0", dry+"ping")
+	if err != nil {
+		return found, err
+	}
+	var denied []string
+	for i, command := range []string{"psync", "replconf", "ping"} {
+		if replies[i].refusal != "" {
+			return p.behindPing(who)
+		}
+		if replies[i].text != "OK" {
+			denied = append(denied, command)
+		}
+	}
+	return p.rights(who, denied, "ACL DRYRUN"), nil
+}
+
+// behindPing sends PSYNC where the master refuses it for its place if for nothing
+// else; see the package's comment. It has a connection of its own, which is cut
+// where the master does not refuse.
+func (p *prober) behindPing(who string) (found Check, err error) {
+	c := p.client()
+	defer c.Close()
+	replies, err := p.pipeline(c, "PING", "PSYNC ? -1")
+	if err != nil {
+		return found, err
+	}
+	ping, psync := replies[0], replies[1]
+	re := &replica.ReplyError{Command: "PSYNC", Text: psync.refusal}
+	how := re.Error()
+	var denied []string
+	switch {
+	case psync.refusal == "":
+		how = fmt.Sprintf("the server took a PSYNC that was to be refused, with %q, and was cut; a BGSAVE may have begun", psync.text)
+	case strings.Contains(psync.refusal, "pending"):
+		how = "a PSYNC behind a PING was refused for its place alone"
+	case psync.is("NOPERM"), psync.is("NOAUTH"):
+		denied, how = []string{"psync"}, "-"+psync.refusal
+	case psync.is("NOMASTERLINK"):
+		p.found["role"] = failure(replica.Sync, replica.Psync, re, 0) // unless INFO tells more
+	case !psync.is("LOADING") && !psync.is("MASTERDOWN"): // the master looks at the rights before these
+		return failure(replica.Sync, replica.Psync, re, 0), nil
+	}
+	if ping.is("NOPERM") {
+		denied = append(denied, "ping")
+	}
+	return p.rights(who, denied, how), nil
+}
+
+// askInfo reads INFO.
+func (p *prober) askInfo(c *redis.Client) (found Check, err error) {
+	p.facts.asked = time.Now()
+	r, err := p.pipeline(c, "INFO")
+	if err != nil {
+		return found, err
+	}
+	info := parseInfo(r[0].text)
+	if info["redis_version"] == "" {
+		return p.unanswered("INFO", fullInfo, r[0], "+info", "loading, role, version, memory and the write rate are not checked"), nil
+	}
+	delete(p.found, "role")
+	p.facts.info = info
+	p.facts.derive()
+	p.report.Server = units.Printable(p.facts.made["server"], 80)
+	return Check{Status: Pass, Detail: units.Count(int64(len(info)), "field")}, nil
+}
+
+// unanswered makes a warning of a question that was not answered.
+func (p *prober) unanswered(name string, what need, r reply, right, lost string) Check {
+	p.lacks[what] = name + " was not answered"
+	c := Check{Status: Warn, Detail: "the answer is none of Redis': " + lost}
+	switch {
+	case r.is("NOPERM"):
+		p.lacks[what] = name + " is not permitted"
+		c.Detail = "not permitted: " + lost
+		c.Remedy = fmt.Sprintf("for the time of the probe, on the master, ACL SETUSER %s %s; replication does not need it", p.user, right)
+	case r.unknown():
+		c.Remedy = "has the master renamed it, or its provider taken it away? Check those by other means"
+		fallthrough
+	case r.refusal != "":
+		c.Detail = "answered -" + r.refusal + ": " + lost
+	}
+	return c
+}
+
+// askConfig reads the directives that matter to replication; none of them is
+// secret. The names with "slave" are those of before 5.0, which each master knows.
+func (p *prober) askConfig(c *redis.Client) (found Check, err error) {
+	directives := []string{
+		"maxclients", "protected-mode", "repl-backlog-size", "repl-backlog-ttl", "client-output-buffer-limit", "repl-diskless-sync",
+		"repl-diskless-sync-delay", "repl-timeout", "repl-ping-slave-period", "min-slaves-to-write", "min-slaves-max-lag",
+	}
+	replies, err := p.pipeline(c, strings.Split("CONFIG GET "+strings.Join(directives, "\nCONFIG GET "), "\n")...)
+	if err != nil {
+		return found, err
+	}
+	config := map[string]string{}
+	for _, r := range replies {
+		for i := 0; i+1 < len(r.list); i += 2 {
+			if name := strings.ToLower(fmt.Sprint(r.list[i])); slices.Contains(directives, name) {
+				config[name] = fmt.Sprint(r.list[i+1])
+			}
+		}
+	}
+	if len(config) == 0 {
+		return p.unanswered("CONFIG GET", configuration, replies[0], "+config|get", "the directives that matter to replication are not checked"), nil
+	}
+	p.facts.config = config
+	return Check{Status: Pass, Detail: units.Count(int64(len(config)), "directive")}, nil
+}
+
+// measure waits and reads INFO again. Where there is no answer the rate stays
+// unknown, and the checks say so.
+func (p *prober) measure(c *redis.Client) {
+	if p.lacks[fullInfo] != "" {
+		return
+	}
+	end, _ := p.ctx.Deadline()
+	wait := min(p.opt.For, time.Until(end)/2) // and leave time for the rest
+	if p.opt.Measuring != nil {
+		p.opt.Measuring(wait)
+	}
+	select {
+	case <-time.After(time.Until(p.facts.asked.Add(wait))):
+	case <-p.ctx.Done():
+		return
+	}
+	now := time.Now()
+	if r, err := p.pipeline(c, "INFO"); err == nil && r[0].refusal == "" {
+		p.facts.measure(parseInfo(r[0].text), now.Sub(p.facts.asked).Seconds())
+		p.facts.derive()
+	}
+}
+
+// guarded is a connection that ends where a server answers what no master does.
+// go-redis makes as much room as a header announces, and goes one call deeper
+// for each list in a list; so the connection looks at headers first. Lengths of
+// strings have up to 7 digits there, those of lists up to 3, and RESP3 is not
+// spoken. No line of INFO looks like a header.
+type guarded struct {
+	net.Conn
+	bytes, lists, column int
+	kind                 byte // the first byte of the line under way
+}
+
+// Read implements net.Conn.
+func (g *guarded) Read(p []byte) (int, error) {
+	const mostBytes, mostLists = 4 << 20, 1000 // INFO has 10 KiB, and more with thousands of replicas
+	n, err := g.Conn.Read(p)
+	g.bytes += n
+	for _, c := range p[:n] {
+		if g.column++; g.column == 1 {
+			g.kind = c
+		}
+		switch {
+		case c == '\n':
+			g.column = 0
+		case g.column == 1 && c == '*':
+			g.lists++
+		}
+		if g.kind == '$' && g.column > len("$1234567\r") || g.kind == '*' && g.column > len("*123\r") ||
+			g.column == 1 && strings.ContainsRune("(=!%~|>,_", rune(c)) || g.bytes > mostBytes || g.lists > mostLists {
+			return 0, fmt.Errorf("%w: %q", replica.ErrUnexpected, p[:min(n, 160)])
+		}
+	}
+	return n, err
+}
