@@ -196,8 +196,8 @@ func TestAProbesRemediesHelp(t *testing.T) {
 	env, args := []string{"REPLICAD_MASTERAUTH=the-password"}, []string{"--masteruser", "me", s.Addr(), "--for", "1s"}
 	p := probe(t, env, args...)
 	p.check(t, "ACL", "fail", "user me may not run psync", "ACL SETUSER me +psync")
-	p.check(t, "repl-backlog-size", "warn", "16 KiB hold ", "CONFIG SET repl-backlog-size ")
-	p.check(t, "repl-timeout", "warn", "pings each 90 s", "CONFIG SET repl-ping-replica-period 10")
+	p.check(t, "repl-backlog-size", "warn", "16.0 KiB hold ", "CONFIG SET repl-backlog-size ")
+	p.check(t, "repl-timeout", "warn", "pings each 1 min 30 s", "CONFIG SET repl-ping-replica-period 10")
 	p.check(t, "maxclients", "warn", " of 12 connections", "CONFIG SET maxclients 100")
 	if p.Figures["write_bytes_per_second"] <= 0 || p.Figures["longest_cut_seconds"] <= 0 {
 		t.Errorf("the figures are %v", p.Figures)
@@ -289,11 +289,11 @@ func TestAProbeSaysWhatIsWrongWithAMaster(t *testing.T) {
 			return s.Listener.Addr().String()
 		}, nil, nil, []want{{"PING", "fail", "HTTP/1", "that port speaks HTTP"}}},
 		"a closed port": {func(t *testing.T) string { return fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t, "127.0.0.1")) }, nil, nil, []want{
-			{"name resolution", "pass", "is an address", ""}, {"connect", "fail", "ECONNREFUSED", "is redis-server running there"}, {"PING", "skip", "there is no connection", ""}}},
+			{"name resolution", "pass", "is an address", ""}, {"connect", "fail", "ECONNREFUSED", "is redis-server running there"}, {"PING", "skip", "connect failed", ""}}},
 		"a full accept queue": {firewalled, nil, []string{"--timeout", "2s"}, []want{
 			{"connect", "fail", "timed out", "a firewall may be dropping packets"}}},
 		"a name that does not resolve": {func(*testing.T) string { return "no-such-host.invalid:6379" }, nil, nil, []want{
-			{"name resolution", "fail", "no-such-host.invalid", "check the name, and the resolver"}, {"connect", "skip", "no address", ""}}},
+			{"name resolution", "fail", "no-such-host.invalid", "check the name, and the resolver"}, {"connect", "skip", "name resolution failed", ""}}},
 		"a byte at a time": {func(t *testing.T) string {
 			return script(t, func(c *conversation) {
 				for i := 0; c.say("%c", "+PONG"[i%5]); i++ {
@@ -364,11 +364,11 @@ func TestAProbeSaysWhatIsWrongWithTLS(t *testing.T) {
 		check, status, detail, remedy string
 	}{
 		"all is well":                     {[]string{"rediss://" + good, "--tls-ca-cert-file", a.CA(), "--psync"}, "TLS", "pass", `the certificate of "server" is valid until`, ""},
-		"it ends soon":                    {[]string{soon, "--tls", "--tls-ca-cert-file", a.CA()}, "TLS", "warn", "which is 24 h from now", "renew"},
+		"it ends soon":                    {[]string{soon, "--tls", "--tls-ca-cert-file", a.CA()}, "TLS", "warn", "which is 23 h", "renew"},
 		"it has ended":                    {[]string{"rediss://" + expired, "--tls-ca-cert-file", a.CA()}, "TLS", "fail", "expired", "renew the master's certificate"},
 		"another authority":               {[]string{"rediss://" + good, "--tls-ca-cert-file", other.CA()}, "TLS", "fail", "unknown authority", "--tls-ca-cert-file"},
 		"another name":                    {[]string{"rediss://" + good, "--tls-ca-cert-file", a.CA(), "--tls-server-name", "somebody"}, "TLS", "fail", "not somebody", "--tls-server-name"},
-		"a certificate is wanted":         {[]string{"rediss://" + strict, "--tls-ca-cert-file", a.CA()}, "PING", "fail", "refuses the connection", "tls-auth-clients"},
+		"a certificate is wanted":         {[]string{"rediss://" + strict, "--tls-ca-cert-file", a.CA()}, "TLS", "fail", "refuses the connection", "tls-auth-clients"},
 		"plain where TLS is expected":     {[]string{good}, "PING", "fail", "", "--tls"},
 		"TLS where plain is expected":     {[]string{"rediss://" + master.Addr(), "--tls-ca-cert-file", a.CA(), "--timeout", "2s"}, "TLS", "fail", "", "leave --tls out"},
 		"TLS where nobody accepts at all": {[]string{"rediss://" + firewalled(t), "--timeout", "2s"}, "connect", "fail", "timed out", "firewall"},

@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/redis/go-redis/v9/logging"
 	"github.com/spf13/cobra"
 
 	"replicad/replica/config"
@@ -130,6 +131,7 @@ func (f *probeFlags) run(ctx context.Context, addr string, forGiven bool, out, s
 	}
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
+	logging.Disable() // the probe's client writes to stderr otherwise
 	r := probe.Run(ctx, f.opt)
 	if f.asJSON {
 		err = printJSON(out, r)
