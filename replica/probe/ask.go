@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/tls"
@@ -9,6 +10,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -22,9 +24,6 @@ import (
 	"replicad/replica/units"
 )
 
-// soonExpired is how long before its end a certificate is warned of.
-const soonExpired = 14 * 24 * time.Hour
-
 // client makes one connection to the master, beside the link's.
 func (p *prober) client() *redis.Client {
 	m := p.opt.Master
@@ -36,7 +35,7 @@ func (p *prober) client() *redis.Client {
 	})
 }
 
-// dial connects to where the link did, and judges the master's certificate.
+// dial connects to where the link did, and notes the master's certificate.
 func (p *prober) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	if p.opt.Master.Path != "" {
 		network, address = "unix", p.opt.Master.Path
@@ -45,13 +44,15 @@ func (p *prober) dial(ctx context.Context, network, address string) (net.Conn, e
 	if a := p.opt.Source.Addr; a.IsValid() && network != "unix" {
 		d.LocalAddr = &net.TCPAddr{IP: a.AsSlice(), Zone: a.Zone()}
 	}
-	begun := time.Now()
 	c, err := d.DialContext(ctx, network, address)
 	if err != nil && p.opt.Source.BestEffort {
 		c, err = new(net.Dialer).DialContext(ctx, network, address)
 	}
-	if err != nil || !p.opt.Master.TLS {
-		return &guarded{Conn: c}, err
+	if err != nil {
+		return nil, err
+	}
+	if !p.opt.Master.TLS {
+		return guard(c), nil
 	}
 	cfg, err := p.opt.TLS.Config(p.opt.Master.Host)
 	if err != nil {
@@ -63,24 +64,14 @@ func (p *prober) dial(ctx context.Context, network, address string) (net.Conn, e
 		c.Close()
 		return nil, tunnel.Explain(err)
 	}
-	p.found["TLS"] = certificate(t.ConnectionState(), time.Since(begun))
-	return &guarded{Conn: t}, nil
-}
-
-// certificate judges a TLS connection.
-func certificate(s tls.ConnectionState, took time.Duration) Check {
-	c := Check{Status: Pass, Took: took, Detail: tls.VersionName(s.Version) + ", " + tls.CipherSuiteName(s.CipherSuite)}
-	if len(s.PeerCertificates) == 0 {
-		return c
+	state := t.ConnectionState()
+	p.facts.made["tls"] = tls.VersionName(state.Version) + ", " + tls.CipherSuiteName(state.CipherSuite)
+	if len(state.PeerCertificates) > 0 {
+		cert := state.PeerCertificates[0]
+		p.facts.made["tls.name"], p.facts.made["tls.until"] = cert.Subject.CommonName, cert.NotAfter.UTC().Format(time.DateTime)
+		p.facts.make("tls.left", time.Until(cert.NotAfter).Seconds())
 	}
-	cert := s.PeerCertificates[0]
-	c.Detail += fmt.Sprintf("; the certificate of %q is valid until %s", cert.Subject.CommonName, cert.NotAfter.UTC().Format(time.DateTime))
-	if left := time.Until(cert.NotAfter); left < soonExpired {
-		c.Status = Warn
-		c.Detail += ", which is " + units.Span(left) + " from now"
-		c.Remedy = "renew the master's certificate in time: a link reconnects with the certificate that is there then"
-	}
-	return c
+	return guard(t), nil
 }
 
 // reply is an answer: a text or a list, or an error reply without its '-'.
@@ -99,8 +90,9 @@ func (r reply) unknown() bool {
 	return strings.HasPrefix(strings.ToLower(r.refusal), "err unknown command")
 }
 
-// pipeline sends commands in one write and reads their answers.
-func (p *prober) pipeline(c *redis.Client, commands ...string) ([]reply, error) {
+// pipeline sends commands in one write and reads their answers. Where the
+// conversation breaks the answers are empty, and p.broken says why.
+func (p *prober) pipeline(c *redis.Client, commands ...string) []reply {
 	begun := time.Now()
 	all, _ := c.Pipelined(p.ctx, func(pipe redis.Pipeliner) error {
 		for _, command := range commands {
@@ -117,7 +109,8 @@ func (p *prober) pipeline(c *redis.Client, commands ...string) ([]reply, error) 
 		if refusal, ok := cmd.Err().(redis.Error); ok {
 			replies[i].refusal = refusal.Error()
 		} else if err := cmd.Err(); err != nil {
-			return nil, p.trouble(commands[i], err, time.Since(begun))
+			p.broken = p.trouble(commands[i], err, time.Since(begun))
+			return replies
 		}
 		switch v := cmd.(*redis.Cmd).Val().(type) {
 		case string:
@@ -126,20 +119,16 @@ func (p *prober) pipeline(c *redis.Client, commands ...string) ([]reply, error) 
 			replies[i].list = v
 		}
 	}
-	return replies, nil
+	return replies
 }
 
 // trouble turns an error of the client into what a link would say.
 func (p *prober) trouble(command string, err error, took time.Duration) error {
-	var slow net.Error
-	var socket *net.OpError
 	switch {
-	case p.ctx.Err() != nil, errors.Is(err, os.ErrDeadlineExceeded), errors.As(err, &slow) && slow.Timeout():
+	case p.ctx.Err() != nil, errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
 		return p.late(took)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
 		return replica.ErrClosed
-	case errors.Is(err, tunnel.ErrTLS), errors.Is(err, tunnel.ErrFiles), errors.As(err, &socket):
-		return err
 	}
 	return fmt.Errorf("%w to %s: %s", replica.ErrUnexpected, command, replica.HidePassword(err.Error(), p.opt.Master.Password))
 }
@@ -151,12 +140,12 @@ func (p *prober) ask() {
 	defer context.AfterFunc(p.ctx, func() { c.Close() })() // the client reads on when ctx is done
 	for _, question := range []struct {
 		name string
-		ask  func(*redis.Client) (Check, error)
+		ask  func(*redis.Client) Check
 	}{{"ACL", p.askACL}, {"INFO", p.askInfo}, {"CONFIG GET", p.askConfig}} {
 		begun := time.Now()
-		found, err := question.ask(c)
-		if err != nil {
-			p.end(question.name, failure(replica.Sync, replica.Capa, err, time.Since(begun)))
+		found := question.ask(c)
+		if p.broken != nil {
+			p.end(question.name, failure(replica.Sync, replica.Capa, p.broken, time.Since(begun)))
 			return
 		}
 		found.Took = time.Since(begun)
@@ -174,22 +163,19 @@ func (p *prober) ask() {
 
 // askACL finds out who the probe is, and whether that user may do what a link
 // must.
-func (p *prober) askACL(c *redis.Client) (found Check, err error) {
+func (p *prober) askACL(c *redis.Client) Check {
 	// Too few arguments, and one too many: whether a command is there is said
 	// before anything else is looked at (processCommand in Redis' server.c).
-	r, err := p.pipeline(c, "ACL WHOAMI", "PSYNC", "SYNC x")
-	if err != nil {
-		return found, err
-	}
+	r := p.pipeline(c, "ACL WHOAMI", "PSYNC", "SYNC x")
 	p.user = units.Printable(cmp.Or(r[0].text, p.opt.Master.User, "default"), 80)
 	if p.noPsync = r[1].unknown(); p.noPsync {
-		found = Check{Status: Warn, Detail: "the server does not know PSYNC: a link falls back to SYNC, and each reconnect is a full sync",
+		found := Check{Status: Warn, Detail: "the server does not know PSYNC: a link falls back to SYNC, and each reconnect is a full sync",
 			Remedy: "upgrade the master to 2.8 or later, or take back its rename-command of PSYNC"}
 		if r[2].unknown() {
 			re := &replica.ReplyError{Command: "PSYNC", Text: r[1].refusal}
 			found = failure(replica.Sync, replica.Psync, fmt.Errorf("%w: it knows neither PSYNC nor SYNC: %w", replica.ErrNoSync, re), 0)
 		}
-		return found, nil
+		return found
 	}
 	if r[0].unknown() {
 		return p.behindPing("the master has no ACLs (before 6.0): every client")
@@ -208,12 +194,9 @@ func (p *prober) rights(who string, denied []string, how string) Check {
 
 // dryRun asks for the rights as such, where the user may ask that and the master
 // knows it.
-func (p *prober) dryRun(c *redis.Client, who string) (found Check, err error) {
+func (p *prober) dryRun(c *redis.Client, who string) Check {
 	dry := "ACL DRYRUN " + p.user + " "
-	replies, err := p.pipeline(c, dry+"psync ? -1", dry+"replconf ack 0", dry+"ping")
-	if err != nil {
-		return found, err
-	}
+	replies := p.pipeline(c, dry+"psync ? -1", dry+"replconf ack 0", dry+"ping")
 	var denied []string
 	for i, command := range []string{"psync", "replconf", "ping"} {
 		if replies[i].refusal != "" {
@@ -223,19 +206,16 @@ func (p *prober) dryRun(c *redis.Client, who string) (found Check, err error) {
 			denied = append(denied, command)
 		}
 	}
-	return p.rights(who, denied, "ACL DRYRUN"), nil
+	return p.rights(who, denied, "ACL DRYRUN")
 }
 
 // behindPing sends PSYNC where the master refuses it for its place if for nothing
 // else; see the package's comment. It has a connection of its own, which is cut
 // where the master does not refuse.
-func (p *prober) behindPing(who string) (found Check, err error) {
+func (p *prober) behindPing(who string) Check {
 	c := p.client()
 	defer c.Close()
-	replies, err := p.pipeline(c, "PING", "PSYNC ? -1")
-	if err != nil {
-		return found, err
-	}
+	replies := p.pipeline(c, "PING", "PSYNC ? -1")
 	ping, psync := replies[0], replies[1]
 	re := &replica.ReplyError{Command: "PSYNC", Text: psync.refusal}
 	how := re.Error()
@@ -250,61 +230,49 @@ func (p *prober) behindPing(who string) (found Check, err error) {
 	case psync.is("NOMASTERLINK"):
 		p.found["role"] = failure(replica.Sync, replica.Psync, re, 0) // unless INFO tells more
 	case !psync.is("LOADING") && !psync.is("MASTERDOWN"): // the master looks at the rights before these
-		return failure(replica.Sync, replica.Psync, re, 0), nil
+		return failure(replica.Sync, replica.Psync, re, 0)
 	}
 	if ping.is("NOPERM") {
 		denied = append(denied, "ping")
 	}
-	return p.rights(who, denied, how), nil
+	return p.rights(who, denied, how)
 }
 
 // askInfo reads INFO.
-func (p *prober) askInfo(c *redis.Client) (found Check, err error) {
+func (p *prober) askInfo(c *redis.Client) Check {
 	p.facts.asked = time.Now()
-	r, err := p.pipeline(c, "INFO")
-	if err != nil {
-		return found, err
-	}
+	r := p.pipeline(c, "INFO")
 	info := parseInfo(r[0].text)
 	if info["redis_version"] == "" {
-		return p.unanswered("INFO", fullInfo, r[0], "+info", "loading, role, version, memory and the write rate are not checked"), nil
+		return p.unanswered("INFO", fullInfo, r[0], "+info", "loading, role, version, memory and the write rate are not checked")
 	}
 	delete(p.found, "role")
 	p.facts.info = info
 	p.facts.derive()
 	p.report.Server = units.Printable(p.facts.made["server"], 80)
-	return Check{Status: Pass, Detail: units.Count(int64(len(info)), "field")}, nil
+	return Check{Status: Pass, Detail: units.Count(int64(len(info)), "field")}
 }
 
 // unanswered makes a warning of a question that was not answered.
 func (p *prober) unanswered(name string, what need, r reply, right, lost string) Check {
 	p.lacks[what] = name + " was not answered"
-	c := Check{Status: Warn, Detail: "the answer is none of Redis': " + lost}
-	switch {
-	case r.is("NOPERM"):
-		p.lacks[what] = name + " is not permitted"
-		c.Detail = "not permitted: " + lost
+	c := Check{Status: Warn, Detail: fmt.Sprintf("%s (answered %q)", lost, cmp.Or(r.refusal, r.text))}
+	if r.is("NOPERM") {
 		c.Remedy = fmt.Sprintf("for the time of the probe, on the master, ACL SETUSER %s %s; replication does not need it", p.user, right)
-	case r.unknown():
+	} else if r.unknown() {
 		c.Remedy = "has the master renamed it, or its provider taken it away? Check those by other means"
-		fallthrough
-	case r.refusal != "":
-		c.Detail = "answered -" + r.refusal + ": " + lost
 	}
 	return c
 }
 
 // askConfig reads the directives that matter to replication; none of them is
 // secret. The names with "slave" are those of before 5.0, which each master knows.
-func (p *prober) askConfig(c *redis.Client) (found Check, err error) {
+func (p *prober) askConfig(c *redis.Client) Check {
 	directives := []string{
 		"maxclients", "protected-mode", "repl-backlog-size", "repl-backlog-ttl", "client-output-buffer-limit", "repl-diskless-sync",
 		"repl-diskless-sync-delay", "repl-timeout", "repl-ping-slave-period", "min-slaves-to-write", "min-slaves-max-lag",
 	}
-	replies, err := p.pipeline(c, strings.Split("CONFIG GET "+strings.Join(directives, "\nCONFIG GET "), "\n")...)
-	if err != nil {
-		return found, err
-	}
+	replies := p.pipeline(c, strings.Split("CONFIG GET "+strings.Join(directives, "\nCONFIG GET "), "\n")...)
 	config := map[string]string{}
 	for _, r := range replies {
 		for i := 0; i+1 < len(r.list); i += 2 {
@@ -314,10 +282,10 @@ func (p *prober) askConfig(c *redis.Client) (found Check, err error) {
 		}
 	}
 	if len(config) == 0 {
-		return p.unanswered("CONFIG GET", configuration, replies[0], "+config|get", "the directives that matter to replication are not checked"), nil
+		return p.unanswered("CONFIG GET", configuration, replies[0], "+config|get", "the directives that matter to replication are not checked")
 	}
 	p.facts.config = config
-	return Check{Status: Pass, Detail: units.Count(int64(len(config)), "directive")}, nil
+	return Check{Status: Pass, Detail: units.Count(int64(len(config)), "directive")}
 }
 
 // measure waits and reads INFO again. Where there is no answer the rate stays
@@ -337,7 +305,7 @@ func (p *prober) measure(c *redis.Client) {
 		return
 	}
 	now := time.Now()
-	if r, err := p.pipeline(c, "INFO"); err == nil && r[0].refusal == "" {
+	if r := p.pipeline(c, "INFO"); r[0].text != "" {
 		p.facts.measure(parseInfo(r[0].text), now.Sub(p.facts.asked).Seconds())
 		p.facts.derive()
 	}
@@ -345,34 +313,30 @@ func (p *prober) measure(c *redis.Client) {
 
 // guarded is a connection that ends where a server answers what no master does.
 // go-redis makes as much room as a header announces, and goes one call deeper
-// for each list in a list; so the connection looks at headers first. Lengths of
-// strings have up to 7 digits there, those of lists up to 3, and RESP3 is not
-// spoken. No line of INFO looks like a header.
+// for each list in a list; so the connection looks at headers first. No line of
+// INFO looks like a header.
 type guarded struct {
 	net.Conn
-	bytes, lists, column int
-	kind                 byte // the first byte of the line under way
+	odd          *regexp.Regexp
+	bytes, lists int
+	line         []byte // the beginning of the line under way
+}
+
+// guard refuses strings of 10 MB, lists of 1000, and RESP3.
+func guard(c net.Conn) *guarded {
+	return &guarded{Conn: c, odd: regexp.MustCompile(`(?m)^(\$\d{8}|\*\d{4}|[(=!%~|>,_])`)}
 }
 
 // Read implements net.Conn.
 func (g *guarded) Read(p []byte) (int, error) {
-	const mostBytes, mostLists = 4 << 20, 1000 // INFO has 10 KiB, and more with thousands of replicas
 	n, err := g.Conn.Read(p)
+	seen := append(g.line, p[:n]...)
 	g.bytes += n
-	for _, c := range p[:n] {
-		if g.column++; g.column == 1 {
-			g.kind = c
-		}
-		switch {
-		case c == '\n':
-			g.column = 0
-		case g.column == 1 && c == '*':
-			g.lists++
-		}
-		if g.kind == '$' && g.column > len("$1234567\r") || g.kind == '*' && g.column > len("*123\r") ||
-			g.column == 1 && strings.ContainsRune("(=!%~|>,_", rune(c)) || g.bytes > mostBytes || g.lists > mostLists {
-			return 0, fmt.Errorf("%w: %q", replica.ErrUnexpected, p[:min(n, 160)])
-		}
+	g.lists += bytes.Count(p[:n], []byte("*"))
+	if g.bytes > 4<<20 || g.lists > 2000 || g.odd.Match(seen) {
+		return 0, fmt.Errorf("%w: %q", replica.ErrUnexpected, p[:min(n, 160)])
 	}
+	seen = seen[bytes.LastIndexByte(seen, '\n')+1:]
+	g.line = slices.Clone(seen[:min(len(seen), 16)])
 	return n, err
 }

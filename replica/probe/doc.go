@@ -22,28 +22,25 @@
 //
 // # Gentle
 //
-// Nothing is left on the master. REPLCONF makes no replica of a client, so the
-// probe is not one, is not in INFO's connected_slaves, counts neither for WAIT
-// nor for min-replicas-to-write, and starts no BGSAVE.
+// Nothing is left on the master. REPLCONF makes no replica of a client: the probe
+// is not in INFO's connected_slaves, counts neither for WAIT nor for
+// min-replicas-to-write, and starts no BGSAVE.
 //
 // ACL DRYRUN tells whether the user may run PSYNC (Redis 7.0). Where the user may
 // not ask that, or the master is older, a refusal tells: PING and PSYNC are sent
 // in one write, and every master since 2.8 refuses a PSYNC while the answer to
 // the command before it has not left ("SYNC and PSYNC are invalid with pending
 // output", syncCommand in Redis' replication.c), after it has looked at the
-// user's rights. Should something on the way have torn the two apart, the
-// connection is cut at once, and the check says so.
+// user's rights. Should something on the way tear the two apart, the connection
+// is cut at once, and the check says so.
 //
 // With Options.Psync a second link sends a real PSYNC, and is cut after the
-// reply. It asks to continue at the master's own offset where the master has a
-// backlog, which costs nothing; else it asks for a full sync, and a BGSAVE may
-// begin (and end with the connection). In either case the probe is a replica for
-// that moment: INFO shows it, min-replicas-to-write may count it, a Sentinel may
-// see it.
+// reply. Where the master has a backlog it asks to continue at the master's own
+// offset, which costs nothing; else it asks for a full sync, and a BGSAVE may
+// begin. The probe is a replica for that moment: INFO shows it,
+// min-replicas-to-write may count it, a Sentinel may see it.
 //
-// # Hostile servers
-//
-// Options.Timeout bounds the whole, and each answer but that to PSYNC has 5
-// seconds of it. Answers are bounded too. A server's own words are shown without
-// control characters, and without the password that it may quote.
+// Options.Timeout bounds the whole; each answer but that to PSYNC has 5 seconds
+// of it, and 4 MiB. A server's own words are shown without control characters,
+// and without the password that they may quote.
 package probe

@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"os"
@@ -128,69 +129,51 @@ func (f *facts) derive() {
 	f.quotient("cut", "backlog", "write.rate")
 	f.quotient("clients.share", "connected_clients", "maxclients")
 	f.quotient("memory.share", "used_memory_rss", "total_system_memory")
-	f.deriveSync()
-	f.deriveBuffer(rate)
-}
-
-// deriveSync estimates the seconds of a full sync, without the delay of a
-// diskless one.
-func (f *facts) deriveSync() {
-	used, ok := f.number("used_memory")
-	if !ok {
-		return
-	}
-	transfer := used / assumedRate
-	save, _ := f.number("rdb_last_bgsave_time_sec")
-	if save == 0 {
-		save = transfer
-	}
-	if f.holds("repl-diskless-sync=yes") {
-		f.make("sync", max(transfer, save, 1))
-	} else {
-		f.make("sync", max(transfer+save, 1))
+	if used, ok := f.number("used_memory"); ok {
+		transfer := used / assumedRate
+		save, _ := f.number("rdb_last_bgsave_time_sec")
+		save = cmp.Or(save, transfer)
+		sync := transfer + save // without the delay of a diskless one
+		if f.holds("repl-diskless-sync=yes") {
+			sync = max(transfer, save)
+		}
+		f.make("sync", max(sync, 1))
+		f.deriveBuffer(rate, max(sync, 1))
 	}
 }
 
 // deriveBuffer finds the highest write rate that client-output-buffer-limit
-// replica bears during a full sync; a limit of 0 is none.
-func (f *facts) deriveBuffer(rate float64) {
+// replica bears during a full sync of so many seconds.
+func (f *facts) deriveBuffer(rate, sync float64) {
 	// "normal 0 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60"
 	limits := regexp.MustCompile(`(?:replica|slave) (\d+) (\d+) (\d+)`).FindStringSubmatch(f.config["client-output-buffer-limit"])
-	sync, ok := f.number("sync")
 	if limits == nil {
 		return
 	}
 	f.made["buffer.hard"], f.made["buffer.soft"], f.made["buffer.seconds"] = limits[1], limits[2], limits[3]
-	hard, _ := f.number("buffer.hard")
-	soft, _ := f.number("buffer.soft")
-	seconds, _ := f.number("buffer.seconds")
-	f.make("buffer.hard.wanted", wider(hard, 4*rate*sync, 256<<20))
-	f.make("buffer.soft.wanted", wider(soft, 2*rate*sync, 64<<20))
+	limit := func(name string, need, least float64) float64 {
+		n, _ := f.number(name)
+		if n == 0 { // no limit
+			return 1 << 62
+		}
+		f.make(name+".wanted", max(n, need, least))
+		return n
+	}
+	hard, soft := limit("buffer.hard", 4*rate*sync, 256<<20), limit("buffer.soft", 2*rate*sync, 64<<20)
 	if f.holds("version>6999") {
 		// What the backlog holds anyway does not count
 		// (checkClientOutputBufferLimits in Redis' networking.c).
 		backlog, _ := f.number("backlog")
-		hard, soft = wider(hard, backlog, 0), wider(soft, backlog, 0)
+		hard, soft = max(hard, backlog), max(soft, backlog)
 	}
-	bears := float64(1 << 62)
-	if ok && hard > 0 {
-		bears = hard / sync
-	}
+	bears := hard / sync
 	// Above soft for all of the seconds: soft is reached at soft/rate.
-	if left := sync - seconds; soft > 0 && left > 0 {
-		bears = min(bears, soft/left)
+	seconds, _ := f.number("buffer.seconds")
+	if sync > seconds {
+		bears = min(bears, soft/(sync-seconds))
 	}
 	f.make("buffer.bears", bears)
 	f.quotient("buffer.share", "write.rate", "buffer.bears")
-}
-
-// wider is a limit that has room for need, and is no lower than it was, nor than
-// the least; 0 is no limit and stays.
-func wider(limit, need, least float64) float64 {
-	if limit == 0 {
-		return 0
-	}
-	return max(limit, need, least)
 }
 
 // measure compares a second INFO, which came so many seconds later, with the

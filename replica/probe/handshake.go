@@ -60,7 +60,7 @@ func (p *prober) follow(cfg replica.Config, store replica.Store, observe func(re
 	expire := func() {
 		state, phase := link.State()
 		cause := p.late(time.Since(begun))
-		if state == replica.None && !errors.Is(cause, context.Canceled) {
+		if state == replica.None && cause != errInterrupted {
 			cause = fmt.Errorf("%w: %w", replica.ErrResolve, cause)
 		}
 		cfg.Observer.Observe(replica.Event{Kind: replica.Failed, Err: &replica.LinkError{State: state, Phase: phase, Cause: cause}})
@@ -94,8 +94,7 @@ type watcher struct {
 	resolved bool
 	trying   string // the address that connect(2) was called for
 	called   time.Time
-	failures []string      // of other addresses
-	failure  error         // the last of them that may cost a link time
+	missed   error         // why the address before failed
 	pong     string        // the first line of the answer to PING
 	noted    string        // the error reply to a REPLCONF, passed over
 	last     replica.Event // the one by which NONE was entered
@@ -123,7 +122,7 @@ func (w *watcher) observe(e replica.Event) (enough bool) {
 	case e.Kind == replica.ConnectCalled:
 		w.connecting(e)
 	case e.Kind == replica.SocketError && e.Err != nil:
-		w.missed(e.Err)
+		w.trying, w.missed = "", &anet.Error{Step: "connect to " + e.Endpoint, Err: e.Err}
 	case e.Kind == replica.Received && e.State == replica.ReceivePong && w.pong == "":
 		line, _, _ := bytes.Cut(e.Data, []byte("\n"))
 		w.pong = string(bytes.TrimRight(line, "\r"))
@@ -165,37 +164,22 @@ func (w *watcher) names(e replica.Event) {
 // still being tried.
 func (w *watcher) connecting(e replica.Event) {
 	if w.trying != "" {
-		w.missed(w.late(e.Time.Sub(w.called)))
+		w.missed = &anet.Error{Step: "connect to " + w.trying, Err: w.late(e.Time.Sub(w.called))}
 	}
 	w.trying, w.called = e.Endpoint, e.Time
-	if e.FD < 0 {
-		w.missed(e.Err)
-	}
-}
-
-// missed notes why an address failed.
-func (w *watcher) missed(err error) {
-	if w.trying != "" {
-		err = &anet.Error{Step: "connect to " + w.trying, Err: err}
-	}
-	w.trying = ""
-	w.failures = append(w.failures, strings.TrimPrefix(err.Error(), "connect to "))
-	if !errors.Is(err, syscall.ENETUNREACH) { // a host without IPv6 loses no time by such addresses
-		w.failure = err
+	if e.FD < 0 && !errors.Is(e.Err, syscall.ENETUNREACH) { // a host without IPv6 loses no time by such addresses
+		w.missed = e.Err
 	}
 }
 
 func (w *watcher) connected(e replica.Event) {
 	w.endpoint = e.Endpoint
 	w.facts.made["reach"] = reach(e.Endpoint)
-	c := Check{Status: Pass, Detail: strings.Join(append(w.failures, e.Endpoint), "; "), Took: e.Time.Sub(w.called)}
-	if w.failure != nil {
-		c.Status = Warn
+	c := Check{Status: Pass, Detail: e.Endpoint, Took: e.Time.Sub(w.called)}
+	if w.missed != nil {
+		c.Status, c.Detail = Warn, fmt.Sprintf("%s; before that, %v", e.Endpoint, w.missed)
 		c.Remedy = fmt.Sprintf("a link tries the addresses one after the other, up to %v each: %s",
-			replica.DefaultReplSyncioTimeout, replica.Remedy(replica.Connecting, replica.NoPhase, w.failure))
-	}
-	if !w.opt.Master.TLS {
-		w.found["TLS"] = w.facts.judge(plain())
+			replica.DefaultReplSyncioTimeout, replica.Remedy(replica.Connecting, replica.NoPhase, w.missed))
 	}
 	w.found["connect"] = c
 	w.tell("connect")

@@ -21,6 +21,7 @@ type need int
 
 const (
 	answers       need = iota // a master that answers
+	connection                // to the master
 	fullInfo                  // INFO
 	configuration             // CONFIG GET
 	folder                    // Options.Dir
@@ -77,22 +78,20 @@ func (f *facts) judge(rules []rule) Check {
 	return Check{Status: Skip, Detail: "the master does not tell"}
 }
 
-// plain are the rules of the check TLS for a connection without.
-func plain() []rule {
-	return []rule{
-		{"reach=local", Pass, "none, and none needed: nothing leaves this host", ""},
-		{"reach=private", Pass, "none: whoever listens on the private network on the way reads all data, and the password", ""},
-		{"", Warn, "none, and the address is a public one: whoever listens on the way reads all data",
-			"set tls-port on the master, and follow it by rediss:// or with --tls"},
-	}
-}
-
 // checks is the table of checks, in the order in which they are told.
 func checks(steps map[replica.Phase]string, psync bool) []check {
 	table := []check{
 		{name: "name resolution"},
 		{name: "connect"},
-		{name: "TLS"},
+		{"TLS", connection, "", []rule{
+			{"tls.left<1209600", Warn, "${tls}; the certificate of \"${tls.name}\" is valid until ${tls.until}, which is ${span:tls.left} from now",
+				"renew the master's certificate in time: a link reconnects with the certificate that is there then"},
+			{"tls!=", Pass, "${tls}; the certificate of \"${tls.name}\" is valid until ${tls.until}", ""},
+			{"reach=local", Pass, "none, and none needed: nothing leaves this host", ""},
+			{"reach=private", Pass, "none: whoever listens on the private network on the way reads all data, and the password", ""},
+			{"", Warn, "none, and the address is a public one: whoever listens on the way reads all data",
+				"set tls-port on the master, and follow it by rediss:// or with --tls"},
+		}},
 		{name: "PING"},
 		{name: "AUTH"},
 	}

@@ -37,7 +37,7 @@ func told(bytesPerSecond float64, pairs ...string) *facts {
 
 // outcome judges the check of that name.
 func (f *facts) outcome(name string) Check {
-	for _, row := range append(checks(nil, true), check{name: "plain", rules: plain()}) {
+	for _, row := range checks(nil, true) {
 		if row.name == name {
 			c := f.judge(row.rules)
 			c.Name = name
@@ -253,7 +253,7 @@ func FuzzAGuardedConnectionNeverAnnouncesMoreThanItsLimits(f *testing.F) {
 		f.Add(s, uint8(1))
 	}
 	f.Fuzz(func(t *testing.T, s string, size uint8) {
-		g := &guarded{Conn: said{r: iotest.OneByteReader(strings.NewReader(s))}}
+		g := guard(said{r: iotest.OneByteReader(strings.NewReader(s))})
 		var got []byte
 		p := make([]byte, 1+int(size))
 		for {
@@ -276,8 +276,8 @@ func FuzzAGuardedConnectionNeverAnnouncesMoreThanItsLimits(f *testing.F) {
 }
 
 func TestAGuardedConnectionEndsWithTooMuchOfAnything(t *testing.T) {
-	for name, s := range map[string]string{"bytes": strings.Repeat("+OK\r\n", 1<<20), "lists": strings.Repeat("*1\r\n", 1001), "a string": "$99999999\r\n", "a list": "*9999\r\n", "RESP3": "%1\r\n"} {
-		n, err := io.Copy(io.Discard, &guarded{Conn: said{r: strings.NewReader(s)}})
+	for name, s := range map[string]string{"bytes": strings.Repeat("+OK\r\n", 1<<20), "lists": strings.Repeat("*1\r\n", 2001), "a string": "$99999999\r\n", "a list": "*9999\r\n", "RESP3": "%1\r\n"} {
+		n, err := io.Copy(io.Discard, guard(said{r: strings.NewReader(s)}))
 		if !errors.Is(err, replica.ErrUnexpected) || n == int64(len(s)) {
 			t.Errorf("%s: %d bytes, %v", name, n, err)
 		}

@@ -20,6 +20,8 @@ const (
 	DefaultTimeout = 30 * time.Second
 )
 
+var errInterrupted = errors.New("interrupted")
+
 // longestText bounds a check's text, in characters: it may have a server's words.
 const longestText = 1000
 
@@ -66,6 +68,7 @@ type prober struct {
 	refused  *replica.ReplyError // the answer to PING that ended the handshake
 	user     string              // as the master names this client's user
 	noPsync  bool                // the server does not know PSYNC
+	broken   error               // why the conversation behind the handshake broke off
 }
 
 // Run probes a master. It takes no longer than Options.Timeout, and ends early
@@ -138,12 +141,12 @@ func (p *prober) tell(last string) {
 // make judges by a row of the table.
 func (p *prober) make(row check) Check {
 	why := p.lacks[row.needs]
-	if why == "" && row.needs != folder {
+	if why == "" && row.needs != folder && row.needs != connection {
 		why = p.lacks[answers]
 	}
 	switch {
 	case errors.Is(p.ctx.Err(), context.Canceled):
-		why = "interrupted"
+		why = errInterrupted.Error()
 	case p.refused != nil && row.refusal != "" && strings.HasPrefix(p.refused.Text, row.refusal):
 		return failure(replica.ReceivePong, replica.NoPhase, fmt.Errorf("it refuses this connection: %w", p.refused), 0)
 	case why == "" && row.needs == folder:
@@ -164,25 +167,22 @@ func (p *prober) make(row check) Check {
 
 // failure is the outcome of a step that failed, with the link's own remedy.
 func failure(state replica.State, phase replica.Phase, err error, took time.Duration) Check {
-	c := Check{Status: Fail, Detail: err.Error(), Took: took}
-	if errors.Is(err, context.Canceled) {
-		c.Detail = "interrupted"
-	} else {
-		c.Remedy = replica.Remedy(state, phase, err)
-	}
-	return c
+	return Check{Status: Fail, Detail: err.Error(), Remedy: replica.Remedy(state, phase, err), Took: took}
 }
 
 // end notes the failure after which the master is asked no more.
 func (p *prober) end(name string, c Check) {
 	p.found[name] = c
 	p.lacks[answers] = name + " failed"
+	if p.endpoint == "" || p.opt.Master.TLS {
+		p.lacks[connection] = p.lacks[answers]
+	}
 }
 
 // late is the error of a step without an answer.
 func (p *prober) late(took time.Duration) error {
 	if errors.Is(p.ctx.Err(), context.Canceled) {
-		return context.Canceled
+		return errInterrupted
 	}
 	return fmt.Errorf("%w: no answer within %v", replica.ErrDeadline, took.Round(time.Millisecond))
 }
