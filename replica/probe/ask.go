@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"os"
 	"regexp"
@@ -19,7 +20,6 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
 
-	"replicad/anet/tunnel"
 	"replicad/replica"
 	"replicad/replica/units"
 )
@@ -35,51 +35,49 @@ func (p *prober) client() *redis.Client {
 	})
 }
 
-// dial connects to where the link did, and notes the master's certificate.
-func (p *prober) dial(ctx context.Context, network, address string) (net.Conn, error) {
+// dial connects to where the link did.
+func (p *prober) dial(ctx context.Context, network, address string) (c net.Conn, err error) {
+	d := tls.Dialer{NetDialer: &net.Dialer{}}
+	connect := d.NetDialer.DialContext
+	if p.opt.Master.TLS {
+		connect = d.DialContext
+		if d.Config, err = p.opt.TLS.Config(p.opt.Master.Host); err != nil {
+			return nil, err
+		}
+	}
 	if p.opt.Master.Path != "" {
 		network, address = "unix", p.opt.Master.Path
+	} else if a := p.opt.Source.Addr; a.IsValid() {
+		d.NetDialer.LocalAddr = &net.TCPAddr{IP: a.AsSlice(), Zone: a.Zone()}
 	}
-	var d net.Dialer
-	if a := p.opt.Source.Addr; a.IsValid() && network != "unix" {
-		d.LocalAddr = &net.TCPAddr{IP: a.AsSlice(), Zone: a.Zone()}
-	}
-	c, err := d.DialContext(ctx, network, address)
+	c, err = connect(ctx, network, address)
 	if err != nil && p.opt.Source.BestEffort {
-		c, err = new(net.Dialer).DialContext(ctx, network, address)
+		d.NetDialer.LocalAddr = nil
+		c, err = connect(ctx, network, address)
 	}
 	if err != nil {
 		return nil, err
 	}
-	if !p.opt.Master.TLS {
-		return guard(c), nil
+	if t, ok := c.(*tls.Conn); ok {
+		state := t.ConnectionState()
+		p.session.Store(&state)
 	}
-	cfg, err := p.opt.TLS.Config(p.opt.Master.Host)
-	if err != nil {
-		c.Close()
-		return nil, err
-	}
-	t := tls.Client(c, cfg)
-	if err := t.HandshakeContext(ctx); err != nil {
-		c.Close()
-		return nil, tunnel.Explain(err)
-	}
-	state := t.ConnectionState()
-	p.facts.made["tls"] = tls.VersionName(state.Version) + ", " + tls.CipherSuiteName(state.CipherSuite)
-	if len(state.PeerCertificates) > 0 {
-		cert := state.PeerCertificates[0]
-		p.facts.made["tls.name"], p.facts.made["tls.until"] = cert.Subject.CommonName, cert.NotAfter.UTC().Format(time.DateTime)
-		p.facts.make("tls.left", time.Until(cert.NotAfter).Seconds())
-	}
-	return guard(t), nil
+	return guard(c), nil
 }
 
-// reply is an answer: a text or a list, or an error reply without its '-'.
-type reply struct {
-	text    string
-	list    []any
-	refusal string
+// certificate notes what a rule compares of a TLS session.
+func (f *facts) certificate(s *tls.ConnectionState) {
+	f.made["tls"] = tls.VersionName(s.Version) + ", " + tls.CipherSuiteName(s.CipherSuite)
+	if len(s.PeerCertificates) > 0 {
+		cert := s.PeerCertificates[0]
+		f.made["tls.name"], f.made["tls.until"] = cert.Subject.CommonName, cert.NotAfter.UTC().Format(time.DateTime)
+		f.make("tls.left", time.Until(cert.NotAfter).Seconds())
+	}
 }
+
+// reply is an answer: a text, the name:value lines of a list, or an error reply
+// without its '-'.
+type reply struct{ text, refusal string }
 
 // is says whether the master answered with an error that begins so.
 func (r reply) is(refusal string) bool { return strings.HasPrefix(r.refusal, refusal) }
@@ -116,7 +114,9 @@ func (p *prober) pipeline(c *redis.Client, commands ...string) []reply {
 		case string:
 			replies[i].text = v
 		case []any:
-			replies[i].list = v
+			for ; len(v) > 1; v = v[2:] {
+				replies[i].text += fmt.Sprintf("%v:%v\n", v[0], v[1])
+			}
 		}
 	}
 	return replies
@@ -144,6 +144,9 @@ func (p *prober) ask() {
 	}{{"ACL", p.askACL}, {"INFO", p.askInfo}, {"CONFIG GET", p.askConfig}} {
 		begun := time.Now()
 		found := question.ask(c)
+		if s := p.session.Load(); s != nil {
+			p.facts.certificate(s)
+		}
 		if p.broken != nil {
 			p.end(question.name, failure(replica.Sync, replica.Capa, p.broken, time.Since(begun)))
 			return
@@ -156,7 +159,7 @@ func (p *prober) ask() {
 	p.tell("BGSAVE")
 	p.measure(c)
 	p.tell("full sync")
-	if p.opt.Psync {
+	if _, known := p.found["PSYNC"]; p.opt.Psync && !known {
 		p.psync()
 	}
 }
@@ -168,7 +171,8 @@ func (p *prober) askACL(c *redis.Client) Check {
 	// before anything else is looked at (processCommand in Redis' server.c).
 	r := p.pipeline(c, "ACL WHOAMI", "PSYNC", "SYNC x")
 	p.user = units.Printable(cmp.Or(r[0].text, p.opt.Master.User, "default"), 80)
-	if p.noPsync = r[1].unknown(); p.noPsync {
+	if r[1].unknown() {
+		p.found["PSYNC"] = Check{Status: Skip, Detail: "the server does not know it: a link falls back to SYNC, which is not tried"}
 		found := Check{Status: Warn, Detail: "the server does not know PSYNC: a link falls back to SYNC, and each reconnect is a full sync",
 			Remedy: "upgrade the master to 2.8 or later, or take back its rename-command of PSYNC"}
 		if r[2].unknown() {
@@ -275,11 +279,7 @@ func (p *prober) askConfig(c *redis.Client) Check {
 	replies := p.pipeline(c, strings.Split("CONFIG GET "+strings.Join(directives, "\nCONFIG GET "), "\n")...)
 	config := map[string]string{}
 	for _, r := range replies {
-		for i := 0; i+1 < len(r.list); i += 2 {
-			if name := strings.ToLower(fmt.Sprint(r.list[i])); slices.Contains(directives, name) {
-				config[name] = fmt.Sprint(r.list[i+1])
-			}
-		}
+		maps.Copy(config, parseInfo(r.text))
 	}
 	if len(config) == 0 {
 		return p.unanswered("CONFIG GET", configuration, replies[0], "+config|get", "the directives that matter to replication are not checked")

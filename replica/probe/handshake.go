@@ -258,10 +258,6 @@ func reach(endpoint string) string {
 // psync has a link send a real PSYNC, which asks to continue where the master
 // stands if the master can, and stops the link with the reply.
 func (p *prober) psync() {
-	if p.noPsync {
-		p.found["PSYNC"] = Check{Status: Warn, Detail: "the server does not know PSYNC: a link falls back to SYNC, which is not tried", Remedy: "see ACL above"}
-		return
-	}
 	var store nowhere
 	id := p.facts.info["master_replid"]
 	offset, err := strconv.ParseInt(p.facts.info["master_repl_offset"], 10, 64)

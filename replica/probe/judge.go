@@ -3,8 +3,6 @@ package probe
 import (
 	"strconv"
 	"strings"
-
-	"replicad/replica"
 )
 
 // check is a row of the table of checks. Steps of the handshake and questions to
@@ -79,8 +77,17 @@ func (f *facts) judge(rules []rule) Check {
 }
 
 // checks is the table of checks, in the order in which they are told.
-func checks(steps map[replica.Phase]string, psync bool) []check {
-	table := []check{
+func checks() []check {
+	const top = "${master_host}:${master_port}"
+	const look = "its log says why: a full disk, or fork (vm.overcommit_memory); then BGSAVE there shows whether it is mended"
+	const holds = "${size:backlog} hold ${span:cut} of writes at ${size:write.rate}/s (${rate.by}): a link that is cut for longer needs a full sync"
+	const bears = "${size:buffer.hard}, or ${size:buffer.soft} for ${span:buffer.seconds}, for replicas (0 is no limit): a full sync of about ${span:sync} bears ${size:buffer.bears}/s of writes, and there are ${size:write.rate}/s"
+	const widen = `on the master, CONFIG SET client-output-buffer-limit "${class} ${setting:buffer.hard.wanted} ${setting:buffer.soft.wanted} 60": else it cuts the link before the full sync is over`
+	const delay = "yes: an RDB goes from memory to the replicas, ${span:repl-diskless-sync-delay} after the first has asked (repl-diskless-sync-delay)"
+	const period = "repl-ping-${class}-period"
+	const pings = "the master cuts a replica that is silent for ${span:repl-timeout}, and pings each ${span:repl-ping-slave-period} (" + period + ")"
+	const refuses = "the master refuses writes with fewer than ${replicas:min-slaves-to-write} (min-${class}s-to-write) whose lag is ${min-slaves-max-lag} s or less; now there are ${min_slaves_good_slaves}, and replicad will count as one"
+	return []check{
 		{name: "name resolution"},
 		{name: "connect"},
 		{"TLS", connection, "", []rule{
@@ -89,30 +96,17 @@ func checks(steps map[replica.Phase]string, psync bool) []check {
 			{"tls!=", Pass, "${tls}; the certificate of \"${tls.name}\" is valid until ${tls.until}", ""},
 			{"reach=local", Pass, "none, and none needed: nothing leaves this host", ""},
 			{"reach=private", Pass, "none: whoever listens on the private network on the way reads all data, and the password", ""},
-			{"", Warn, "none, and the address is a public one: whoever listens on the way reads all data",
-				"set tls-port on the master, and follow it by rediss:// or with --tls"},
+			{"", Warn, "none, and the address is a public one: whoever listens on the way reads all data", "set tls-port on the master, and follow it by rediss:// or with --tls"},
 		}},
 		{name: "PING"},
 		{name: "AUTH"},
-	}
-	for phase := replica.Port; phase <= replica.Version; phase++ {
-		if steps[phase] != "" {
-			table = append(table, check{name: steps[phase]})
-		}
-	}
-	table = append(table, check{name: "ACL"}, check{name: "INFO"}, check{name: "CONFIG GET"})
-	table = append(append(table, serverChecks()...), syncChecks()...)
-	if psync {
-		table = append(table, check{name: "PSYNC"})
-	}
-	return table
-}
-
-// serverChecks judge whether the master can be followed now.
-func serverChecks() []check {
-	const top = "${master_host}:${master_port}"
-	const look = "its log says why: a full disk, or fork (vm.overcommit_memory); then BGSAVE there shows whether it is mended"
-	return []check{
+		{name: "REPLCONF listening-port"},
+		{name: "REPLCONF ip-address"},
+		{name: "REPLCONF capa"},
+		{name: "REPLCONF version"},
+		{name: "ACL"},
+		{name: "INFO"},
+		{name: "CONFIG GET"},
 		{"protected-mode", answers, "DENIED", []rule{
 			{"protected-mode=yes reach=local password!=given", Pass, "it lets this connection in; it is on, and without a password refuses connections from other hosts", ""},
 			{"", Pass, "it lets this connection in", ""},
@@ -161,19 +155,6 @@ func serverChecks() []check {
 			{"rdb_last_bgsave_status=ok rdb_last_bgsave_time_sec?", Pass, "the last one was well, and took ${span:rdb_last_bgsave_time_sec}", ""},
 			{"", Pass, "nothing is known against it", ""},
 		}},
-	}
-}
-
-// syncChecks judge what a link would meet.
-func syncChecks() []check {
-	const holds = "${size:backlog} hold ${span:cut} of writes at ${size:write.rate}/s (${rate.by}): a link that is cut for longer needs a full sync"
-	const bears = "${size:buffer.hard}, or ${size:buffer.soft} for ${span:buffer.seconds}, for replicas (0 is no limit): a full sync of about ${span:sync} bears ${size:buffer.bears}/s of writes, and there are ${size:write.rate}/s"
-	const widen = `on the master, CONFIG SET client-output-buffer-limit "${class} ${setting:buffer.hard.wanted} ${setting:buffer.soft.wanted} 60": else it cuts the link before the full sync is over`
-	const delay = "yes: an RDB goes from memory to the replicas, ${span:repl-diskless-sync-delay} after the first has asked (repl-diskless-sync-delay)"
-	const period = "repl-ping-${class}-period"
-	const pings = "the master cuts a replica that is silent for ${span:repl-timeout}, and pings each ${span:repl-ping-slave-period} (" + period + ")"
-	const refuses = "the master refuses writes with fewer than ${replicas:min-slaves-to-write} (min-${class}s-to-write) whose lag is ${min-slaves-max-lag} s or less; now there are ${min_slaves_good_slaves}, and replicad will count as one"
-	return []check{
 		{"repl-backlog-size", answers, "", []rule{
 			{"backlog!?", Skip, "neither INFO nor CONFIG GET tells", ""},
 			{"redis_version= write.rate!?", Skip, "", ""},
@@ -214,7 +195,8 @@ func syncChecks() []check {
 		}},
 		{"disk", folder, "", []rule{
 			{"disk.free!?", Fail, "${disk.trouble}", "name a --dir that this user may write to"},
-			{"disk.share!?", Pass, "${size:disk.free} are free in ${disk.dir}; the master's used_memory is not known", ""},
+			{"disk.share!? disk.free>0", Pass, "${size:disk.free} are free in ${disk.dir}; the master's used_memory is not known", ""},
+			{"disk.free=0", Fail, "", "a larger disk is needed"},
 			{"disk.share>2", Fail, "", "an RDB of that would not fit: a larger disk is needed"},
 			{"disk.share>0.5", Warn, "", "have three times the memory free: a rebase writes the next RDB before the last one may go, and the stream comes on top"},
 			{"", Pass, "${size:disk.free} are free in ${disk.dir}, and the master uses ${size:used_memory} of memory", ""},
@@ -224,5 +206,6 @@ func syncChecks() []check {
 			{"sync>3600", Warn, "", "raise replicad's repl-bgsave-timeout above its default of 1h, and follow the master at a quiet time"},
 			{"", Pass, "about ${span:sync}: ${size:used_memory} in memory, which an RDB seldom exceeds, at an assumed 100 MiB/s", ""},
 		}},
+		{name: "PSYNC"},
 	}
 }

@@ -2,10 +2,13 @@ package probe
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"replicad/anet"
@@ -67,8 +70,8 @@ type prober struct {
 	endpoint string              // where the link connected to; "" where it did not
 	refused  *replica.ReplyError // the answer to PING that ended the handshake
 	user     string              // as the master names this client's user
-	noPsync  bool                // the server does not know PSYNC
-	broken   error               // why the conversation behind the handshake broke off
+	session  atomic.Pointer[tls.ConnectionState]
+	broken   error // why the conversation behind the handshake broke off
 }
 
 // Run probes a master. It takes no longer than Options.Timeout, and ends early
@@ -96,7 +99,9 @@ func Run(ctx context.Context, opt Options) Report {
 	for _, s := range replica.HandshakeSteps(opt.Master, opt.AnnounceIP, opt.AnnouncePort) {
 		p.steps[s.Phase] = s.Name
 	}
-	p.table = checks(p.steps, opt.Psync)
+	p.table = slices.DeleteFunc(checks(), func(c check) bool {
+		return c.name == "PSYNC" && !opt.Psync || c.name == "REPLCONF ip-address" && opt.AnnounceIP == ""
+	})
 	if opt.Dir == "" {
 		p.lacks[folder] = "without --dir there is nothing to look at"
 	} else {
