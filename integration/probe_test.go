@@ -289,7 +289,7 @@ func TestAProbeSaysWhatIsWrongWithAMaster(t *testing.T) {
 			return s.Listener.Addr().String()
 		}, nil, nil, []want{{"PING", "fail", "HTTP/1", "that port speaks HTTP"}}},
 		"a closed port": {func(t *testing.T) string { return fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t, "127.0.0.1")) }, nil, nil, []want{
-			{"name resolution", "pass", "is an address", ""}, {"connect", "fail", "ECONNREFUSED", "is redis-server running there"}, {"PING", "skip", "connect failed", ""}}},
+			{"name resolution", "pass", "127.0.0.1:", ""}, {"connect", "fail", "ECONNREFUSED", "is redis-server running there"}, {"PING", "skip", "connect failed", ""}}},
 		"a full accept queue": {firewalled, nil, []string{"--timeout", "2s"}, []want{
 			{"connect", "fail", "timed out", "a firewall may be dropping packets"}}},
 		"a name that does not resolve": {func(*testing.T) string { return "no-such-host.invalid:6379" }, nil, nil, []want{

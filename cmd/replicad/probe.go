@@ -144,7 +144,7 @@ func (f *probeFlags) run(ctx context.Context, addr string, forGiven bool, out, s
 	if ctx.Err() != nil {
 		return usageError{err: errors.New("interrupted")}
 	}
-	switch r.Verdict() {
+	switch r.Verdict {
 	case probe.Fail:
 		return exitCode(exitFailed)
 	case probe.Warn:

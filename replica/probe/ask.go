@@ -151,7 +151,7 @@ func (p *prober) ask() {
 			p.end(question.name, failure(replica.Sync, replica.Capa, p.broken, time.Since(begun)))
 			return
 		}
-		found.Took = time.Since(begun)
+		found.Took = time.Since(begun).Seconds()
 		p.found[question.name] = found
 		p.tell(question.name)
 	}
@@ -304,9 +304,9 @@ func (p *prober) measure(c *redis.Client) {
 	case <-p.ctx.Done():
 		return
 	}
-	now := time.Now()
+	apart := time.Since(p.facts.asked).Seconds()
 	if r := p.pipeline(c, "INFO"); r[0].text != "" {
-		p.facts.measure(parseInfo(r[0].text), now.Sub(p.facts.asked).Seconds())
+		p.facts.measure(parseInfo(r[0].text), apart)
 		p.facts.derive()
 	}
 }

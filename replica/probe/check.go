@@ -1,10 +1,5 @@
 package probe
 
-import (
-	"encoding/json"
-	"time"
-)
-
 // Status is the outcome of a check.
 type Status string
 
@@ -16,23 +11,13 @@ const (
 	Skip Status = "skip" // not checked; Detail says why
 )
 
-// Check is one question, and what was found. As JSON its time is took_seconds,
-// which is absent where it is 0.
+// Check is one question, and what was found.
 type Check struct {
-	Name   string        `json:"name"`
-	Status Status        `json:"status"`
-	Detail string        `json:"detail"`           // what was found, or why the check was skipped
-	Remedy string        `json:"remedy,omitempty"` // what helps; "" where there is nothing to advise
-	Took   time.Duration `json:"-"`                // 0 where the master was not asked for this check
-}
-
-// MarshalJSON implements json.Marshaler.
-func (c Check) MarshalJSON() ([]byte, error) {
-	type plain Check
-	return json.Marshal(struct {
-		plain
-		Took float64 `json:"took_seconds,omitempty"`
-	}{plain(c), c.Took.Seconds()})
+	Name   string  `json:"name"`
+	Status Status  `json:"status"`
+	Detail string  `json:"detail"`                 // what was found, or why the check was skipped
+	Remedy string  `json:"remedy,omitempty"`       // what helps; "" where there is nothing to advise
+	Took   float64 `json:"took_seconds,omitempty"` // 0 where the master was not asked for this check
 }
 
 // Figures are what was measured; nil where it is not known. Bytes and seconds.
@@ -45,25 +30,14 @@ type Figures struct {
 	Free       *int64   `json:"free_bytes,omitempty"`          // on the disk of Options.Dir
 }
 
-// Report is what a probe found. As JSON it has a verdict ("pass", "warn" or
-// "fail") too, and its time is took_seconds.
+// Report is what a probe found.
 type Report struct {
-	Master  string // the address, without any secret
-	Server  string // name and version; "" where they are not known
-	Took    time.Duration
-	Figures Figures
-	Checks  []Check
-}
-
-// Verdict is the worst of the checks: Fail, Warn or Pass.
-func (r Report) Verdict() Status {
-	switch {
-	case r.Count(Fail) > 0:
-		return Fail
-	case r.Count(Warn) > 0:
-		return Warn
-	}
-	return Pass
+	Master  string  `json:"master"`           // the address, without any secret
+	Verdict Status  `json:"verdict"`          // the worst of the checks: Fail, Warn or Pass
+	Server  string  `json:"server,omitempty"` // name and version; "" where they are not known
+	Took    float64 `json:"took_seconds"`
+	Figures Figures `json:"figures"`
+	Checks  []Check `json:"checks"`
 }
 
 // Count is the number of checks with that outcome.
@@ -75,16 +49,4 @@ func (r Report) Count(s Status) int {
 		}
 	}
 	return n
-}
-
-// MarshalJSON implements json.Marshaler.
-func (r Report) MarshalJSON() ([]byte, error) {
-	return json.Marshal(struct {
-		Master  string  `json:"master"`
-		Verdict Status  `json:"verdict"`
-		Server  string  `json:"server,omitempty"`
-		Took    float64 `json:"took_seconds"`
-		Figures Figures `json:"figures"`
-		Checks  []Check `json:"checks"`
-	}{r.Master, r.Verdict(), r.Server, r.Took.Seconds(), r.Figures, r.Checks})
 }

@@ -95,11 +95,6 @@ func (f *facts) text(template string) string {
 	})
 }
 
-const (
-	assumedRate = 100 << 20 // bytes a second of a full sync: a 1 Gbit/s network, or one core that saves
-	goodCut     = 300       // seconds of a cut that a backlog should survive
-)
-
 // derive makes what rules compare of what the master told.
 func (f *facts) derive() {
 	f.made["server"], f.made["class"] = "Redis "+f.info["redis_version"], "replica"
@@ -122,7 +117,7 @@ func (f *facts) derive() {
 	clients, _ := f.number("connected_clients")
 	most, _ := f.number("maxclients")
 	replicas, _ := f.number("min-slaves-to-write")
-	f.make("backlog.wanted", rate*goodCut)
+	f.make("backlog.wanted", rate*300) // for a cut of 5 minutes
 	f.make("maxclients.wanted", max(2*most, 100))
 	f.make("clients.left", max(most-clients, 0))
 	f.make("replicas.wanted", replicas+1)
@@ -130,7 +125,7 @@ func (f *facts) derive() {
 	f.quotient("clients.share", "connected_clients", "maxclients")
 	f.quotient("memory.share", "used_memory_rss", "total_system_memory")
 	if used, ok := f.number("used_memory"); ok {
-		transfer := used / assumedRate
+		transfer := used / (100 << 20) // a second: a network of 1 Gbit/s, or one core that saves
 		save, _ := f.number("rdb_last_bgsave_time_sec")
 		save = cmp.Or(save, transfer)
 		sync := transfer + save // without the delay of a diskless one
@@ -209,21 +204,16 @@ func (f *facts) measure(later map[string]string, seconds float64) {
 // room tells what is free in dir, which need not exist: in the nearest folder
 // above it that does.
 func room(dir string) map[string]string {
-	dir, err := filepath.Abs(dir)
-	for err == nil {
-		if _, err = os.Stat(dir); !os.IsNotExist(err) || dir == "/" {
-			break
-		}
-		dir, err = filepath.Dir(dir), nil
+	if absolute, err := filepath.Abs(dir); err == nil {
+		dir = absolute
 	}
-	if err == nil {
-		err = unix.Access(dir+"/.", unix.W_OK|unix.X_OK)
+	for _, err := os.Stat(dir); os.IsNotExist(err) && dir != filepath.Dir(dir); _, err = os.Stat(dir) {
+		dir = filepath.Dir(dir)
 	}
-	if err == nil {
-		var free int64
-		if free, err = archive.Free(dir); err == nil {
-			return map[string]string{"disk.dir": dir, "disk.free": strconv.FormatInt(free, 10)}
-		}
+	err := unix.Access(dir+"/.", unix.W_OK|unix.X_OK)
+	free, err2 := archive.Free(dir)
+	if err = cmp.Or(err, err2); err != nil {
+		return map[string]string{"disk.trouble": fmt.Sprintf("%v: %s", err, dir)}
 	}
-	return map[string]string{"disk.trouble": fmt.Sprintf("%v: %s", err, dir)}
+	return map[string]string{"disk.dir": dir, "disk.free": strconv.FormatInt(free, 10)}
 }

@@ -87,6 +87,14 @@ func (p *prober) stepLimit() time.Duration {
 	return min(replica.DefaultReplSyncioTimeout, p.opt.Timeout/2)
 }
 
+// steps are the names of the handshake's steps.
+func steps() map[replica.Phase]string {
+	return map[replica.Phase]string{
+		replica.Auth: "AUTH", replica.Port: "REPLCONF listening-port", replica.IP: "REPLCONF ip-address",
+		replica.Capa: "REPLCONF capa", replica.Version: "REPLCONF version",
+	}
+}
+
 // watcher makes checks of the events of a link's handshake.
 type watcher struct {
 	*prober
@@ -109,7 +117,7 @@ func (p *prober) handshake() {
 		w.failed(replica.None, replica.NoPhase, err, 0)
 	}
 	if p.refused != nil && (strings.HasPrefix(p.refused.Text, "LOADING") || strings.HasPrefix(p.refused.Text, "MASTERDOWN")) {
-		p.tell(p.steps[replica.Version])
+		p.tell("REPLCONF version")
 		p.lacks[answers] = "" // the master answers, and its next answers tell how long to wait
 	}
 }
@@ -118,7 +126,9 @@ func (w *watcher) observe(e replica.Event) (enough bool) {
 	var le *replica.LinkError
 	switch {
 	case e.Kind == replica.Resolved:
-		w.names(e)
+		w.resolved = true
+		w.found["name resolution"] = Check{Status: Pass, Detail: strings.ReplaceAll(e.Text, " ", ", "), Took: e.Time.Sub(w.begun).Seconds()}
+		w.tell("name resolution")
 	case e.Kind == replica.ConnectCalled:
 		w.connecting(e)
 	case e.Kind == replica.SocketError && e.Err != nil:
@@ -145,21 +155,6 @@ func (w *watcher) observe(e replica.Event) (enough bool) {
 	return w.lacks[answers] != ""
 }
 
-func (w *watcher) names(e replica.Event) {
-	m := w.opt.Master
-	w.resolved = true
-	c := Check{Status: Pass, Detail: "a unix socket needs none"}
-	switch {
-	case m.Path != "":
-	case e.Text == m.Address():
-		c.Detail = m.Host + " is an address"
-	default:
-		c.Detail, c.Took = m.Host+" is "+strings.ReplaceAll(e.Text, " ", ", "), e.Time.Sub(w.begun)
-	}
-	w.found["name resolution"] = c
-	w.tell("name resolution")
-}
-
 // connecting notes the next address. The one before did not answer if it is
 // still being tried.
 func (w *watcher) connecting(e replica.Event) {
@@ -175,7 +170,7 @@ func (w *watcher) connecting(e replica.Event) {
 func (w *watcher) connected(e replica.Event) {
 	w.endpoint = e.Endpoint
 	w.facts.made["reach"] = reach(e.Endpoint)
-	c := Check{Status: Pass, Detail: e.Endpoint, Took: e.Time.Sub(w.called)}
+	c := Check{Status: Pass, Detail: e.Endpoint, Took: e.Time.Sub(w.called).Seconds()}
 	if w.missed != nil {
 		c.Status, c.Detail = Warn, fmt.Sprintf("%s; before that, %v", e.Endpoint, w.missed)
 		c.Remedy = fmt.Sprintf("a link tries the addresses one after the other, up to %v each: %s",
@@ -187,7 +182,7 @@ func (w *watcher) connected(e replica.Event) {
 
 // ponged takes the answer to PING with which the handshake goes on.
 func (w *watcher) ponged(took time.Duration) {
-	c := Check{Status: Pass, Detail: w.pong, Took: took}
+	c := Check{Status: Pass, Detail: w.pong, Took: took.Seconds()}
 	if w.pong != "+PONG" {
 		c.Detail = "answered " + w.pong + ": the handshake goes on"
 	}
@@ -205,8 +200,8 @@ func (w *watcher) ponged(took time.Duration) {
 // passes over the refusal of a REPLCONF. But without the right to REPLCONF it
 // can't acknowledge anything, and the master cuts it.
 func (w *watcher) passed(phase replica.Phase, took time.Duration) {
-	name := w.steps[phase]
-	c := Check{Status: Pass, Detail: "+OK", Took: took}
+	name := steps()[phase]
+	c := Check{Status: Pass, Detail: "+OK", Took: took.Seconds()}
 	if phase == replica.Auth {
 		c.Detail = "accepted, as " + cmp.Or(w.opt.Master.User, "the default user")
 	}
@@ -227,7 +222,7 @@ func (w *watcher) passed(phase replica.Phase, took time.Duration) {
 
 // failed takes what ended the link: the step under way failed.
 func (w *watcher) failed(state replica.State, phase replica.Phase, cause error, took time.Duration) {
-	name := w.steps[phase]
+	name := steps()[phase]
 	switch {
 	case state == replica.None && !w.resolved:
 		name, took = "name resolution", time.Since(w.begun)
@@ -269,9 +264,6 @@ func (p *prober) psync() {
 	err = p.follow(p.config(), store, func(e replica.Event) bool {
 		var le *replica.LinkError
 		switch {
-		case e.Kind == replica.PhaseEntered && e.Phase == replica.Psync:
-			begun = e.Time
-			return false
 		case e.Kind == replica.FullSyncBegun:
 			found.Detail = fmt.Sprintf("+FULLRESYNC %s %d, and the connection was cut: a BGSAVE may have begun on the master", e.ReplID, e.Offset)
 		case e.Kind == replica.Resumed:
@@ -289,6 +281,6 @@ func (p *prober) psync() {
 	if err != nil {
 		found = failure(replica.None, replica.NoPhase, err, 0)
 	}
-	found.Took = time.Since(begun)
+	found.Took = time.Since(begun).Seconds()
 	p.found["PSYNC"] = found
 }

@@ -26,7 +26,8 @@ const (
 )
 
 // rule is a verdict, and the condition of [facts.holds] under which it holds: of
-// the rules of a check the first counts. Detail and remedy are templates of
+// the rules of a check the first counts, and without one the check is skipped,
+// for the master does not tell what they need. Detail and remedy are templates of
 // [facts.text]; an empty detail is that of the check's next rule.
 type rule struct {
 	when   string
@@ -118,10 +119,9 @@ func checks() []check {
 		}},
 		{"loading", fullInfo, "", []rule{
 			{"loading=0 async_loading!=1", Pass, "its dataset is loaded", ""},
-			{"loading!?", Skip, "INFO does not tell", ""},
 			{"loading_eta_seconds?", Fail, "it is still reading its dataset: ${loading_loaded_perc} % are read, about ${span:loading_eta_seconds} are left by its own estimate",
 				"wait for it; a link tries again by itself"},
-			{"", Fail, "it is still reading its dataset", "wait for it; a link tries again by itself"},
+			{"loading?", Fail, "it is still reading its dataset", "wait for it; a link tries again by itself"},
 		}},
 		{"role", fullInfo, "", []rule{
 			{"role=master", Pass, "a master, with ${replicas:connected_slaves}", ""},
@@ -156,22 +156,20 @@ func checks() []check {
 			{"", Pass, "nothing is known against it", ""},
 		}},
 		{"repl-backlog-size", answers, "", []rule{
-			{"backlog!?", Skip, "neither INFO nor CONFIG GET tells", ""},
-			{"redis_version= write.rate!?", Skip, "", ""},
-			{"write.rate!?", Warn, "${size:backlog}; the longest cut that it survives is not known without the write rate",
+			{"backlog? redis_version= write.rate!?", Skip, "", ""},
+			{"backlog? write.rate!?", Warn, "${size:backlog}; the longest cut that it survives is not known without the write rate",
 				"was the master restarted meanwhile, or did it stop to answer? Probe it again"},
-			{"cut!?", Pass, "${size:backlog}; nothing was written (${rate.by})", ""},
+			{"backlog? cut!?", Pass, "${size:backlog}; nothing was written (${rate.by})", ""},
 			{"cut<60", Warn, holds, "on the master, CONFIG SET repl-backlog-size ${setting:backlog.wanted}, for cuts of up to 5 min at this rate; it takes as much of its memory"},
 			{"repl-backlog-ttl>0 cut>repl-backlog-ttl", Pass, holds + "; with no replica at all it is freed after ${span:repl-backlog-ttl} (repl-backlog-ttl)", ""},
-			{"", Pass, holds, ""},
+			{"cut?", Pass, holds, ""},
 		}},
 		{"client-output-buffer-limit", configuration, "", []rule{
-			{"buffer.seconds!?", Skip, "CONFIG GET does not tell the one for replicas", ""},
 			{"buffer.hard=0 buffer.soft=0", Pass, "none for replicas: a slow one may fill the master's memory", ""},
-			{"buffer.share!?", Pass, "${size:buffer.hard}, or ${size:buffer.soft} for ${span:buffer.seconds}, for replicas; whether that is enough is not known without the write rate", ""},
+			{"buffer.hard? buffer.share!?", Pass, "${size:buffer.hard}, or ${size:buffer.soft} for ${span:buffer.seconds}, for replicas; whether that is enough is not known without the write rate", ""},
 			{"buffer.share>1", Fail, bears, widen},
 			{"buffer.share>0.5", Warn, bears, widen},
-			{"", Pass, bears, ""},
+			{"buffer.share?", Pass, bears, ""},
 		}},
 		{"repl-diskless-sync", configuration, "", []rule{
 			{"repl-diskless-sync=yes repl-diskless-sync-delay>60", Warn, delay, "on the master, CONFIG SET repl-diskless-sync-delay 5: each full sync waits so long"},
@@ -180,13 +178,11 @@ func checks() []check {
 			{"", Skip, "the master does not know it (before 2.8.18): an RDB is written to its disk first", ""},
 		}},
 		{"repl-timeout", configuration, "", []rule{
-			{"repl-timeout!?", Skip, "CONFIG GET does not tell it", ""},
-			{"repl-ping-slave-period!?", Skip, "CONFIG GET does not tell " + period, ""},
-			{"repl-ping-slave-period>59", Warn, pings + "; replicad gives up a link that is silent for 60 s",
+			{"repl-timeout? repl-ping-slave-period>59", Warn, pings + "; replicad gives up a link that is silent for 60 s",
 				"on the master, CONFIG SET " + period + " 10, or give replicad a repl-timeout above ${repl-ping-slave-period} s"},
 			{"repl-timeout<10", Warn, pings, "on the master, CONFIG SET repl-timeout 60: a short stop of the network or of a host cuts the link"},
 			{"repl-ping-slave-period<repl-timeout", Pass, pings, ""},
-			{"", Warn, pings, "on the master, CONFIG SET repl-timeout 60: it must be above " + period + ", or idle replicas that are Redis' own are cut"},
+			{"repl-timeout? repl-ping-slave-period?", Warn, pings, "on the master, CONFIG SET repl-timeout 60: it must be above " + period + ", or idle replicas that are Redis' own are cut"},
 		}},
 		{"min-replicas-to-write", configuration, "", []rule{
 			{"min-slaves-to-write!?", Skip, "the master does not know it (before 2.8)", ""},
@@ -202,9 +198,8 @@ func checks() []check {
 			{"", Pass, "${size:disk.free} are free in ${disk.dir}, and the master uses ${size:used_memory} of memory", ""},
 		}},
 		{"full sync", fullInfo, "", []rule{
-			{"sync!?", Skip, "INFO does not tell used_memory", ""},
 			{"sync>3600", Warn, "", "raise replicad's repl-bgsave-timeout above its default of 1h, and follow the master at a quiet time"},
-			{"", Pass, "about ${span:sync}: ${size:used_memory} in memory, which an RDB seldom exceeds, at an assumed 100 MiB/s", ""},
+			{"sync?", Pass, "about ${span:sync}: ${size:used_memory} in memory, which an RDB seldom exceeds, at an assumed 100 MiB/s", ""},
 		}},
 		{name: "PSYNC"},
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"replicad/replica"
 )
@@ -62,7 +63,7 @@ func TestWhatAMasterToldIsJudged(t *testing.T) {
 		"a backlog far too small":         {backlog(told(20 * mib)), Warn, "hold less than 1 s", "CONFIG SET repl-backlog-size 8gb"},
 		"a backlog and no writes":         {backlog(told(0)), Pass, "nothing was written", ""},
 		"a backlog that INFO alone tells": {backlog(told(mib, "repl-backlog-size", "")), Warn, "1.0 MiB hold 1 s", "CONFIG SET"},
-		"a backlog that nobody tells":     {backlog(told(0, "repl-backlog-size", "", "repl_backlog_size", "")), Skip, "neither INFO nor CONFIG GET", ""},
+		"a backlog that nobody tells":     {backlog(told(0, "repl-backlog-size", "", "repl_backlog_size", "")), Skip, "does not tell", ""},
 		"a backlog, the rate not known":   {backlog(told(-1)), Warn, "not known without the write rate", "Probe it again"},
 		"a backlog that is freed first":   {backlog(told(1, "repl-backlog-ttl", "60")), Pass, "freed after 1 min (repl-backlog-ttl)", ""},
 
@@ -85,7 +86,7 @@ func TestWhatAMasterToldIsJudged(t *testing.T) {
 		"a full sync by the disk":        {sync(told(0, "used_memory", "10737418240", "repl-diskless-sync", "no")), Pass, "about 3 min 24 s", ""},
 		"a full sync by a disk known":    {sync(told(0, "used_memory", "10737418240", "repl-diskless-sync", "no", "rdb_last_bgsave_time_sec", "30")), Pass, "about 2 min 12 s", ""},
 		"a full sync that takes an hour": {sync(told(0, "used_memory", "1099511627776")), Warn, "about 2 h 54 min", "repl-bgsave-timeout"},
-		"a full sync of who knows what":  {sync(told(0, "used_memory", "-1")), Skip, "used_memory", ""},
+		"a full sync of who knows what":  {sync(told(0, "used_memory", "-1")), Skip, "does not tell", ""},
 
 		"clients":                     {told(0).outcome("maxclients"), Pass, "3 of 10000 connections are used", ""},
 		"clients before 6.2":          {told(0, "maxclients", "50").outcome("maxclients"), Pass, "3 of 50", ""},
@@ -93,45 +94,47 @@ func TestWhatAMasterToldIsJudged(t *testing.T) {
 		"hardly a client is left":     {told(0, "connected_clients", "9500").outcome("maxclients"), Warn, "9500 of 10000", "CONFIG SET maxclients 20000"},
 		"more clients than there are": {told(0, "connected_clients", "9223372036854775807").outcome("maxclients"), Warn, "", "CONFIG SET"},
 
-		"loaded":                         {told(0).outcome("loading"), Pass, "loaded", ""},
-		"loading beside":                 {told(0, "async_loading", "1").outcome("loading"), Fail, "still reading", "wait"},
-		"a chain":                        {told(0, "role", "slave", "master_host", "h", "master_port", "7", "master_link_status", "up").outcome("role"), Pass, "a replica of h:7, whose link is up", ""},
-		"a chain that is broken":         {told(0, "role", "slave", "master_host", "h", "master_port", "7", "master_link_status", "down", "master_link_down_since_seconds", "-1").outcome("role"), Fail, "lost its master h:7", "follow h:7 instead"},
-		"a chain that begins":            {told(0, "role", "slave", "master_host", "h", "master_port", "7", "master_link_status", "down", "master_sync_in_progress", "1").outcome("role"), Fail, "itself in a full sync", "wait for it"},
-		"a Sentinel":                     {told(0, "role", "sentinel").outcome("role"), Warn, "sentinel", "Sentinel"},
-		"Valkey":                         {told(0, "valkey_version", "8.0.1").outcome("version"), Pass, "Valkey 8.0.1: PSYNC2", ""},
-		"Redis 6":                        {told(0, "redis_version", "6.2.1").outcome("version"), Pass, "Redis 6.2.1: PSYNC2; the archive is loaded by 7.0", ""},
-		"Redis 3":                        {told(0, "redis_version", "3.2.13").outcome("version"), Warn, "without PSYNC2", "upgrade to 4.0"},
-		"Redis 2.6":                      {told(0, "redis_version", "2.6.17").outcome("version"), Warn, "without PSYNC each", "upgrade"},
-		"a version that is none":         {told(0, "redis_version", "x").outcome("version"), Warn, "Redis x", "form"},
-		"a password":                     {told(0, "password", "given", "reach", "public").outcome("requirepass"), Pass, "has a password", ""},
-		"no password, from afar":         {told(0, "reach", "private").outcome("requirepass"), Warn, "whoever reaches the port", "CONFIG SET requirepass"},
-		"no password, from here":         {told(0).outcome("requirepass"), Pass, "from this host", ""},
-		"protected mode":                 {told(0, "protected-mode", "yes").outcome("protected-mode"), Pass, "refuses connections from other hosts", ""},
-		"a BGSAVE":                       {told(0, "rdb_last_bgsave_time_sec", "7").outcome("BGSAVE"), Pass, "took 7 s", ""},
-		"a BGSAVE that failed":           {told(0, "rdb_last_bgsave_status", "err", "repl-diskless-sync", "no").outcome("BGSAVE"), Fail, "the last one failed", "overcommit_memory"},
-		"one that failed, and diskless":  {told(0, "rdb_last_bgsave_status", "err").outcome("BGSAVE"), Warn, "the last one failed", "overcommit_memory"},
-		"no memory for a fork":           {told(0, "used_memory_rss", "6442450944").outcome("BGSAVE"), Warn, "6.0 GiB of its host's 8.0 GiB", "more memory"},
-		"a BGSAVE under way":             {told(0, "rdb_bgsave_in_progress", "1").outcome("BGSAVE"), Pass, "would wait", ""},
-		"an AOF rewrite under way":       {told(0, "aof_rewrite_in_progress", "1").outcome("BGSAVE"), Pass, "rewrite of the AOF", ""},
-		"diskless":                       {told(0).outcome("repl-diskless-sync"), Pass, "5 s after the first has asked", ""},
-		"a long delay":                   {told(0, "repl-diskless-sync-delay", "600").outcome("repl-diskless-sync"), Warn, "10 min after", "CONFIG SET repl-diskless-sync-delay 5"},
-		"by the disk":                    {told(0, "repl-diskless-sync", "no").outcome("repl-diskless-sync"), Pass, "the master's disk first", ""},
-		"no diskless":                    {told(0, "repl-diskless-sync", "").outcome("repl-diskless-sync"), Skip, "does not know it", ""},
-		"timeouts":                       {told(0).outcome("repl-timeout"), Pass, "silent for 1 min, and pings each 10 s (repl-ping-replica-period)", ""},
-		"pings too rare for us":          {told(0, "repl-ping-slave-period", "3600", "repl-timeout", "7200").outcome("repl-timeout"), Warn, "replicad gives up", "CONFIG SET repl-ping-replica-period 10"},
-		"pings too rare, of old":         {told(0, "redis_version", "4.0.14", "repl-ping-slave-period", "90").outcome("repl-timeout"), Warn, "repl-ping-slave-period", "CONFIG SET repl-ping-slave-period 10"},
-		"a timeout below the pings":      {told(0, "repl-timeout", "10").outcome("repl-timeout"), Warn, "silent for 10 s", "must be above repl-ping-replica-period"},
-		"a short timeout":                {told(0, "repl-timeout", "5", "repl-ping-slave-period", "1").outcome("repl-timeout"), Warn, "5 s", "CONFIG SET repl-timeout 60"},
-		"no timeout":                     {told(0, "repl-timeout", "").outcome("repl-timeout"), Skip, "does not tell", ""},
-		"writes without replicas":        {told(0).outcome("min-replicas-to-write"), Pass, "0", ""},
-		"writes with replicas":           {told(0, "min-slaves-to-write", "2", "min_slaves_good_slaves", "1").outcome("min-replicas-to-write"), Warn, "fewer than 2 replicas (min-replicas-to-write) whose lag is 10 s or less; now there are 1, and replicad will count", "CONFIG SET min-replicas-to-write 3"},
-		"writes with replicas, of old":   {told(0, "redis_version", "4.0.14", "min-slaves-to-write", "1", "min-slaves-max-lag", "7").outcome("min-replicas-to-write"), Warn, "1 replica (min-slaves-to-write) whose lag is 7 s", "CONFIG SET min-slaves-to-write 2"},
-		"before there were such":         {told(0, "min-slaves-to-write", "").outcome("min-replicas-to-write"), Skip, "before 2.8", ""},
-		"a large disk":                   {told(0, "disk.dir", "/d", "disk.free", gib).outcome("disk"), Pass, "1.0 GiB are free in /d, and the master uses 1.0 MiB", ""},
-		"a disk for one base":            {told(0, "disk.dir", "/d", "disk.free", "1048576").outcome("disk"), Warn, "1.0 MiB are free", "three times"},
-		"a disk too small":               {told(0, "disk.dir", "/d", "disk.free", "100").outcome("disk"), Fail, "100 B are free", "larger disk"},
-		"a disk, and the rest not known": {told(0, "used_memory", "", "disk.dir", "/d", "disk.free", gib).outcome("disk"), Pass, "not known", ""},
+		"loaded":                          {told(0).outcome("loading"), Pass, "loaded", ""},
+		"loading beside":                  {told(0, "async_loading", "1").outcome("loading"), Fail, "still reading", "wait"},
+		"a chain":                         {told(0, "role", "slave", "master_host", "h", "master_port", "7", "master_link_status", "up").outcome("role"), Pass, "a replica of h:7, whose link is up", ""},
+		"a chain that is broken":          {told(0, "role", "slave", "master_host", "h", "master_port", "7", "master_link_status", "down", "master_link_down_since_seconds", "-1").outcome("role"), Fail, "lost its master h:7", "follow h:7 instead"},
+		"a chain that begins":             {told(0, "role", "slave", "master_host", "h", "master_port", "7", "master_link_status", "down", "master_sync_in_progress", "1").outcome("role"), Fail, "itself in a full sync", "wait for it"},
+		"a Sentinel":                      {told(0, "role", "sentinel").outcome("role"), Warn, "sentinel", "Sentinel"},
+		"Valkey":                          {told(0, "valkey_version", "8.0.1").outcome("version"), Pass, "Valkey 8.0.1: PSYNC2", ""},
+		"Redis 6":                         {told(0, "redis_version", "6.2.1").outcome("version"), Pass, "Redis 6.2.1: PSYNC2; the archive is loaded by 7.0", ""},
+		"Redis 3":                         {told(0, "redis_version", "3.2.13").outcome("version"), Warn, "without PSYNC2", "upgrade to 4.0"},
+		"Redis 2.6":                       {told(0, "redis_version", "2.6.17").outcome("version"), Warn, "without PSYNC each", "upgrade"},
+		"a version that is none":          {told(0, "redis_version", "x").outcome("version"), Warn, "Redis x", "form"},
+		"a password":                      {told(0, "password", "given", "reach", "public").outcome("requirepass"), Pass, "has a password", ""},
+		"no password, from afar":          {told(0, "reach", "private").outcome("requirepass"), Warn, "whoever reaches the port", "CONFIG SET requirepass"},
+		"no password, from here":          {told(0).outcome("requirepass"), Pass, "from this host", ""},
+		"protected mode":                  {told(0, "protected-mode", "yes").outcome("protected-mode"), Pass, "refuses connections from other hosts", ""},
+		"a BGSAVE":                        {told(0, "rdb_last_bgsave_time_sec", "7").outcome("BGSAVE"), Pass, "took 7 s", ""},
+		"a BGSAVE that failed":            {told(0, "rdb_last_bgsave_status", "err", "repl-diskless-sync", "no").outcome("BGSAVE"), Fail, "the last one failed", "overcommit_memory"},
+		"one that failed, and diskless":   {told(0, "rdb_last_bgsave_status", "err").outcome("BGSAVE"), Warn, "the last one failed", "overcommit_memory"},
+		"no memory for a fork":            {told(0, "used_memory_rss", "6442450944").outcome("BGSAVE"), Warn, "6.0 GiB of its host's 8.0 GiB", "more memory"},
+		"a BGSAVE under way":              {told(0, "rdb_bgsave_in_progress", "1").outcome("BGSAVE"), Pass, "would wait", ""},
+		"an AOF rewrite under way":        {told(0, "aof_rewrite_in_progress", "1").outcome("BGSAVE"), Pass, "rewrite of the AOF", ""},
+		"diskless":                        {told(0).outcome("repl-diskless-sync"), Pass, "5 s after the first has asked", ""},
+		"a long delay":                    {told(0, "repl-diskless-sync-delay", "600").outcome("repl-diskless-sync"), Warn, "10 min after", "CONFIG SET repl-diskless-sync-delay 5"},
+		"by the disk":                     {told(0, "repl-diskless-sync", "no").outcome("repl-diskless-sync"), Pass, "the master's disk first", ""},
+		"no diskless":                     {told(0, "repl-diskless-sync", "").outcome("repl-diskless-sync"), Skip, "does not know it", ""},
+		"timeouts":                        {told(0).outcome("repl-timeout"), Pass, "silent for 1 min, and pings each 10 s (repl-ping-replica-period)", ""},
+		"pings too rare for us":           {told(0, "repl-ping-slave-period", "3600", "repl-timeout", "7200").outcome("repl-timeout"), Warn, "replicad gives up", "CONFIG SET repl-ping-replica-period 10"},
+		"pings too rare, of old":          {told(0, "redis_version", "4.0.14", "repl-ping-slave-period", "90").outcome("repl-timeout"), Warn, "repl-ping-slave-period", "CONFIG SET repl-ping-slave-period 10"},
+		"a timeout below the pings":       {told(0, "repl-timeout", "10").outcome("repl-timeout"), Warn, "silent for 10 s", "must be above repl-ping-replica-period"},
+		"a short timeout":                 {told(0, "repl-timeout", "5", "repl-ping-slave-period", "1").outcome("repl-timeout"), Warn, "5 s", "CONFIG SET repl-timeout 60"},
+		"no timeout":                      {told(0, "repl-timeout", "").outcome("repl-timeout"), Skip, "does not tell", ""},
+		"writes without replicas":         {told(0).outcome("min-replicas-to-write"), Pass, "0", ""},
+		"writes with replicas":            {told(0, "min-slaves-to-write", "2", "min_slaves_good_slaves", "1").outcome("min-replicas-to-write"), Warn, "fewer than 2 replicas (min-replicas-to-write) whose lag is 10 s or less; now there are 1, and replicad will count", "CONFIG SET min-replicas-to-write 3"},
+		"writes with replicas, of old":    {told(0, "redis_version", "4.0.14", "min-slaves-to-write", "1", "min-slaves-max-lag", "7").outcome("min-replicas-to-write"), Warn, "1 replica (min-slaves-to-write) whose lag is 7 s", "CONFIG SET min-slaves-to-write 2"},
+		"before there were such":          {told(0, "min-slaves-to-write", "").outcome("min-replicas-to-write"), Skip, "before 2.8", ""},
+		"a large disk":                    {told(0, "disk.dir", "/d", "disk.free", gib).outcome("disk"), Pass, "1.0 GiB are free in /d, and the master uses 1.0 MiB", ""},
+		"a disk for one base":             {told(0, "disk.dir", "/d", "disk.free", "1048576").outcome("disk"), Warn, "1.0 MiB are free", "three times"},
+		"a disk too small":                {told(0, "disk.dir", "/d", "disk.free", "100").outcome("disk"), Fail, "100 B are free", "larger disk"},
+		"a disk that is full":             {told(0, "disk.dir", "/d", "disk.free", "0").outcome("disk"), Fail, "0 B are free", "larger disk"},
+		"a full disk, the rest not known": {told(0, "used_memory", "", "disk.dir", "/d", "disk.free", "0").outcome("disk"), Fail, "0 B are free", "larger disk"},
+		"a disk, and the rest not known":  {told(0, "used_memory", "", "disk.dir", "/d", "disk.free", gib).outcome("disk"), Pass, "not known", ""},
 	} {
 		t.Run(name, func(t *testing.T) { expect(t, c.got, c.status, c.detail, c.remedy) })
 	}
@@ -161,6 +164,12 @@ func TestTheWriteRateIsMeasuredByWhatThereIs(t *testing.T) {
 		if known != (c.want >= 0) || known && got != c.want || known && !strings.Contains(f.made["rate.by"], c.source) {
 			t.Errorf("%s: %g, %v, %q", name, got, known, f.made["rate.by"])
 		}
+	}
+}
+
+func TestTheTableHasTheLinksOwnLimits(t *testing.T) {
+	if replica.DefaultReplTimeout != time.Minute || replica.DefaultReplBGSaveTimeout != time.Hour {
+		t.Error("the rules of repl-timeout and full sync name other limits")
 	}
 }
 

@@ -25,9 +25,6 @@ const (
 
 var errInterrupted = errors.New("interrupted")
 
-// longestText bounds a check's text, in characters: it may have a server's words.
-const longestText = 1000
-
 // Options say what to probe.
 type Options struct {
 	Master replica.Master
@@ -60,10 +57,9 @@ type prober struct {
 	opt    Options
 	ctx    context.Context
 	report Report
-	steps  map[replica.Phase]string // the names of the handshake's steps
-	table  []check                  // the checks that are not told yet, in order
-	found  map[string]Check         // outcomes that were not told yet, by name
-	lacks  map[need]string          // why checks that need something are skipped
+	table  []check          // the checks that are not told yet, in order
+	found  map[string]Check // outcomes that were not told yet, by name
+	lacks  map[need]string  // why checks that need something are skipped
 	facts  facts
 	room   chan map[string]string // what is free below Options.Dir
 
@@ -86,18 +82,11 @@ func Run(ctx context.Context, opt Options) Report {
 	if opt.For <= 0 {
 		opt.For = DefaultFor
 	}
-	if opt.Resolve == nil {
-		opt.Resolve = anet.Resolve
-	}
 	ctx, cancel := context.WithTimeout(ctx, opt.Timeout)
 	defer cancel()
 	p := &prober{
-		opt: opt, ctx: ctx, report: Report{Master: opt.Master.Address()},
-		steps: map[replica.Phase]string{replica.Auth: "AUTH"}, found: map[string]Check{}, lacks: map[need]string{},
-		facts: facts{made: map[string]string{}}, room: make(chan map[string]string, 1),
-	}
-	for _, s := range replica.HandshakeSteps(opt.Master, opt.AnnounceIP, opt.AnnouncePort) {
-		p.steps[s.Phase] = s.Name
+		opt: opt, ctx: ctx, report: Report{Master: opt.Master.Address(), Verdict: Pass},
+		found: map[string]Check{}, lacks: map[need]string{}, facts: facts{made: map[string]string{}}, room: make(chan map[string]string, 1),
 	}
 	p.table = slices.DeleteFunc(checks(), func(c check) bool {
 		return c.name == "PSYNC" && !opt.Psync || c.name == "REPLCONF ip-address" && opt.AnnounceIP == ""
@@ -117,7 +106,7 @@ func Run(ctx context.Context, opt Options) Report {
 	}
 	p.tell("")
 	p.report.Figures = p.facts.figures()
-	p.report.Took = time.Since(begun)
+	p.report.Took = time.Since(begun).Seconds()
 	return p.report
 }
 
@@ -131,9 +120,12 @@ func (p *prober) tell(last string) {
 		if !ok {
 			c = p.make(row)
 		}
-		c.Name = row.name
-		c.Detail, c.Remedy = units.Printable(c.Detail, longestText), units.Printable(c.Remedy, longestText)
+		const most = 1000 // characters: they may be a server's words
+		c.Name, c.Detail, c.Remedy = row.name, units.Printable(c.Detail, most), units.Printable(c.Remedy, most)
 		p.report.Checks = append(p.report.Checks, c)
+		if c.Status == Fail || c.Status == Warn && p.report.Verdict == Pass {
+			p.report.Verdict = c.Status
+		}
 		if p.opt.Tell != nil {
 			p.opt.Tell(c)
 		}
@@ -172,7 +164,7 @@ func (p *prober) make(row check) Check {
 
 // failure is the outcome of a step that failed, with the link's own remedy.
 func failure(state replica.State, phase replica.Phase, err error, took time.Duration) Check {
-	return Check{Status: Fail, Detail: err.Error(), Remedy: replica.Remedy(state, phase, err), Took: took}
+	return Check{Status: Fail, Detail: err.Error(), Remedy: replica.Remedy(state, phase, err), Took: took.Seconds()}
 }
 
 // end notes the failure after which the master is asked no more.

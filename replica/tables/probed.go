@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"time"
 
 	"replicad/replica/probe"
 	"replicad/replica/units"
@@ -77,7 +76,7 @@ func (p *Probe) Verdict(r probe.Report) error {
 	}
 	warned := r.Count(probe.Warn)
 	verdict := "can be followed"
-	switch r.Verdict() {
+	switch r.Verdict {
 	case probe.Fail:
 		verdict = "can't be followed: " + units.Count(int64(r.Count(probe.Fail)), "check") + " failed"
 		if warned > 0 {
@@ -90,15 +89,15 @@ func (p *Probe) Verdict(r probe.Report) error {
 	return p.err
 }
 
-// took prints what a check took; nothing where nothing was asked.
-func took(d time.Duration) string {
-	switch ms := float64(d) / 1e6; {
-	case d <= 0:
+// took prints the seconds that a check took; nothing where nothing was asked.
+func took(seconds float64) string {
+	switch ms := 1000 * seconds; {
+	case seconds <= 0:
 		return ""
 	case ms < 10:
 		return fmt.Sprintf("%.2f ms", ms)
 	case ms < 1000:
 		return fmt.Sprintf("%.0f ms", ms)
 	}
-	return fmt.Sprintf("%.1f s", d.Seconds())
+	return fmt.Sprintf("%.1f s", seconds)
 }

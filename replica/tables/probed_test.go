@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"replicad/replica/probe"
 )
@@ -38,22 +37,22 @@ func golden(t *testing.T, name string, got []byte) {
 func probes() map[string]probe.Report {
 	rate, backlog, cut, memory, sync, free := 254000.0, int64(1<<20), 4.13, int64(1<<30), 10.24, int64(1<<40)
 	begin := []probe.Check{
-		{Name: "name resolution", Status: probe.Pass, Detail: "localhost is ::1, 127.0.0.1", Took: 680 * time.Microsecond},
-		{Name: "connect", Status: probe.Pass, Detail: "127.0.0.1:6379", Took: 41 * time.Microsecond},
+		{Name: "name resolution", Status: probe.Pass, Detail: "localhost is ::1, 127.0.0.1", Took: 680e-6},
+		{Name: "connect", Status: probe.Pass, Detail: "127.0.0.1:6379", Took: 41e-6},
 	}
 	warned := append(begin[:2:2], probe.Check{Name: "repl-backlog-size", Status: probe.Warn, Detail: "1 MiB hold 4.1 s of writes at 248 KiB/s (measured over 3 s): a link that is cut for longer needs a full sync",
 		Remedy: "on the master, CONFIG SET repl-backlog-size 128mb, for cuts of up to 5 min at this rate"},
 		probe.Check{Name: "client-output-buffer-limit", Status: probe.Pass, Detail: "256 MiB for replicas"},
 		probe.Check{Name: "disk", Status: probe.Skip, Detail: "without --dir there is nothing to look at"},
-		probe.Check{Name: "PSYNC", Status: probe.Pass, Detail: "+CONTINUE", Took: 5700 * time.Millisecond})
-	failed := append(warned[:3:3], probe.Check{Name: "ACL", Status: probe.Fail, Detail: "user me may not run psync (ACL DRYRUN)", Remedy: "on the master, ACL SETUSER me +psync", Took: 123 * time.Millisecond},
+		probe.Check{Name: "PSYNC", Status: probe.Pass, Detail: "+CONTINUE", Took: 5700e-3})
+	failed := append(warned[:3:3], probe.Check{Name: "ACL", Status: probe.Fail, Detail: "user me may not run psync (ACL DRYRUN)", Remedy: "on the master, ACL SETUSER me +psync", Took: 123e-3},
 		probe.Check{Name: "PING", Status: probe.Skip, Detail: "ACL failed"}, probe.Check{Name: "AUTH", Status: probe.Skip, Detail: "ACL failed"},
 		probe.Check{Name: "disk", Status: probe.Skip, Detail: "no --dir"})
 	return map[string]probe.Report{
-		"passed": {Master: "localhost:6379", Server: "Redis 7.0.15", Took: 3 * time.Second, Checks: begin},
-		"warned": {Master: "localhost:6379", Server: "Valkey 8.0.1", Took: 3004 * time.Millisecond, Checks: warned,
+		"passed": {Master: "localhost:6379", Verdict: probe.Pass, Server: "Redis 7.0.15", Took: 3, Checks: begin},
+		"warned": {Master: "localhost:6379", Verdict: probe.Warn, Server: "Valkey 8.0.1", Took: 3004e-3, Checks: warned,
 			Figures: probe.Figures{WriteRate: &rate, Backlog: &backlog, LongestCut: &cut, UsedMemory: &memory, FullSync: &sync, Free: &free}},
-		"failed": {Master: "localhost:6379", Took: time.Second, Checks: failed},
+		"failed": {Master: "localhost:6379", Verdict: probe.Fail, Took: 1, Checks: failed},
 	}
 }
 
