@@ -190,9 +190,8 @@ func (f *facts) measure(later map[string]string, seconds float64) {
 	}
 	f.make("measured", seconds)
 	f.made["rate.by"] = f.text("measured over ${span:measured}")
-	const active = "repl_backlog_active=1"
 	switch {
-	case before.holds(active) && after.holds(active) && grown("master_repl_offset"):
+	case before.holds("repl_backlog_active=1") && after.holds("repl_backlog_active=1") && grown("master_repl_offset"):
 	// Without a backlog the offset stands still (replicationFeedSlaves in
 	// Redis' replication.c).
 	case same("rdb_last_save_time") && same("rdb_changes_since_last_save") && grown("rdb_changes_since_last_save"):
@@ -204,9 +203,7 @@ func (f *facts) measure(later map[string]string, seconds float64) {
 // room tells what is free in dir, which need not exist: in the nearest folder
 // above it that does.
 func room(dir string) map[string]string {
-	if absolute, err := filepath.Abs(dir); err == nil {
-		dir = absolute
-	}
+	dir, _ = filepath.Abs(dir)
 	for _, err := os.Stat(dir); os.IsNotExist(err) && dir != filepath.Dir(dir); _, err = os.Stat(dir) {
 		dir = filepath.Dir(dir)
 	}
