@@ -324,7 +324,7 @@ type guarded struct {
 
 // guard refuses strings of 10 MB, lists of 1000, and RESP3.
 func guard(c net.Conn) *guarded {
-	return &guarded{Conn: c, odd: regexp.MustCompile(`(?m)^(\$\d{8}|\*\d{4}|[(=!%~|>,_])`)}
+	return &guarded{Conn: c, odd: regexp.MustCompile(`(?m)^(\$[^\n]{9}|\*[^\n]{5}|[(=!%~|>,_])`)}
 }
 
 // Read implements net.Conn.

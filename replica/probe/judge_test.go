@@ -9,6 +9,7 @@ import (
 	"testing"
 	"testing/iotest"
 	"time"
+	"unicode/utf8"
 
 	"replicad/replica"
 )
@@ -277,7 +278,7 @@ func FuzzAGuardedConnectionNeverAnnouncesMoreThanItsLimits(f *testing.F) {
 		}
 		for line := range strings.Lines(string(got)) {
 			line = strings.TrimRight(line, "\r\n")
-			if strings.HasPrefix(line, "$") && len(line) > 9 || strings.HasPrefix(line, "*") && len(line) > 5 || strings.HasPrefix(line, "|") {
+			if strings.HasPrefix(line, "$") && utf8.RuneCountInString(line) > 9 || strings.HasPrefix(line, "*") && utf8.RuneCountInString(line) > 5 || strings.HasPrefix(line, "|") {
 				t.Errorf("%q was let through", line)
 			}
 		}
