@@ -77,7 +77,7 @@ func TestNoOneKeepsTheArchiveAndHoldsUntilReplicaOf(t *testing.T) {
 	if s := h.Status(); s.Following() || s.Wanted() || s.State != replica.None || s.DownSince.IsZero() {
 		t.Errorf("%+v", s)
 	}
-	eventually(t, "the end of the link", func() bool { return len(m.Replicas()) == 0 })
+	eventually(t, "the end of the link", func() bool { return m.Replicas() == 0 })
 	do(t, m, "SET", "while", "nobody follows")
 	stop()
 

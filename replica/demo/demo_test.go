@@ -3,6 +3,8 @@ package demo
 import (
 	"bytes"
 	"context"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -30,8 +32,10 @@ func TestTheDemoShowsEachStateAndProvesTheArchiveWithoutARedis(t *testing.T) {
 	at := 0
 	for _, want := range []string{
 		"CONNECTING", "SO_ERROR = 0", "RECEIVE_PONG", "PORT", "CAPA", "VERSION", "PSYNC", "+FULLRESYNC", "TRANSFER", "STREAM",
-		"WAIT 1 = 1", "cut on purpose", "+CONTINUE", "in the middle of a value", "+CONTINUE", "SIGTERM", "RESTORES FROM",
-		"a fresh engine replayed the archive", "keys in 3 databases is the master's",
+		"WAIT 1 = 1", "cut on purpose", "+CONTINUE", "in the middle of a value", "+CONTINUE", "A rebase", "+FULLRESYNC",
+		"generation 2 has taken over", "WAIT 1 = 1", "SIGTERM", "RESTORES FROM",
+		"generation 1  base", "the RDB file of the full sync at offset 0", "generation 1  segment 1", "are bytes 1 to", "cuts in it",
+		"generation 2  base", "generation 2  segment 1", "bytes are the same", "There is no redis-server 7.0 or later",
 	} {
 		i := strings.Index(out[at:], want)
 		if i < 0 {
@@ -40,7 +44,7 @@ func TestTheDemoShowsEachStateAndProvesTheArchiveWithoutARedis(t *testing.T) {
 		at += i + len(want)
 	}
 	masters, err := archive.List(dir)
-	if err != nil || len(masters) != 1 || len(masters[0].Generations) != 1 {
+	if err != nil || len(masters) != 1 || len(masters[0].Generations) != 2 {
 		t.Fatalf("the demo left %+v, %v", masters, err)
 	}
 }
@@ -48,7 +52,22 @@ func TestTheDemoShowsEachStateAndProvesTheArchiveWithoutARedis(t *testing.T) {
 func TestTheDemoProvesTheArchiveByARealRedisWhereThereIsOne(t *testing.T) {
 	if b, err := redisserver.Find(); err != nil {
 		t.Skipf("skipped: %v", err)
-	} else if out, _ := runDemo(t); !strings.Contains(out, "redis-server "+b.Version+" loaded a copy of the archive") {
+	} else if out, _ := runDemo(t); !strings.Contains(out, "redis-server "+b.Version+" loads a restore") {
 		t.Fatalf("no word of redis-server in\n%s", out)
+	}
+}
+
+func TestAFileThatIsNotWhatWasSentIsToldWithTheFirstByteThatDiffers(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "segment")
+	if err := os.WriteFile(path, []byte("abcd"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := same(path, []byte("abcd")); err != nil {
+		t.Error(err)
+	}
+	for sent, want := range map[string]string{"abxd": "byte 2 ", "abc": "byte 3 ", "abcde": "byte 4 ", "": "byte 0 "} {
+		if err := same(path, []byte(sent)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", sent, err, want)
+		}
 	}
 }

@@ -1,13 +1,14 @@
 package minimaster
 
-// backlog is the circular buffer that holds the last bytes of the stream, so that a replica whose link was cut can go
-// on where it was (repl-backlog-size; replication.c, feedReplicationBacklog). Offsets are those of the stream: the
-// first byte ever sent after offset 0 has offset 1.
+// backlog is the circular buffer that holds the last bytes of the stream, so that
+// a replica whose link was cut can go on where it was (repl-backlog-size;
+// replication.c, feedReplicationBacklog). Offsets are those of the stream: the
+// first byte after offset 0 has offset 1.
 type backlog struct {
 	buf  []byte
 	next int   // where in buf the next byte goes
 	len  int   // bytes valid
-	off  int64 // offset of the oldest byte valid, or of the next one when there is none
+	off  int64 // offset of the oldest valid byte, or of the next byte when there is none
 }
 
 func newBacklog(size int, masterOffset int64) *backlog {
@@ -16,7 +17,7 @@ func newBacklog(size int, masterOffset int64) *backlog {
 
 func (b *backlog) write(p []byte) {
 	n := len(p)
-	// Of more than fits only the end will survive.
+	// Of more bytes than fit only the last survive.
 	if skip := n - len(b.buf); skip > 0 {
 		p = p[skip:]
 	}
@@ -33,7 +34,8 @@ func (b *backlog) write(p []byte) {
 	}
 }
 
-// has says whether the stream can go on with the byte at offset: it is in the buffer, or the very next to come.
+// has says whether the stream can go on with the byte at offset: it is in the
+// buffer, or it is the next byte to come.
 func (b *backlog) has(offset int64) bool {
 	return offset >= b.off && offset <= b.off+int64(b.len)
 }

@@ -1,13 +1,14 @@
-// Package minimaster is an embedded master that a replica cannot tell from a small Redis.
+// Package minimaster is an embedded master that a replica cannot tell from a
+// small Redis. The demo, the study and the tests follow it.
 //
-// It is two libraries and the piece between them. In front stands github.com/tidwall/redcon, which
-// speaks RESP to whoever connects. Behind stands github.com/alicebob/miniredis, which executes commands
-// on data in memory. Between them is what this package is about: everything that makes a server a
-// *master*. It turns each write into its effects, appends them to one stream of bytes, counts them,
-// remembers the last of them in a backlog, and hands them to any number of replicas, after a
-// snapshot or from wherever in the backlog a replica left off.
-//
-// The smallest use:
+// It is two libraries and the piece between them. In front stands
+// github.com/tidwall/redcon, which speaks RESP to the clients. Behind stands
+// github.com/alicebob/miniredis, which executes commands on data in memory.
+// Between them is what makes a server a master: it turns each write into its
+// effects, appends the effects to one stream of bytes, counts the bytes,
+// remembers the last of them in a backlog, and sends them to any number of
+// replicas, behind a snapshot or from the place in the backlog where a replica
+// left off.
 //
 //	m, err := minimaster.Start(minimaster.Config{})
 //	if err != nil { ... }
@@ -17,40 +18,45 @@
 //
 // # Where to look with replication.c open beside it
 //
-//	replication.c                          here
-//	syncCommand                            clients.go    (*Master).sync
-//	replconfCommand                        clients.go    (*Master).replconf
-//	masterTryPartialResynchronization      sync.go       (*Master).tryPartialSync
-//	addReplyReplicationBacklog             backlog.go    (*backlog).from
-//	replicationSetupReplicaForFullResync   sync.go       (*replica).beginFullSync
-//	sendBulkToSlave                        sync.go       (*replica).fullSync
-//	replicationFeedReplicas                propagate.go  (*Master).feed
-//	propagatePendingCommands (server.c)    propagate.go  (*Master).propagate
-//	feedReplicationBacklog                 backlog.go    (*backlog).write
-//	waitCommand                            wait.go       (*Master).wait
-//	replicationCron                        master.go     (*Master).cron
-//	rdbSaveRio (rdb.c)                     rdbwrite.go   (*Engine).writeRDB
-//	rdbLoadRio (rdb.c)                     rdbread.go    (*Engine).LoadRDB
-//	loadSingleAppendOnlyFile (aof.c)       replay.go     (*Engine).ReplayAOF
+//	syncCommand                            sync.go         (*replication).sync
+//	replconfCommand                        clients.go      (*call).replconf
+//	masterTryPartialResynchronization      sync.go         (*replication).tryPartialSync
+//	addReplyReplicationBacklog             backlog.go      (*backlog).from
+//	replicationSetupReplicaForFullResync   sync.go         (*replication).beginFullSync
+//	sendBulkToSlave                        sync.go         (*replica).fullSync
+//	replicationFeedReplicas                replication.go  (*replication).feed
+//	feedReplicationBacklog                 backlog.go      (*backlog).write
+//	waitCommand                            wait.go         (*replication).Wait
+//	propagatePendingCommands (server.c)    master.go       (*Master).propagate
+//	replicationCron                        master.go       (*Master).cron
+//	rdbSaveRio (rdb.c)                     rdbwrite.go     (*engine).rdb
+//
+// The type replication knows no commands and no data: it has a stream of bytes,
+// and a function that takes a snapshot. Its files are replication.go, backlog.go,
+// sync.go, replica.go, link.go and wait.go. The other files are about clients and
+// data.
 //
 // # One lock
 //
-// Redis has one thread; this package has one lock, (*Master).mu. Whoever holds it executes, propagates and
-// may take a snapshot. So the order in the stream is the order of execution, and a snapshot is exact for
-// its offset, without any copy-on-write. Sockets are never written under it: each replica has a bounded
-// queue and a goroutine of its own.
+// Redis has one thread; this package has one lock, replication.mu. The holder of
+// the lock executes, propagates and takes snapshots. So the order in the stream
+// is the order of execution, and a snapshot is exact for its offset. Nobody
+// writes to a socket under the lock: each replica has a bounded queue and a
+// goroutine of its own.
 //
-// # Effects, not intentions
+// # Commands and effects
 //
-// What is sent to replicas is what happened, in a form that gives the same result wherever and whenever it is
-// executed: SPOP becomes SREM of the members drawn, EXPIRE becomes PEXPIREAT, XADD * becomes XADD with
-// the id. effects.go holds the rule for each command. A command whose effect cannot be said faithfully is
-// refused with an error that names it; none is executed here and kept from the replicas.
+// The master knows the commands in commands.go and no others: every other command
+// is refused with an error, so that nothing is executed that the replicas are not
+// told. A replica gets what happened, in a form that gives the same result
+// wherever and whenever it is executed: EXPIRE becomes PEXPIREAT, and a key whose
+// time is over becomes a DEL.
 //
 // # Time
 //
-// miniredis counts a key's time to live down from whatever its clock says. Here its clock stands still at
-// 1970-01-01, so that a "time to live" *is* the absolute expiry in milliseconds of Unix time, as exact as in Redis.
-// The real clock is read once per command (or transaction), and the keys that are due are deleted, and their
-// DEL propagated, before the command runs and ten times a second (see expire.go).
+// miniredis counts a key's time to live down from what its clock says. Here that
+// clock stands still at 1970-01-01, so that a time to live is the absolute expiry
+// in milliseconds of Unix time. The real clock is read once per command or
+// transaction. The keys that are due are deleted, and their DEL propagated,
+// before the command runs and ten times a second.
 package minimaster

@@ -4,78 +4,64 @@ import (
 	"errors"
 	"io"
 	"net"
-	"sync"
 	"sync/atomic"
 	"time"
 )
 
-// listener hands out links instead of bare connections, and remembers them until they are closed.
+// Faults make a master misbehave, for tests of replicas. They hit every
+// connection, also those of clients.
+type Faults struct {
+	// CutAfter closes the connection once so many bytes were sent to it, counted
+	// from its connect. 0: never.
+	CutAfter int64
+
+	// Replies replaces replies: raw bytes by step. A step is a command in upper
+	// case, for REPLCONF followed by its first argument in lower case: "PING",
+	// "AUTH", "REPLCONF listening-port", "REPLCONF capa", "PSYNC", "SYNC". The
+	// command itself is not executed. The step "RDB" is what replaces the payload
+	// of a full sync with its framing; the connection is closed after it.
+	Replies map[string]string
+
+	// ByteAtATime sends every byte in a write of its own (and TCP_NODELAY is on).
+	ByteAtATime bool
+
+	// SaveTime is how long the snapshot of a full sync pretends to take, after
+	// +FULLRESYNC. While a disk-based one (the $<length> framing) lasts there are
+	// newlines; a diskless one is silent, as in Redis.
+	SaveTime time.Duration
+
+	// CorruptRDB flips a bit in the middle of each snapshot sent; its checksum is
+	// the one of the original.
+	CorruptRDB bool
+}
+
+// listener hands out links instead of bare connections.
 type listener struct {
 	net.Listener
-	m *Master
-
-	mu      sync.Mutex
-	links   map[*link]struct{}
-	closed  bool
-	lingers sync.WaitGroup
+	faults *atomic.Pointer[Faults]
 }
 
 // Accept implements net.Listener.
-func (l *listener) Accept() (net.Conn, error) {
+func (l listener) Accept() (net.Conn, error) {
 	c, err := l.Listener.Accept()
 	if err != nil {
 		return nil, err
 	}
-	k := &link{Conn: c, ln: l}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed {
-		c.Close()
-		return nil, net.ErrClosed
-	}
-	l.links[k] = struct{}{}
-	return k, nil
+	return &link{Conn: c, faults: l.faults}, nil
 }
-
-// Close stops listening and closes every connection there is.
-func (l *listener) Close() error {
-	l.mu.Lock()
-	l.closed = true
-	links := make([]*link, 0, len(l.links))
-	for k := range l.links {
-		links = append(links, k)
-	}
-	l.mu.Unlock()
-	err := l.Listener.Close()
-	for _, k := range links {
-		k.Conn.Close()
-	}
-	return err
-}
-
-// wait returns when no connection lingers any more. To be called after Close.
-func (l *listener) wait() { l.lingers.Wait() }
 
 // link is one connection, with the faults of the master in its way out.
 type link struct {
 	net.Conn
-	ln     *listener
-	client atomic.Bool  // it has done what no replica does: no faults for it
-	sent   atomic.Int64 // bytes written, since the connect
-	cut    atomic.Bool  // Faults.CutAfter has struck
-	once   sync.Once
+	faults *atomic.Pointer[Faults]
+	sent   atomic.Int64 // bytes written since the connect
 }
 
 var errCut = errors.New("minimaster: cut by Faults.CutAfter")
 
 // Write writes all of b, as far as the faults let it.
 func (k *link) Write(b []byte) (int, error) {
-	f := k.ln.m.faults.Load()
-	if k.client.Load() || f.CutAfter <= 0 && !f.ByteAtATime {
-		n, err := k.Conn.Write(b)
-		k.sent.Add(int64(n))
-		return n, err
-	}
+	f := k.faults.Load()
 	total := 0
 	for total < len(b) {
 		n := len(b) - total
@@ -87,48 +73,30 @@ func (k *link) Write(b []byte) (int, error) {
 		}
 		n, err := k.Conn.Write(b[total : total+n])
 		total += n
-		if sent := k.sent.Add(int64(n)); err == nil && f.CutAfter > 0 && sent >= f.CutAfter {
-			k.cut.Store(true)
-			k.Close()
-			return total, errCut
-		}
+		sent := k.sent.Add(int64(n))
 		if err != nil {
 			return total, err
+		}
+		if f.CutAfter > 0 && sent >= f.CutAfter {
+			k.shutdown()
+			return total, errCut
 		}
 	}
 	return total, nil
 }
 
-// lingerTime bounds how long a cut connection is kept to read what its replica still sends.
+// lingerTime bounds how long shutdown reads what the replica still sends.
 const lingerTime = 500 * time.Millisecond
 
-// Close closes the connection. Where it has to end after an exact byte it is shut down for writing first and read until
-// the replica closes, too: closing with unread bytes makes the kernel send a reset, and a reset takes back what the
-// replica has not read yet (tcp(7), RFC 1122 4.2.2.13).
-func (k *link) Close() error {
-	var err error
-	k.once.Do(func() {
-		tcp, ok := k.Conn.(*net.TCPConn)
-		if !ok || !k.cut.Load() {
-			k.forget()
-			err = k.Conn.Close()
-			return
-		}
-		k.ln.lingers.Add(1)
+// shutdown ends the connection after exactly the bytes that were written. It reads
+// until the replica closes, too, before it closes: closing with unread bytes makes
+// the kernel send a reset, and a reset takes back what the replica has not read
+// yet (tcp(7), RFC 1122 4.2.2.13).
+func (k *link) shutdown() {
+	if tcp, ok := k.Conn.(*net.TCPConn); ok {
 		_ = tcp.CloseWrite() // if it fails the connection is gone already
 		_ = tcp.SetReadDeadline(time.Now().Add(lingerTime))
-		go func() {
-			defer k.ln.lingers.Done()
-			_, _ = io.Copy(io.Discard, tcp)
-			k.forget()
-			tcp.Close()
-		}()
-	})
-	return err
-}
-
-func (k *link) forget() {
-	k.ln.mu.Lock()
-	delete(k.ln.links, k)
-	k.ln.mu.Unlock()
+		_, _ = io.Copy(io.Discard, tcp)
+	}
+	k.Close()
 }

@@ -139,23 +139,3 @@ func cmds(lines ...string) string {
 	}
 	return string(b)
 }
-
-// load makes an engine of a snapshot and a stream.
-func load(t testing.TB, rdb, stream []byte) *Engine {
-	t.Helper()
-	e := newEngine(t)
-	if err := e.LoadRDB(bytes.NewReader(rdb)); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := e.ReplayAOF(bytes.NewReader(stream)); err != nil {
-		t.Fatal(err)
-	}
-	return e
-}
-
-func sameDump(t testing.TB, want, got Dump) {
-	t.Helper()
-	if diff := want.Diff(got); diff != nil {
-		t.Fatalf("different:\n%s", strings.Join(diff, "\n"))
-	}
-}

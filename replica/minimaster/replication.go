@@ -1,0 +1,113 @@
+package minimaster
+
+import "sync"
+
+// replication is the master's side of replication: what Redis keeps in
+// server.replid, master_repl_offset, repl_backlog and slaves. It knows no
+// commands and no data: the stream is bytes, and snapshot makes the payload of a
+// full sync.
+type replication struct {
+	cfg  Config
+	done chan struct{} // closed by Close
+	wg   sync.WaitGroup
+
+	// snapshot returns an RDB file that stands for everything up to the offset
+	// of the moment when it returns. It is called with mu held.
+	snapshot func() ([]byte, error)
+
+	mu       sync.Mutex // the one lock: see the package comment
+	replid   string
+	offset   int64    // master_repl_offset: bytes of stream produced
+	backlog  *backlog // nil until the first replica, as in Redis: until then nothing is counted
+	replicas map[*replica]struct{}
+	acked    chan struct{} // closed, and replaced, at each acknowledgement
+	stats    Stats
+	closed   bool
+}
+
+// Stats counts what INFO shows under the same names, since Start.
+type Stats struct {
+	SyncFull       int64 // full syncs begun
+	SyncPartialOK  int64 // partial resyncs granted
+	SyncPartialErr int64 // partial resyncs asked for and not granted
+}
+
+// feed is the one place where the stream grows: the offset counts the bytes, the
+// backlog remembers them, and every replica's queue gets them (replication.c,
+// replicationFeedReplicas, feedReplicationBuffer). Before the first replica the
+// stream has not begun, and feed does nothing. The caller holds mu.
+func (s *replication) feed(b []byte) {
+	if s.backlog == nil {
+		return
+	}
+	s.offset += int64(len(b))
+	s.backlog.write(b)
+	for r := range s.replicas {
+		if len(r.out)+len(b) > s.cfg.OutputLimit {
+			s.drop(r)
+			continue
+		}
+		r.out = append(r.out, b...)
+		r.ready.Signal()
+	}
+}
+
+// ReplID is the replication id, 40 hex digits. It never changes.
+func (s *replication) ReplID() string { return s.replid }
+
+// Offset is master_repl_offset: how many bytes the stream has had. It stays 0
+// until the first replica comes.
+func (s *replication) Offset() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.offset
+}
+
+// Stats counts syncs.
+func (s *replication) Stats() Stats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stats
+}
+
+// Backlog is a copy of what the backlog holds: the last bytes of the stream, as
+// every replica was sent them, and the offset of the first byte among them. The
+// first byte of a stream has offset 1.
+func (s *replication) Backlog() (first int64, stream []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.backlog == nil {
+		return s.offset + 1, nil
+	}
+	return s.backlog.off, s.backlog.from(s.backlog.off)
+}
+
+// Replicas is how many replicas are connected now.
+func (s *replication) Replicas() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.replicas)
+}
+
+// CutReplicas closes the connection of every replica, as CLIENT KILL TYPE
+// replica does, and returns how many there were.
+func (s *replication) CutReplicas() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := len(s.replicas)
+	for r := range s.replicas {
+		s.drop(r)
+	}
+	return n
+}
+
+// drop closes a replica's connection and forgets the replica. The caller holds
+// mu.
+func (s *replication) drop(r *replica) {
+	if _, ok := s.replicas[r]; ok {
+		delete(s.replicas, r)
+		close(r.gone)
+		r.ready.Signal()
+		r.link.Close()
+	}
+}
