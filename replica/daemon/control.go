@@ -59,18 +59,19 @@ func (h *Handle) Dir() string { return h.f.dir }
 // Status is how the link stands. It may be called before Run.
 func (h *Handle) Status() status.Status { return h.f.status.Status() }
 
-// LagSince is status.Tracker's.
-func (h *Handle) LagSince() time.Time { return h.f.status.LagSince() }
+// LagSince is the field of [Handle.Status].
+func (h *Handle) LagSince() time.Time { return h.Status().LagSince }
 
-// Archive describes what is on disk, by reading it; of the timelines only what is
-// new. Calls wait for each other.
+// Disk is what was read of the master's folder lately: a second ago, or longer
+// where reading takes long. It waits for a new reading as long as wait at most.
+func (h *Handle) Disk(wait time.Duration) status.Disk { return h.f.disk.get(wait) }
+
+// Archive is what [Handle.Disk] says is in the folder. It waits for 250 ms at
+// most.
 func (h *Handle) Archive() (archive.Master, error) {
-	m, _, err := h.f.describer.Describe()
-	return m, err
+	d := h.Disk(archiveWait)
+	return d.Archive, d.Err
 }
-
-// Space asks the file system of the folder: see [archive.Space].
-func (h *Handle) Space() (free, size int64, err error) { return archive.Space(h.f.dir) }
 
 // Ping has the loop answer: nil says that it is alive. Until Run is called it
 // is not. The error is ErrStopped, or ctx's where nothing came in its time.

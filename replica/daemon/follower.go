@@ -34,7 +34,7 @@ type follower struct {
 	stopping  bool
 
 	dir          string
-	describer    *archive.Describer
+	disk         disk
 	retention    archive.Retention
 	work         sync.WaitGroup // of prune
 	pruning      bool
@@ -62,11 +62,22 @@ func newFollower(loop *eventloop.Loop, cfg Config, m replica.Master) *follower {
 		f.observers = append(f.observers, cfg.Observer)
 	}
 	f.cfg.Observer = replica.ObserverFunc(f.observe)
-	f.describer = archive.NewDescriber(f.dir)
+	f.describe()
 	if cfg.ObserveFsync != nil {
 		f.fsynced = func(took time.Duration) { cfg.ObserveFsync(f.name, took) }
 	}
 	return f
+}
+
+// describe has the disk read the folder.
+func (f *follower) describe() {
+	describer := archive.NewDescriber(f.dir)
+	f.disk.read = func() (d status.Disk) {
+		if d.Free, d.Size, d.Err = archive.Space(f.dir); d.Err == nil {
+			d.Archive, _, d.Err = describer.Describe()
+		}
+		return d
+	}
 }
 
 // open opens the archive and makes the link.

@@ -24,8 +24,11 @@ func TestPingIsAnsweredByALoopThatLivesAndByNoOther(t *testing.T) {
 		t.Errorf("of a loop that runs: %v", err)
 	}
 	awaitStream(t, m)
-	if free, size, err := h.Space(); err != nil || free <= 0 || size < free {
-		t.Errorf("%d of %d bytes are free, %v", free, size, err)
+	if got := h.Disk(time.Minute); got.Err != nil || got.Free <= 0 || got.Size < got.Free || len(got.Archive.Generations) != 1 {
+		t.Errorf("%+v", got)
+	}
+	if a, err := h.Archive(); err != nil || a.Name != "m" {
+		t.Errorf("%+v, %v", a, err)
 	}
 
 	// A loop that stands still gets no more to do for each who asks.

@@ -1,9 +1,9 @@
-// Package status keeps how a link stands: an observer of the one stream of
-// events that remembers what the events said. INFO, the metrics and the status
-// page read it; none of them asks the link.
+// Package status keeps how a link stands: an observer of the daemon's events
+// that remembers what they said. INFO, the metrics, the status page and systemd
+// read it; none of them asks the link.
 //
-// The loop's thread writes and anybody reads, so a [Tracker] has a lock, which
-// nobody holds for longer than it takes to copy a few hundred bytes.
+// The loop's thread writes and any goroutine reads, so a [Tracker] has a lock.
+// Nobody holds the lock for longer than it takes to copy a few hundred bytes.
 package status
 
 import (
@@ -47,6 +47,10 @@ type Status struct {
 	Acked        int64 // as the last REPLCONF ACK said
 	AckedDurable int64 // and its FACK
 	AckTime      time.Time
+	// LagSince is when the oldest byte came that was received and is not
+	// fsynced; zero where all are fsynced. It is exact to the time between two
+	// events Advanced.
+	LagSince time.Time
 
 	BytesIn  int64 // of handshakes, payloads and streams, those of rebases too
 	BytesOut int64
@@ -128,12 +132,31 @@ func (s Status) HostPort() (string, int) {
 // LagBytes is how much of what was received is not fsynced.
 func (s Status) LagBytes() int64 { return max(0, s.Received-s.Durable) }
 
+// Lag is for how long the oldest byte has waited for its fsync; 0 where none
+// does.
+func (s Status) Lag(now time.Time) time.Duration {
+	if s.LagSince.IsZero() {
+		return 0
+	}
+	return max(0, now.Sub(s.LagSince))
+}
+
+// Disk is what was read of a master's folder at one moment.
+type Disk struct {
+	At      time.Time      // when the reading began; zero before a first one has ended
+	Archive archive.Master // what can be restored
+	Free    int64          // bytes that may still be written to the folder's file system
+	Size    int64          // of the folder's file system, in bytes
+	// Err is why the folder can't be read. A disk that hangs is one of the
+	// reasons: then the other fields are those of the last reading.
+	Err error
+}
+
 // Tracker is the observer of one master's links. Make it by New.
 type Tracker struct {
-	mu    sync.Mutex
-	s     Status
-	began time.Time // of what waits for its fsync; see LagSince
-	at    int64     // the offset that it waits for
+	mu     sync.Mutex
+	s      Status
+	lagEnd int64 // Status.LagSince holds until this offset is fsynced
 }
 
 // New makes a tracker for a link to m that has not started.
@@ -172,14 +195,6 @@ func (t *Tracker) Status() Status {
 	s := t.s
 	s.FullSyncs, s.Failures = maps.Clone(s.FullSyncs), maps.Clone(s.Failures)
 	return s
-}
-
-// LagSince is since when bytes that were received wait for their fsync; zero
-// when none do. It is exact to the time between two events Advanced.
-func (t *Tracker) LagSince() time.Time {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.began
 }
 
 // Observe implements replica.Observer. The events of a rebase's second link
@@ -251,7 +266,7 @@ func (t *Tracker) link(e replica.Event) {
 		s.FullSyncsDone++
 		s.ReplID, s.FormerReplID, s.SecondOffset = e.ReplID, "", -1
 		s.Received, s.Stored, s.Durable = e.Offset, e.Offset, e.Offset
-		t.began = time.Time{}
+		s.LagSince = time.Time{}
 	case replica.Resumed:
 		s.PartialSyncs++
 		if e.Text != "" {
@@ -293,9 +308,9 @@ func (t *Tracker) advanced(e replica.Event) {
 	s.Commands += e.Commands
 	switch {
 	case s.Durable >= s.Received:
-		t.began = time.Time{}
-	case t.began.IsZero() || s.Durable >= t.at: // what waited is safe; what came since waits
-		t.began, t.at = e.Time, s.Received
+		s.LagSince = time.Time{}
+	case s.LagSince.IsZero() || s.Durable >= t.lagEnd: // what came since then still waits
+		s.LagSince, t.lagEnd = e.Time, s.Received
 	}
 }
 

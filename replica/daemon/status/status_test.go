@@ -119,7 +119,7 @@ func TestEachEventMovesWhatItTellsOf(t *testing.T) {
 		{"advanced", []replica.Event{
 			down(1, replica.Event{Kind: replica.Advanced, Received: 9, Offset: 8, Durable: 7, Commands: 2}),
 			down(2, replica.Event{Kind: replica.Advanced, Received: 19, Offset: 18, Durable: 17, Commands: 3})},
-			func(s *Status) { s.Received, s.Stored, s.Durable, s.Commands = 19, 18, 17, 5 }},
+			func(s *Status) { s.Received, s.Stored, s.Durable, s.Commands, s.LagSince = 19, 18, 17, 5, at(2) }},
 		{"failed", []replica.Event{down(1, replica.Event{Kind: replica.Failed, Cause: replica.CauseClosed, Err: why, Delay: 3 * time.Second})},
 			func(s *Status) {
 				s.Failures, s.LastFailure, s.LastFailureAt, s.NextAttempt = map[string]int64{replica.CauseClosed: 1}, "why", at(1), at(4)
@@ -139,9 +139,9 @@ func TestEachEventMovesWhatItTellsOf(t *testing.T) {
 			func(s *Status) { s.Stalled, s.StalledSince = "why", at(1) }},
 		{"healed", []replica.Event{down(1, replica.Event{Kind: replica.Stalled, Err: why}), down(2, replica.Event{Kind: replica.Healed})}, func(*Status) {}},
 		{"the store is reset", []replica.Event{down(1, replica.Event{Kind: replica.Advanced, Received: 30, Offset: 20, Durable: 10}), down(2, replica.Event{Kind: replica.StoreReset, Offset: 15})},
-			func(s *Status) { s.StoreResets, s.Received, s.Stored, s.Durable = 1, 15, 15, 10 }},
+			func(s *Status) { s.StoreResets, s.Received, s.Stored, s.Durable, s.LagSince = 1, 15, 15, 10, at(1) }},
 		{"the store can't be reset", []replica.Event{down(1, replica.Event{Kind: replica.Advanced, Received: 30, Offset: 20, Durable: 10}), down(2, replica.Event{Kind: replica.StoreReset, Err: why})},
-			func(s *Status) { s.StoreResets, s.Received, s.Stored, s.Durable = 1, 30, 20, 10 }},
+			func(s *Status) { s.StoreResets, s.Received, s.Stored, s.Durable, s.LagSince = 1, 30, 20, 10, at(1) }},
 		{"a transfer", []replica.Event{taking(1, replica.Event{Kind: replica.TransferBegun, Total: 100}), taking(2, replica.Event{Kind: replica.TransferProgress, Bytes: 40, Total: 100}),
 			taking(3, replica.Event{Kind: replica.TransferProgress, Bytes: 40, Total: 100})},
 			func(s *Status) {
@@ -261,12 +261,12 @@ func TestTheLagIsSinceTheOldestByteThatWaitsForItsFsync(t *testing.T) {
 		{50, 40, at(6)},
 	} {
 		k.Observe(streaming(i, replica.Event{Kind: replica.Advanced, Received: c.received, Offset: c.received, Durable: c.durable}))
-		if got := k.LagSince(); !got.Equal(c.since) {
+		if got := k.Status().LagSince; !got.Equal(c.since) {
 			t.Errorf("event %d: the lag is since %v, want %v", i, got, c.since)
 		}
 	}
 	k.Observe(taking(9, replica.Event{Kind: replica.FullSyncDone, Offset: 1000}))
-	if got := k.LagSince(); !got.IsZero() {
+	if got := k.Status().LagSince; !got.IsZero() {
 		t.Errorf("after a full sync the lag is since %v", got)
 	}
 }
@@ -313,7 +313,6 @@ func TestAStatusIsOneMomentWhileTheLoopWritesAndManyRead(t *testing.T) {
 					return
 				}
 				s.Failures["mine"]++ // the maps are copies
-				_ = k.LagSince()
 				select {
 				case <-done:
 					return

@@ -1,133 +1,147 @@
 package metrics
 
 import (
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"replicad/replica"
+	"replicad/replica/archive"
 	"replicad/replica/daemon/status"
 )
 
 // namespace begins the name of each metric.
 const namespace = "replicad_"
 
+// patience is how long a scrape waits for a disk. Then the scrape shows the last
+// reading.
+const patience = 2 * time.Second
+
 // moment is what is known of a master while it is scraped.
 type moment struct {
 	status.Status
-	now      time.Time
-	lagSince time.Time
+	disk status.Disk
+	now  time.Time
 }
 
-// collector makes the metrics of masters when somebody asks. It implements
+// readable says whether the disk is read, and does not hang.
+func (m *moment) readable() bool { return m.disk.Err == nil && !m.disk.At.IsZero() }
+
+// family is all metrics of one name.
+type family struct {
+	name   string // behind the namespace
+	help   string
+	kind   prometheus.ValueType
+	labels []string // beside master
+	values func(m *moment, put put)
+	desc   *prometheus.Desc
+}
+
+// put takes a value, and the values of the family's labels.
+type put func(v float64, labels ...string)
+
+// collector makes the metrics of masters during a scrape. It implements
 // prometheus.Collector.
 type collector struct {
-	m   *Metrics
-	all []family
-}
-
-func newCollector(m *Metrics) collector {
-	c := collector{m, families()}
-	for i := range c.all {
-		f := &c.all[i]
-		f.desc = prometheus.NewDesc(namespace+f.name, f.help, append([]string{"master"}, f.labels...), nil)
-	}
-	return c
+	m        *Metrics
+	families []family
 }
 
 // Describe implements prometheus.Collector.
 func (c collector) Describe(out chan<- *prometheus.Desc) {
-	for _, f := range c.all {
+	for _, f := range c.families {
 		out <- f.desc
 	}
 }
 
-// Collect implements prometheus.Collector. The disks are read at the same time.
+// Collect implements prometheus.Collector. It waits for all disks at the same
+// time.
 func (c collector) Collect(out chan<- prometheus.Metric) {
-	masters := c.m.followed()
-	readings := make([]chan *reading, len(masters))
-	for i, w := range masters {
-		readings[i] = make(chan *reading, 1)
-		go func() { readings[i] <- w.disk.read() }()
+	moments := make([]moment, len(c.m.masters))
+	var reading sync.WaitGroup
+	for i, x := range c.m.masters {
+		reading.Go(func() {
+			disk := x.Disk(patience) // before the status, which is to be the newer one
+			moments[i] = moment{x.Status(), disk, c.m.now()}
+		})
 	}
-	for i, w := range masters {
-		r := <-readings[i] // before the status, which is to be the newer one
-		at := &moment{Status: w.Status(), lagSince: w.LagSince(), now: c.m.now()}
-		for _, f := range c.all {
-			f.collect(at, r, func(v float64, labels ...string) {
-				out <- prometheus.MustNewConstMetric(f.desc, f.kind, v, append([]string{w.Name()}, labels...)...)
+	reading.Wait()
+	for i, x := range c.m.masters {
+		for _, f := range c.families {
+			f.values(&moments[i], func(v float64, labels ...string) {
+				out <- prometheus.MustNewConstMetric(f.desc, f.kind, v, append([]string{x.Name()}, labels...)...)
 			})
 		}
 	}
 }
 
-// family is all metrics of one name.
-type family struct {
-	name    string // behind the namespace
-	help    string
-	kind    prometheus.ValueType
-	labels  []string // beside master
-	collect func(at *moment, r *reading, put put)
-	desc    *prometheus.Desc
-}
-
-// put takes a value, and those of the labels.
-type put func(v float64, labels ...string)
-
 // gauge is a family of one metric, which goes up and down.
 func gauge(name, help string, of func(*moment) float64) family {
-	return family{name: name, help: help, kind: prometheus.GaugeValue, collect: func(at *moment, _ *reading, put put) { put(of(at)) }}
+	return family{name: name, help: help, kind: prometheus.GaugeValue, values: func(m *moment, put put) { put(of(m)) }}
+}
+
+// flag is a gauge that is 1 or 0.
+func flag(name, help string, of func(*moment) bool) family {
+	return gauge(name, help, func(m *moment) float64 { return one(of(m)) })
 }
 
 // counter is a family of one metric, which counts since the start.
 func counter(name, help string, of func(*moment) int64) family {
-	return family{name: name, help: help, kind: prometheus.CounterValue, collect: func(at *moment, _ *reading, put put) { put(float64(of(at))) }}
+	return family{name: name, help: help, kind: prometheus.CounterValue, values: func(m *moment, put put) { put(float64(of(m))) }}
 }
 
-// counters is a family of a metric for each cause.
-func counters(name, help string, causes []string, of func(*moment) map[string]int64) family {
-	return family{name: name, help: help, kind: prometheus.CounterValue, labels: []string{"cause"}, collect: func(at *moment, _ *reading, put put) {
-		n := of(at)
-		for _, c := range causes { // all of them, so that each has a beginning
-			put(float64(n[c]), c)
+// counters is a family with a counter for each of some words.
+func counters(name, help, label string, words []string, of func(*moment) map[string]int64) family {
+	return family{name: name, help: help, kind: prometheus.CounterValue, labels: []string{label}, values: func(m *moment, put put) {
+		n := of(m)
+		for _, w := range words { // all of them, so that each has a beginning
+			put(float64(n[w]), w)
 		}
 	}}
 }
 
-// choice is a family of a metric for each of some words, of which the one that
-// holds is 1 and the others are 0.
+// choice is a family of a gauge for each of some words: 1 for the word that
+// holds, 0 for the others.
 func choice(name, help, label string, words []string, of func(*moment) string) family {
-	return family{name: name, help: help, kind: prometheus.GaugeValue, labels: []string{label}, collect: func(at *moment, _ *reading, put put) {
+	return family{name: name, help: help, kind: prometheus.GaugeValue, labels: []string{label}, values: func(m *moment, put put) {
 		for _, w := range words {
-			put(one(of(at) == w), w)
+			put(one(of(m) == w), w)
 		}
 	}}
 }
 
-// onDisk is a family of one metric, which is missing where the disk can't be
-// read, or has nothing to say of it.
-func onDisk(name, help string, of func(*reading) (v float64, ok bool)) family {
-	return family{name: name, help: help, kind: prometheus.GaugeValue, collect: func(_ *moment, r *reading, put put) {
-		if r == nil {
-			return
+// transfer is a family with a gauge for each of the two links that may take a
+// full sync. A gauge whose ok is false is missing.
+func transfer(name, help string, of func(status.Transfer) (v int64, ok bool)) family {
+	return family{name: name, help: help, kind: prometheus.GaugeValue, labels: []string{"link"}, values: func(m *moment, put put) {
+		if v, ok := of(m.Transfer); ok {
+			put(float64(v), "main")
 		}
-		if v, ok := of(r); ok {
+		if v, ok := of(m.Rebase.Transfer); ok {
+			put(float64(v), "rebase")
+		}
+	}}
+}
+
+// onDisk is a gauge that is missing where the disk can't be read, or where ok is
+// false.
+func onDisk(name, help string, of func(status.Disk) (v float64, ok bool)) family {
+	return family{name: name, help: help, kind: prometheus.GaugeValue, values: func(m *moment, put put) {
+		if v, ok := of(m.disk); ok && m.readable() {
 			put(v)
 		}
 	}}
 }
 
-// transfer is a family with a metric for each of the links that may take a full
-// sync.
-func transfer(name, help string, of func(status.Transfer) (v float64, ok bool)) family {
-	return family{name: name, help: help, kind: prometheus.GaugeValue, labels: []string{"link"}, collect: func(at *moment, _ *reading, put put) {
-		if v, ok := of(at.Transfer); ok {
-			put(v, "main")
+// total is what the generations on the disk have together.
+func total(name, help string, of func(archive.Generation) int64) family {
+	return onDisk(name, help, func(d status.Disk) (float64, bool) {
+		n := int64(0)
+		for _, g := range d.Archive.Generations {
+			n += of(g)
 		}
-		if v, ok := of(at.Rebase.Transfer); ok {
-			put(v, "rebase")
-		}
-	}}
+		return float64(n), true
+	})
 }
 
 func one(b bool) float64 {
@@ -143,18 +157,4 @@ func seconds(t time.Time) float64 {
 		return 0
 	}
 	return float64(t.UnixMilli()) / 1000
-}
-
-func states() (names []string) {
-	for s := replica.None; s <= replica.Sync; s++ {
-		names = append(names, s.String())
-	}
-	return names
-}
-
-func phases() (names []string) {
-	for p := replica.Auth; p <= replica.Stream; p++ {
-		names = append(names, p.String())
-	}
-	return names
 }

@@ -67,8 +67,7 @@ func (f *followed) do(args ...string) {
 func (f *followed) wait(metric string, cond func(v float64) bool) {
 	f.t.Helper()
 	var v float64
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
-		forget(f.metrics)
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		var ok bool
 		if v, ok = scraped(f.t, f.metrics)[namespace+metric]; ok && cond(v) {
 			return

@@ -1,7 +1,6 @@
 package metrics
 
 import (
-	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -11,144 +10,112 @@ import (
 	"replicad/replica/daemon/status"
 )
 
-// families are all metrics that are made when somebody asks.
+// families are all metrics that are made during a scrape.
 func families() []family {
-	return slices.Concat(ofLinks(), ofOffsets(), ofSyncs(), ofWriting(), ofDisks())
-}
-
-func ofLinks() []family {
-	return []family{
-		gauge("link_up", "1 while the master's replication stream is received (master_link_status:up), else 0.",
-			func(at *moment) float64 { return one(at.Up()) }),
-		gauge("link_wanted", "1 while a master is to be followed, 0 after REPLICAOF NO ONE: a link that is down then is no trouble.",
-			func(at *moment) float64 { return one(at.Wanted()) }),
+	all := []family{
+		// The link.
+		flag("link_up", "1 while the master's replication stream is received (master_link_status:up), else 0.",
+			func(m *moment) bool { return m.Up() }),
+		flag("link_wanted", "1 while a master is to be followed, 0 after REPLICAOF NO ONE: a link that is down then is no trouble.",
+			func(m *moment) bool { return m.Wanted() }),
 		choice("link_state", "Where the link stands: 1 for the state that it is in, 0 for the others. The names are those of Redis' replication.c; SYNC is all that follows the first PONG.",
-			"state", states(), func(at *moment) string { return at.State.String() }),
+			"state", names(replica.None, replica.Sync), func(m *moment) string { return m.State.String() }),
 		choice("link_phase", "Where a link in state SYNC stands: 1 for the phase that it is in, 0 for the others; AUTH to PSYNC are the handshake, TRANSFER is a full sync, STREAM the normal case.",
-			"phase", phases(), func(at *moment) string { return at.Phase.String() }),
+			"phase", names(replica.Auth, replica.Stream), func(m *moment) string { return m.Phase.String() }),
 		gauge("link_last_byte_timestamp_seconds", "When the last byte came from the master, in unix seconds; 0 before the first. An idle master pings each 10 seconds.",
-			func(at *moment) float64 { return seconds(at.LastByte) }),
-		gauge("link_paused", "1 while nothing is read from the master because the disk is behind and the buffer full, else 0.",
-			func(at *moment) float64 { return one(at.Paused) }),
+			func(m *moment) float64 { return seconds(m.LastByte) }),
+		flag("link_paused", "1 while nothing is read from the master because the disk is behind and the buffer full, else 0.",
+			func(m *moment) bool { return m.Paused }),
 		counters("link_failures_total", "Connection attempts and links that ended, by cause; each is followed by a reconnect.",
-			replica.Causes(), func(at *moment) map[string]int64 { return at.Failures }),
+			"cause", replica.Causes(), func(m *moment) map[string]int64 { return m.Failures }),
 		counter("received_bytes_total", "Bytes that came from the master: handshakes, full syncs and the stream, those of rebases too.",
-			func(at *moment) int64 { return at.BytesIn }),
+			func(m *moment) int64 { return m.BytesIn }),
 		counter("sent_bytes_total", "Bytes that went to the master: handshakes and acknowledgements.",
-			func(at *moment) int64 { return at.BytesOut }),
+			func(m *moment) int64 { return m.BytesOut }),
 		counter("commands_total", "Commands that came in the replication stream.",
-			func(at *moment) int64 { return at.Commands }),
-	}
-}
+			func(m *moment) int64 { return m.Commands }),
 
-func ofOffsets() []family {
-	return []family{
+		// Offsets.
 		gauge("offset_received_bytes", "Replication offset of the last byte that was received; compare master_repl_offset of the master's INFO.",
-			func(at *moment) float64 { return float64(at.Received) }),
+			func(m *moment) float64 { return float64(m.Received) }),
 		gauge("offset_stored_bytes", "Replication offset of the last byte that was written to the archive: it outlives the end of this process.",
-			func(at *moment) float64 { return float64(at.Stored) }),
+			func(m *moment) float64 { return float64(m.Stored) }),
 		gauge("offset_fsynced_bytes", "Replication offset of the last byte that was fsynced: it outlives a power cut.",
-			func(at *moment) float64 { return float64(at.Durable) }),
+			func(m *moment) float64 { return float64(m.Durable) }),
 		gauge("offset_acknowledged_bytes", "Replication offset that the master was last told by REPLCONF ACK, which WAIT on the master counts.",
-			func(at *moment) float64 { return float64(at.Acked) }),
+			func(m *moment) float64 { return float64(m.Acked) }),
 		gauge("lag_bytes", "Bytes that were received and not fsynced yet: what a power cut would lose, until the master sends it again.",
-			func(at *moment) float64 { return float64(at.LagBytes()) }),
-		gauge("lag_seconds", "Since when the oldest byte waits that was received and not fsynced, in seconds; 0 when none waits. With appendfsync everysec about 1 at most.",
-			func(at *moment) float64 {
-				if at.lagSince.IsZero() {
-					return 0
-				}
-				return max(0, at.now.Sub(at.lagSince).Seconds())
-			}),
-	}
-}
+			func(m *moment) float64 { return float64(m.LagBytes()) }),
+		gauge("lag_seconds", "For how long the oldest byte has waited that was received and not fsynced, in seconds; 0 when none waits. With appendfsync everysec about 1 at most.",
+			func(m *moment) float64 { return m.Lag(m.now).Seconds() }),
 
-func ofSyncs() []family {
-	return []family{
+		// Full and partial syncs.
 		counters("full_syncs_total", "Full syncs that the master began, by cause: initial (nothing to continue), backlog (away for longer than the master's backlog holds), history (another history), no_psync (a master without PSYNC). Those of rebases are not among them.",
-			replica.SyncCauses(), func(at *moment) map[string]int64 { return at.FullSyncs }),
+			"cause", replica.SyncCauses(), func(m *moment) map[string]int64 { return m.FullSyncs }),
 		counter("full_syncs_completed_total", "Full syncs whose base is complete and fsynced.",
-			func(at *moment) int64 { return at.FullSyncsDone }),
+			func(m *moment) int64 { return m.FullSyncsDone }),
 		counter("partial_syncs_total", "Links that continued where the last one ended: nothing was lost, nothing sent twice.",
-			func(at *moment) int64 { return at.PartialSyncs }),
+			func(m *moment) int64 { return m.PartialSyncs }),
 		transfer("transfer_bytes", "Bytes that are here of the full sync that is under way; 0 while none is. link is main, or rebase for that of a rebase.",
-			func(t status.Transfer) (float64, bool) { return float64(t.Bytes), true }),
+			func(t status.Transfer) (int64, bool) { return t.Bytes, true }),
 		transfer("transfer_size_bytes", "Size of the full sync that is under way; missing while none is, or where the master does not say (diskless).",
-			func(t status.Transfer) (float64, bool) { return float64(t.Total), t.Running() && t.Total >= 0 }),
-		gauge("rebase_running", "1 while a rebase (a second link that takes a new full sync beside the first) runs, else 0.",
-			func(at *moment) float64 { return one(at.Rebase.Running) }),
-		{name: "rebases_total", help: "Rebases that ended, by result: done or failed.", kind: prometheus.CounterValue, labels: []string{"result"},
-			collect: func(at *moment, _ *reading, put put) {
-				put(float64(at.Rebase.Done), "done")
-				put(float64(at.Rebase.Failed), "failed")
-			}},
-	}
-}
+			func(t status.Transfer) (int64, bool) { return t.Total, t.Running() && t.Total >= 0 }),
+		flag("rebase_running", "1 while a rebase (a second link that takes a new full sync beside the first) runs, else 0.",
+			func(m *moment) bool { return m.Rebase.Running }),
+		counters("rebases_total", "Rebases that ended, by result: done or failed.",
+			"result", []string{"done", "failed"}, func(m *moment) map[string]int64 {
+				return map[string]int64{"done": m.Rebase.Done, "failed": m.Rebase.Failed}
+			}),
 
-func ofWriting() []family {
-	return []family{
-		gauge("archive_stalled", "1 while the archive can't be written (disk full, for example), else 0; it goes on by itself as soon as it can.",
-			func(at *moment) float64 { return one(at.Stalled != "") }),
-		gauge("archive_overfull", "1 while the archive is larger than max-bytes and holds nothing that may go, else 0.",
-			func(at *moment) float64 { return one(at.Overfull) }),
+		// Writing the archive.
+		flag("archive_stalled", "1 while the archive can't be written (disk full, for example), else 0; it goes on by itself as soon as it can.",
+			func(m *moment) bool { return m.Stalled != "" }),
+		flag("archive_overfull", "1 while the archive is larger than max-bytes and holds nothing that may go, else 0.",
+			func(m *moment) bool { return m.Overfull }),
 		counter("archive_resets_total", "How often the archive was opened anew because an fsync failed or the base proved damaged.",
-			func(at *moment) int64 { return at.StoreResets }),
+			func(m *moment) int64 { return m.StoreResets }),
 		counter("segments_sealed_total", "Segments (files of the stream) that were completed.",
-			func(at *moment) int64 { return at.SegmentsSealed }),
+			func(m *moment) int64 { return m.SegmentsSealed }),
 		counter("segments_verified_total", "Completed segments that were read again and are what was written.",
-			func(at *moment) int64 { return at.SegmentsVerified }),
+			func(m *moment) int64 { return m.SegmentsVerified }),
 		counter("segments_damaged_total", "Completed segments that were read again and are not what was written.",
-			func(at *moment) int64 { return at.SegmentsDamaged }),
+			func(m *moment) int64 { return m.SegmentsDamaged }),
 		counter("bases_verified_total", "Bases (results of full syncs) that were read again and are what the master sent.",
-			func(at *moment) int64 { return at.BasesVerified }),
+			func(m *moment) int64 { return m.BasesVerified }),
 		counter("generations_pruned_total", "Generations that were removed because keep-for or max-bytes let them go.",
-			func(at *moment) int64 { return at.GenerationsPruned }),
-	}
-}
+			func(m *moment) int64 { return m.GenerationsPruned }),
 
-func ofDisks() []family {
-	return []family{
-		{name: "archive_readable", help: "1 if the archive's folder can be read, 0 if that fails, hangs, or was not done yet: then the metrics disk_... and archive_... that tell of it are missing.", kind: prometheus.GaugeValue,
-			collect: func(_ *moment, r *reading, put put) { put(one(r != nil)) }},
+		// What lies on the disk.
+		flag("archive_readable", "1 if the archive's folder can be read, 0 if that fails, hangs, or was not done yet: then the metrics disk_... and archive_... that tell of the folder are missing.",
+			(*moment).readable),
 		onDisk("disk_free_bytes", "Bytes that may still be written to the archive's file system.",
-			func(r *reading) (float64, bool) { return float64(r.free), true }),
+			func(d status.Disk) (float64, bool) { return float64(d.Free), true }),
 		onDisk("disk_size_bytes", "Size of the archive's file system.",
-			func(r *reading) (float64, bool) { return float64(r.size), true }),
-		onDisk("archive_bytes", "Size of the archive: all its bases and segments.",
-			func(r *reading) (float64, bool) {
-				return sum(r, func(g archive.Generation) int64 { return g.Bytes }), true
-			}),
-		onDisk("archive_generations", "Complete generations in the archive: a full sync each, and the stream behind it.",
-			func(r *reading) (float64, bool) {
-				return sum(r, func(g archive.Generation) int64 { return int64(one(g.Complete)) }), true
-			}),
-		onDisk("archive_segments", "Segments (files of the stream) in the archive.",
-			func(r *reading) (float64, bool) {
-				return sum(r, func(g archive.Generation) int64 { return int64(g.Segments) }), true
-			}),
-		onDisk("archive_damaged_segments", "Segments in the archive that were read again and are not what was written: what they hold, and what follows them in their generation, is not to be trusted.",
-			func(r *reading) (float64, bool) {
-				return sum(r, func(g archive.Generation) int64 { return int64(g.Damaged) }), true
-			}),
+			func(d status.Disk) (float64, bool) { return float64(d.Size), true }),
+		total("archive_bytes", "Size of the archive: all its bases and segments.",
+			func(g archive.Generation) int64 { return g.Bytes }),
+		total("archive_generations", "Complete generations in the archive: a full sync each, and the stream behind it.",
+			func(g archive.Generation) int64 { return int64(one(g.Complete)) }),
+		total("archive_segments", "Segments (files of the stream) in the archive.",
+			func(g archive.Generation) int64 { return int64(g.Segments) }),
+		total("archive_damaged_segments", "Segments in the archive that were read again and are not what was written: what they hold, and what follows them in their generation, is not to be trusted.",
+			func(g archive.Generation) int64 { return int64(g.Damaged) }),
 		onDisk("archive_oldest_restorable_timestamp_seconds", "The oldest moment that can be restored, in unix seconds; missing while there is none.",
-			func(r *reading) (float64, bool) { from, _ := window(r); return seconds(from), !from.IsZero() }),
+			func(d status.Disk) (float64, bool) { from, _ := window(d); return seconds(from), !from.IsZero() }),
 		onDisk("archive_newest_restorable_timestamp_seconds", "The newest moment that can be restored, in unix seconds; missing while there is none. While the link is up it is never long ago, for the master's pings come in the stream.",
-			func(r *reading) (float64, bool) { _, to := window(r); return seconds(to), !to.IsZero() }),
+			func(d status.Disk) (float64, bool) { _, to := window(d); return seconds(to), !to.IsZero() }),
 	}
+	for i := range all {
+		f := &all[i]
+		f.desc = prometheus.NewDesc(namespace+f.name, f.help, append([]string{"master"}, f.labels...), nil)
+	}
+	return all
 }
 
-func sum(r *reading, of func(archive.Generation) int64) float64 {
-	n := int64(0)
-	for _, g := range r.archive.Generations {
-		n += of(g)
-	}
-	return float64(n)
-}
-
-// window is from when to when moments can be restored. Not each between them
-// can, where a link was down for long.
-func window(r *reading) (from, to time.Time) {
-	for _, g := range r.archive.Generations {
+// window is from when to when moments can be restored. Where a link was down
+// for long, not each moment between them can.
+func window(d status.Disk) (from, to time.Time) {
+	for _, g := range d.Archive.Generations {
 		if !g.Complete || g.From.IsZero() {
 			continue
 		}
@@ -160,4 +127,15 @@ func window(r *reading) (from, to time.Time) {
 		}
 	}
 	return from, to
+}
+
+// names are those of all states, or all phases, from first to last.
+func names[T interface {
+	~uint8
+	String() string
+}](first, last T) (all []string) {
+	for x := first; x <= last; x++ {
+		all = append(all, x.String())
+	}
+	return all
 }

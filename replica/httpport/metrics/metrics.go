@@ -1,30 +1,32 @@
+// Package metrics shows Prometheus how the masters are followed. Each scrape
+// asks each master for its [status.Status] and its [status.Disk], so that one
+// scrape is one moment and nothing is counted twice.
+//
+//	m := metrics.New(metrics.Build{Version: "1.2.3"})
+//	m.Follow(masters...)
+//	http.Handle("/metrics", m.Handler(log))
 package metrics
 
 import (
 	"cmp"
 	"log/slog"
 	"net/http"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
-	"replicad/replica/archive"
 	"replicad/replica/daemon/status"
 )
 
-// Master is one that is followed; a *daemon.Handle is one. Any goroutine may
-// call its methods. Archive and Space may hang; the others do not wait.
+// Master is one that is followed; a *daemon.Handle is one. Its methods may be
+// called from any goroutine.
 type Master interface {
 	Name() string
 	Status() status.Status
-	// LagSince is since when bytes wait for their fsync; zero when none do.
-	LagSince() time.Time
-	Archive() (archive.Master, error)
-	// Space of the archive's file system, in bytes.
-	Space() (free, size int64, err error)
+	// Disk waits for a reading of the disk as long as wait at most.
+	Disk(wait time.Duration) status.Disk
 }
 
 // Build says which replicad this is.
@@ -39,16 +41,8 @@ type Build struct {
 type Metrics struct {
 	registry *prometheus.Registry
 	fsyncs   *prometheus.HistogramVec
+	masters  []Master
 	now      func() time.Time
-
-	mu      sync.Mutex
-	masters []*watched
-}
-
-// watched is a master and what was read of its disk.
-type watched struct {
-	Master
-	disk *disk
 }
 
 // New makes the registry. No master is followed yet.
@@ -65,25 +59,17 @@ func New(b Build) *Metrics {
 		// From a disk that only writes to its cache to one that is about to fail.
 		Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
 	}, []string{"master"})
-	m.registry.MustRegister(build, m.fsyncs, newCollector(m),
+	m.registry.MustRegister(build, m.fsyncs, collector{m, families()},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
 
-// Follow adds masters, whose names differ.
+// Follow adds masters, whose names differ, before the first scrape.
 func (m *Metrics) Follow(masters ...Master) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	for _, x := range masters {
-		m.masters = append(m.masters, &watched{x, newDisk(x)})
+		m.masters = append(m.masters, x)
 		m.fsyncs.WithLabelValues(x.Name()) // shown from the start
 	}
-}
-
-func (m *Metrics) followed() []*watched {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.masters[:len(m.masters):len(m.masters)]
 }
 
 // ObserveFsync counts an fsync of a master's archive. Any goroutine may call it.
@@ -91,10 +77,7 @@ func (m *Metrics) ObserveFsync(master string, took time.Duration) {
 	m.fsyncs.WithLabelValues(master).Observe(took.Seconds())
 }
 
-// Gatherer gives the metrics.
-func (m *Metrics) Gatherer() prometheus.Gatherer { return m.registry }
-
-// mostScrapes bounds those that are answered at the same time.
+// mostScrapes bounds the scrapes that are answered at the same time.
 const mostScrapes = 4
 
 // Handler serves the metrics to Prometheus; log may be nil.

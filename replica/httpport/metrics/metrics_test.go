@@ -26,51 +26,33 @@ type fake struct {
 	*status.Tracker
 	name string
 
-	mu         sync.Mutex
-	generation []archive.Generation
-	free, size int64
-	err        error
-	hang       chan struct{} // not nil: reading waits for it
-	begun      int           // readings
-	reads      int           // those that ended
+	mu   sync.Mutex
+	disk status.Disk
 }
 
 func newFake(name string) *fake {
-	return &fake{Tracker: status.New(replica.Master{Name: name, Host: "10.0.0.1", Port: 6379}), name: name}
+	return &fake{Tracker: status.New(replica.Master{Name: name, Host: "10.0.0.1", Port: 6379}), name: name, disk: status.Disk{At: at(0)}}
 }
 
 func (f *fake) Name() string { return f.name }
 
-func (f *fake) Archive() (archive.Master, error) {
-	f.mu.Lock()
-	f.begun++
-	hang := f.hang
-	f.mu.Unlock()
-	if hang != nil {
-		<-hang
-	}
+func (f *fake) Disk(wait time.Duration) status.Disk {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.reads++
-	return archive.Master{Generations: f.generation}, f.err
+	return f.disk
 }
 
-func (f *fake) Space() (free, size int64, err error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.free, f.size, nil
+// holds has the disk hold generations.
+func holds(all ...archive.Generation) func(*fake, *Metrics) {
+	return onceRead(func(d *status.Disk) { d.Archive.Generations = all })
 }
 
-func (f *fake) set(change func()) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	change()
-}
-
-// forget has the next scrape read the disk again.
-func forget(m *Metrics) {
-	for _, w := range m.followed() {
-		w.disk = newDisk(w.Master)
+// onceRead has the disk be read as a test says.
+func onceRead(change func(*status.Disk)) func(*fake, *Metrics) {
+	return func(f *fake, _ *Metrics) {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		change(&f.disk)
 	}
 }
 
@@ -78,7 +60,7 @@ func forget(m *Metrics) {
 // of m.
 func scraped(t *testing.T, m *Metrics) map[string]float64 {
 	t.Helper()
-	families, err := m.Gatherer().Gather()
+	families, err := m.registry.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,11 +117,6 @@ func seen(events ...replica.Event) func(*fake, *Metrics) {
 func filed(e archive.Event) func(*fake, *Metrics) {
 	e.Time = at(0)
 	return func(f *fake, _ *Metrics) { f.ObserveArchive(e) }
-}
-
-// holds has the disk hold generations.
-func holds(all ...archive.Generation) func(*fake, *Metrics) {
-	return func(f *fake, _ *Metrics) { f.set(func() { f.generation = all }) }
 }
 
 var (
@@ -208,9 +185,10 @@ func TestEachMetricIsMovedByWhatItMeasures(t *testing.T) {
 		{"segments_damaged_total", filed(archive.Event{Kind: archive.SegmentVerified, Err: failed}), 0, 1},
 		{"bases_verified_total", filed(archive.Event{Kind: archive.BaseVerified}), 0, 1},
 		{"generations_pruned_total", filed(archive.Event{Kind: archive.GenerationPruned}), 0, 1},
-		{"archive_readable", func(f *fake, _ *Metrics) { f.set(func() { f.err = failed }) }, 1, 0},
-		{"disk_free_bytes", func(f *fake, _ *Metrics) { f.set(func() { f.free = 44 }) }, 0, 44},
-		{"disk_size_bytes", func(f *fake, _ *Metrics) { f.set(func() { f.size = 45 }) }, 0, 45},
+		{"archive_readable", onceRead(func(d *status.Disk) { d.Err = failed }), 1, 0},
+		{"archive_readable", onceRead(func(d *status.Disk) { d.At = time.Time{} }), 1, 0},
+		{"disk_free_bytes", onceRead(func(d *status.Disk) { d.Free = 44 }), 0, 44},
+		{"disk_size_bytes", onceRead(func(d *status.Disk) { d.Size = 45 }), 0, 45},
 		{"archive_bytes", holds(whole, newer, torn), 0, 1507},
 		{"archive_generations", holds(whole, newer, torn), 0, 2},
 		{"archive_segments", holds(whole, newer, torn), 0, 5},
@@ -234,7 +212,6 @@ func TestEachMetricIsMovedByWhatItMeasures(t *testing.T) {
 		}{{"before", c.before}, {"after", c.after}} {
 			if when.name == "after" {
 				c.cause(f, m)
-				forget(m)
 			}
 			got, ok := scraped(t, m)[namespace+c.metric]
 			if !ok {
@@ -289,54 +266,23 @@ func TestEachMasterHasItsOwn(t *testing.T) {
 	}
 }
 
-func TestADiskThatHangsHangsNoScrapeAndHoldsOneGoroutine(t *testing.T) {
+func TestADiskThatCanNotBeReadShowsNothingOfIt(t *testing.T) {
 	f, sound := newFake("m"), newFake("sound")
 	m := New(Build{})
 	m.Follow(f, sound)
-	d := diskOf(f, 0) // each scrape wants to read it again
-	d.patience = 5 * time.Millisecond
-	m.followed()[0].disk = d
-	f.set(func() { f.generation = []archive.Generation{whole} })
+	holds(whole)(f, m)
 	if got := scraped(t, m)["replicad_archive_bytes"]; got != 1000 {
 		t.Fatalf("%v bytes", got)
 	}
-	hang := make(chan struct{})
-	f.set(func() { f.hang = hang })
-	for range 20 {
-		all := scraped(t, m)
-		if all["replicad_archive_bytes"] != 1000 || all["replicad_archive_readable"] != 1 {
-			t.Fatal("one that only takes its time shows what was read last")
-		}
-		if all[`replicad_archive_readable{master="sound"}`] != 1 {
-			t.Fatal("the other disk does not hang")
-		}
-	}
-	d.hung = 0
+	onceRead(func(d *status.Disk) { d.Err = errors.New("the disk hangs") })(f, m)
 	all := scraped(t, m)
-	if _, ok := all["replicad_archive_bytes"]; ok || all["replicad_archive_readable"] != 0 {
-		t.Error("one that hangs shows what was read long ago")
-	}
-	if f.set(func() {}); f.begun != 2 {
-		t.Errorf("%d readings were begun in more than 20 scrapes", f.begun)
-	}
-	f.set(func() { f.hang, f.generation = nil, []archive.Generation{newer} })
-	close(hang)
-	d.hung = hung
-	for deadline := time.Now().Add(time.Minute); scraped(t, m)["replicad_archive_bytes"] != 500; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("one that goes on is not read")
+	for _, f := range families() {
+		if _, ok := all[namespace+f.name]; ok && (strings.HasPrefix(f.name, "disk_") || strings.HasSuffix(f.name, "restorable_timestamp_seconds")) {
+			t.Errorf("%s shows what was read long ago", f.name)
 		}
 	}
-}
-
-func TestADiskIsReadOnceInAMoment(t *testing.T) {
-	f := newFake("m")
-	d := newDisk(f)
-	for range 10 {
-		d.read()
-	}
-	if f.reads != 1 {
-		t.Errorf("%d readings in a moment", f.reads)
+	if _, ok := all["replicad_archive_bytes"]; ok || all["replicad_archive_readable"] != 0 || all[`replicad_archive_readable{master="sound"}`] != 1 {
+		t.Errorf("the scrape says %v", all)
 	}
 }
 
@@ -348,7 +294,7 @@ func TestScrapesWhileTheLoopWrites(t *testing.T) {
 	for range 4 {
 		wg.Go(func() {
 			for range 20 {
-				if _, err := m.Gatherer().Gather(); err != nil {
+				if _, err := m.registry.Gather(); err != nil {
 					t.Error(err)
 				}
 			}
@@ -370,7 +316,7 @@ func TestTheNamesFollowPrometheusConventions(t *testing.T) {
 	m.Follow(f)
 	transferring(false, 100)(f, m)
 	holds(whole)(f, m)
-	problems, err := testutil.GatherAndLint(m.Gatherer())
+	problems, err := testutil.GatherAndLint(m.registry)
 	if err != nil || len(problems) > 0 {
 		t.Errorf("%v %v", problems, err)
 	}

@@ -1,0 +1,125 @@
+package daemon
+
+import (
+	"errors"
+	"os"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"replicad/replica/daemon/status"
+)
+
+// slowDisk is a disk that counts its readings and takes as long as a test says.
+type slowDisk struct {
+	mu    sync.Mutex
+	reads int64
+	takes time.Duration
+}
+
+func (s *slowDisk) read() status.Disk {
+	s.mu.Lock()
+	s.reads++
+	n, takes := s.reads, s.takes
+	s.mu.Unlock()
+	time.Sleep(takes)
+	return status.Disk{Free: n}
+}
+
+func (s *slowDisk) set(takes time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.takes = takes
+}
+
+func TestManyWhoAskShareOneReading(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &slowDisk{takes: 100 * time.Millisecond}
+		d := &disk{read: s.read}
+		var wg sync.WaitGroup
+		for range 20 {
+			wg.Go(func() {
+				if r := d.get(time.Second); r.Free != 1 || r.At.IsZero() || r.Err != nil {
+					t.Errorf("%+v", r)
+				}
+			})
+		}
+		wg.Wait()
+		time.Sleep(freshFor / 2)
+		if r := d.get(time.Second); r.Free != 1 {
+			t.Errorf("a reading that is fresh was read again: %+v", r)
+		}
+		time.Sleep(freshFor)
+		if r := d.get(time.Second); r.Free != 2 {
+			t.Errorf("a reading that is old is shown: %+v", r)
+		}
+	})
+}
+
+func TestADiskThatHangsHoldsNobodyAndOneGoroutineAndIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &slowDisk{}
+		d := &disk{read: s.read}
+		d.get(time.Second)
+		s.set(time.Minute)
+		time.Sleep(freshFor)
+		for _, want := range []time.Duration{archiveWait, 0, 0} { // the first one waits; then the reading has had its time
+			began := time.Now()
+			if r := d.get(archiveWait); r.Free != 1 || r.Err != nil {
+				t.Errorf("%+v, want the last reading", r)
+			}
+			if waited := time.Since(began); waited != want {
+				t.Errorf("waited %v, want %v", waited, want)
+			}
+		}
+		time.Sleep(hangsAfter)
+		if r := d.get(archiveWait); !errors.Is(r.Err, ErrHangs) || r.Free != 1 {
+			t.Errorf("%+v, want that the disk hangs", r)
+		}
+		if s.reads != 2 {
+			t.Errorf("%d readings were begun, want 2", s.reads)
+		}
+		time.Sleep(time.Minute)
+		if r := d.get(0); r.Free != 2 || r.Err != nil {
+			t.Errorf("%+v, want what was read in the end", r)
+		}
+	})
+}
+
+func TestADiskThatWasNeverReadTellsSo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &slowDisk{takes: time.Second}
+		d := &disk{read: s.read}
+		if r := d.get(archiveWait); !r.At.IsZero() {
+			t.Errorf("%+v", r)
+		}
+		if r := d.get(2 * time.Second); r.Free != 1 {
+			t.Errorf("%+v", r)
+		}
+	})
+}
+
+func TestReadingsTakeAShareOfTheTimeAtMost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const takes, over = 3 * time.Second, 10 * time.Minute
+		s := &slowDisk{takes: takes}
+		d := &disk{read: s.read}
+		for began := time.Now(); time.Since(began) < over; {
+			d.get(2 * time.Second)
+			time.Sleep(100 * time.Millisecond)
+		}
+		if took := time.Duration(s.reads) * takes; took > over/(diskShare-1) || s.reads < 10 {
+			t.Errorf("%d readings took %v of %v", s.reads, took, over)
+		}
+	})
+}
+
+func TestAFolderThatIsGoneIsAnError(t *testing.T) {
+	f := &follower{dir: t.TempDir() + "/none"}
+	f.describe()
+	h := &Handle{f: f}
+	if d := h.Disk(time.Minute); !errors.Is(d.Err, os.ErrNotExist) {
+		t.Errorf("%+v", d)
+	}
+}
