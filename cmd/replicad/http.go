@@ -72,8 +72,8 @@ func (s *site) close() {
 	switch {
 	case s == nil:
 	case s.server != nil:
-		s.page.Close() // ends the streams that the server would wait for
 		s.server.Close()
+		s.page.Close()
 	default:
 		s.listener.Close()
 	}

@@ -23,9 +23,6 @@ const screenshots = "REPLICAD_SCREENSHOTS"
 // serve serves a page of fakes, closed with the test.
 func serve(t *testing.T, cfg statuspage.Config) (*statuspage.Page, string) {
 	t.Helper()
-	if cfg.Free == nil {
-		cfg.Free = func(string) (int64, error) { return 212 << 30, nil }
-	}
 	p := statuspage.New(cfg)
 	s := httptest.NewServer(p)
 	t.Cleanup(s.Close)
@@ -106,8 +103,8 @@ func worst() *fake {
 	f.status.NextAttempt = f.status.Entered.AddDate(1, 0, 0)
 	f.status.LastFailureAt = f.status.DownSince.AddDate(0, 0, 1)
 	f.status.LastFailure = `PSYNC was answered -` + hostile + strings.Repeat("x", 300)
-	f.archive.Generations[2].Problem = "timeline is damaged: line 3 " + strings.Repeat("y", 120)
-	f.archive.Generations[4].Damaged = 2
+	f.disk.Archive.Generations[2].Problem = "timeline is damaged: line 3 " + strings.Repeat("y", 120)
+	f.disk.Archive.Generations[4].Damaged = 2
 	return f
 }
 

@@ -17,15 +17,14 @@ import (
 type fake struct {
 	name string
 
-	mu      sync.Mutex
-	status  status.Status
-	archive archive.Master
-	err     error
-	lag     time.Time
-	slow    chan struct{} // Archive waits until it is closed
-	reads   int
-	began   time.Time
-	pace    int64 // bytes a second since then
+	mu     sync.Mutex
+	status status.Status
+	disk   status.Disk
+	lag    time.Duration
+	reads  int
+	waited time.Duration // the longest wait that was asked for
+	began  time.Time
+	pace   int64 // bytes a second since then
 }
 
 func (f *fake) Name() string { return f.name }
@@ -34,6 +33,7 @@ func (f *fake) Status() status.Status {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	s := f.status
+	s.LagSince = time.Now().Add(-f.lag)
 	n := int64(time.Since(f.began).Seconds() * float64(f.pace))
 	if f.pace > 0 {
 		s.LastByte, s.AckTime = time.Now(), time.Now()
@@ -42,26 +42,11 @@ func (f *fake) Status() status.Status {
 	return s
 }
 
-func (f *fake) LagSince() time.Time {
+func (f *fake) Disk(wait time.Duration) status.Disk {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.pace > 0 {
-		return time.Now().Add(-700 * time.Millisecond)
-	}
-	return f.lag
-}
-
-func (f *fake) Archive() (archive.Master, error) {
-	f.mu.Lock()
-	f.reads++
-	slow := f.slow
-	f.mu.Unlock()
-	if slow != nil {
-		<-slow
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.archive, f.err
+	f.reads, f.waited = f.reads+1, max(f.waited, wait)
+	return f.disk
 }
 
 func (f *fake) set(change func(*fake)) {
@@ -86,7 +71,7 @@ func streaming(name string) *fake {
 	last := gen(12, 9*h, 0, true, 9_400_000_000, 12_345_678_901)
 	last.Closed, last.Verified = false, 3
 	return &fake{
-		name: name, began: now,
+		name: name, began: now, lag: 700 * time.Millisecond,
 		status: status.Status{
 			Name: name, Address: "redis-main.internal.example:6379", TLS: true, User: "replicad",
 			State: replica.Sync, Phase: replica.Stream, Entered: ago(3 * h), Started: ago(50 * h), LastByte: ago(300 * time.Millisecond),
@@ -96,29 +81,29 @@ func streaming(name string) *fake {
 			Failures: map[string]int64{replica.CauseClosed: 6, replica.CauseConnect: 2}, LastFailure: "the master closed the connection", LastFailureAt: ago(3*h + 2*time.Second),
 			SegmentsSealed: 47, SegmentsVerified: 47, Rebase: status.Rebase{Done: 8, LastTook: 41 * time.Second},
 		},
-		archive: archive.Master{Name: name, Dir: "/var/lib/replicad/" + name, Running: true, Generations: []archive.Generation{
+		disk: status.Disk{At: now, Free: 212 << 30, Size: 1 << 40, Archive: archive.Master{Name: name, Dir: "/var/lib/replicad/" + name, Running: true, Generations: []archive.Generation{
 			gen(8, 50*h, 38*h, false, 1, 2_000_000_000), gen(9, 38*h, 30*h, true, 2_000_000_000, 4_100_000_000),
 			gen(10, 26*h+20*m, 20*h, false, 4_900_000_000, 7_000_000_000), gen(11, 20*h, 9*h, true, 7_000_000_000, 9_400_000_000), last,
-		}},
-		lag: ago(700 * time.Millisecond),
+		}}},
 	}
 }
 
 // minutes are five minutes of a link with waves of load; from cut on, in
 // seconds, it is down for a while.
-func minutes(cut, down int) []statuspage.Sample {
-	var all []statuspage.Sample
-	var s statuspage.Sample
+func minutes(cut, down int) []status.Status {
+	now := time.Now()
+	var all []status.Status
+	var s status.Status
 	for i := range 300 {
-		s.Up = cut == 0 || i < cut || i >= cut+down
-		if s.Up {
+		s.Phase, s.LagSince = replica.NoPhase, time.Time{}
+		var lag time.Duration
+		if cut == 0 || i < cut || i >= cut+down {
 			n := int64(1_300_000 + 900_000*math.Sin(float64(i)/23) + 160_000*math.Sin(float64(i)*1.7))
 			s.BytesIn, s.Received, s.Commands = s.BytesIn+n, s.Received+n, s.Commands+n/120
-			s.Lag = time.Duration(i*370%1000) * time.Millisecond
-		} else {
-			s.Lag = 0
+			lag = time.Duration(i*370%1000) * time.Millisecond
+			s.Phase, s.LagSince = replica.Stream, now.Add(time.Duration(i-299)*time.Second-lag)
 		}
-		s.Durable = s.Received - int64(s.Lag.Seconds()*1_300_000)
+		s.Durable = s.Received - int64(lag.Seconds()*1_300_000)
 		all = append(all, s)
 	}
 	// The last one is as streaming has it.

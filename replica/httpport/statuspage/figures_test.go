@@ -1,21 +1,19 @@
 package statuspage
 
 import (
-	"replicad/replica/units"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"replicad/replica"
 )
 
 func TestFiguresAreWrittenForReading(t *testing.T) {
 	for got, want := range map[string]string{
-		units.Thousands(0): "0", units.Thousands(999): "999", units.Thousands(1000): "1,000", units.Thousands(-1234567): "-1,234,567", units.Thousands(1 << 62): "4,611,686,018,427,387,904",
-		units.Span(-time.Hour): "0 s", units.Span(1500 * time.Millisecond): "1 s", units.Span(61 * time.Second): "1 min 1 s", units.Span(50 * time.Hour): "2 d 2 h", units.Span(24*time.Hour + time.Minute): "1 d",
-		each(0): "0/s", each(1.25): "1.2/s", each(12345): "12,345/s", perSecond(1 << 20): "1.0 MiB/s",
-		units.ShellWord("/var/lib/x"): "/var/lib/x", units.ShellWord("a b"): "'a b'", units.ShellWord("it's"): `'it'\''s'`, units.ShellWord(""): "''", units.ShellWord("$(x)"): "'$(x)'",
-		sentence("why?"): "why?", sentence("so"): "so.", sentence(""): ".",
+		each(0): "0/s", each(1.25): "1.2/s", each(12345): "12,345/s", perSecond(1 << 20): "1.0 MiB/s", seconds(0.04): "0.0 s", seconds(61.26): "61.3 s",
 	} {
 		if got != want {
 			t.Errorf("%q, want %q", got, want)
@@ -43,7 +41,15 @@ func FuzzCleanTextIsBoundedAndVisible(f *testing.F) {
 func samplesOf(now time.Time, n int, v func(i int) int64) []sample {
 	var all []sample
 	for i := range n {
-		all = append(all, sample{at: now.Add(time.Duration(i-n+1) * time.Second), up: true, bytesIn: v(i), received: v(i), durable: v(i), knownOffs: true})
+		all = append(all, sample{at: now.Add(time.Duration(i-n+1) * time.Second), up: true, bytesIn: v(i), received: v(i), fsynced: v(i), hasOffset: true})
+	}
+	return all
+}
+
+// lines are those of a graph's first curve.
+func lines(g graph) (all []string) {
+	for _, l := range g.Curves[0].Lines {
+		all = append(all, l.D())
 	}
 	return all
 }
@@ -52,15 +58,36 @@ func TestACurveIsTheRateOfItsCounter(t *testing.T) {
 	now := time.Now()
 	steady := samplesOf(now, 301, func(i int) int64 { return int64(i) * 1000 })
 	g := graphs(steady, now)[0]
-	if g.Now != "1000 B/s" || g.Top != "max 1000 B/s" || g.Curves[0].D != "M1 20h299" || g.Area != "M1 100V20h299V100z" {
+	if got := lines(g); g.Now != "1000 B/s" || g.Top != "max 1000 B/s" || len(got) != 1 || got[0] != "M1 20"+strings.Repeat("l1 0", 299) {
 		t.Errorf("%+v", g)
 	}
 	peak := samplesOf(now, 11, func(i int) int64 { return int64(max(i-9, 0)) * 5000 })
-	if g := graphs(peak, now)[0]; g.Now != "4.9 KiB/s" || g.Curves[0].D != "M291 96h8l1 -76" {
+	if g := graphs(peak, now)[0]; g.Now != "4.9 KiB/s" || lines(g)[0] != "M291 96"+strings.Repeat("l1 0", 8)+"l1 -76" {
 		t.Errorf("%+v", g)
 	}
-	if g := graphs(nil, now)[0]; g.Now != "0 B/s" || g.Curves[0].D != "" || g.Area != "" {
+	if g := graphs(nil, now)[0]; g.Now != "0 B/s" || len(lines(g)) != 0 {
 		t.Errorf("without samples %+v", g)
+	}
+}
+
+func TestTheOffsetIsDrawnFromWhereTheMinutesBegin(t *testing.T) {
+	now := time.Now()
+	g := graphs(samplesOf(now, 101, func(i int) int64 { return 1<<40 + int64(i)*1024 }), now)[2]
+	if g.Now != "1,099,511,730,176" || g.Top != "+99.0 KiB" || !strings.HasPrefix(lines(g)[0], "M201 96l1 -1") || len(g.Curves) != 2 {
+		t.Errorf("%+v", g)
+	}
+}
+
+func TestTheLagIsTheWorstOfFiveSeconds(t *testing.T) {
+	now := time.Now()
+	all := samplesOf(now, 20, func(int) int64 { return 0 })
+	all[16].lag = 3 * time.Second
+	if g := graphs(all, now)[3]; g.Now != "3.0 s" {
+		t.Errorf("%+v", g)
+	}
+	all[16].lag, all[14].lag = 0, 3*time.Second
+	if g := graphs(all, now)[3]; g.Now != "0.0 s" || g.Top != "max 3.0 s" {
+		t.Errorf("%+v", g)
 	}
 }
 
@@ -68,9 +95,8 @@ func TestATimeWithoutSamplesIsAGapAndNoLine(t *testing.T) {
 	now := time.Now()
 	all := samplesOf(now, 100, func(i int) int64 { return int64(i) })
 	all = append(all[:40:40], all[60:]...)
-	g := graphs(all, now)[0]
-	if n := strings.Count(g.Curves[0].D, "M"); n != 2 {
-		t.Errorf("%d runs in %q, want 2", n, g.Curves[0].D)
+	if got := lines(graphs(all, now)[0]); len(got) != 2 {
+		t.Errorf("%q, want two lines", got)
 	}
 }
 
@@ -86,17 +112,38 @@ func TestACutIsABandAndItsLengthIsTold(t *testing.T) {
 	}
 }
 
-func TestTheRingKeepsFiveMinutes(t *testing.T) {
+func TestFiveMinutesAreKeptAndNothingOlderIsDrawn(t *testing.T) {
 	now := time.Now()
-	var s samples
+	f := &followed{}
 	for i := range 1000 {
-		s.add(sample{at: now.Add(time.Duration(i-999) * time.Second), bytesIn: int64(i)})
+		f.add(sample{at: now.Add(time.Duration(i-999) * time.Second), bytesIn: int64(i)})
 	}
-	all := s.window(now)
-	if len(all) < 300 || len(all) > 302 || all[len(all)-1].bytesIn != 999 {
-		t.Errorf("%d samples, the last %+v", len(all), all[len(all)-1])
+	if n := len(f.samples); n != keptSamples || f.samples[n-1].bytesIn != 999 {
+		t.Errorf("%d samples, the last %+v", n, f.samples[n-1])
 	}
-	if n := len(s.window(now.Add(time.Hour))); n != 0 {
-		t.Errorf("an hour later %d samples are shown", n)
+	if g := graphs(f.samples, now.Add(time.Hour))[0]; len(lines(g)) != 0 || len(g.Down) != 0 {
+		t.Errorf("an hour later it is drawn: %+v", g)
+	}
+}
+
+func TestEachStatePhaseAndTransitionIsDrawnAndTheOneInForceIsLit(t *testing.T) {
+	m := draw(replica.Sync, replica.Psync, [2]replica.State{replica.ReceivePong, replica.Sync})
+	var lit, done, taken []string
+	for _, b := range append(m.Boxes, m.Chips...) {
+		switch b.Class {
+		case "lit":
+			lit = append(lit, b.Name)
+		case "done":
+			done = append(done, b.Name)
+		}
+	}
+	for _, a := range m.Arrows {
+		if a.Class == "taken" {
+			taken = append(taken, a.From.String()+" "+a.To.String())
+		}
+	}
+	got := fmt.Sprintln(len(m.Boxes), len(m.Chips), len(m.Arrows) == len(replica.Transitions()), m.Place, lit, done, taken)
+	if want := "4 8 true SYNC/PSYNC [SYNC PSYNC] [AUTH PORT IP CAPA VERSION] [RECEIVE_PONG SYNC]\n"; got != want {
+		t.Errorf("%s, want %s", got, want)
 	}
 }

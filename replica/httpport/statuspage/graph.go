@@ -3,9 +3,10 @@ package statuspage
 import (
 	"fmt"
 	"math"
-	"strings"
+	"strconv"
 	"time"
 
+	"replicad/replica/daemon/status"
 	"replicad/replica/units"
 )
 
@@ -17,30 +18,115 @@ const (
 	graphTop    = 20 // above the largest value, which is written there
 	graphBottom = 4  // below the smallest
 	apart       = 3  // seconds between samples that no line joins
+	keptSamples = graphWidth + 2
 )
 
-// graph is one of the small graphs.
+// sample is how a link stood at one moment. Counters count from the daemon's
+// start; offsets are those of the last byte.
+type sample struct {
+	at        time.Time
+	up        bool
+	bytesIn   int64
+	commands  int64
+	received  int64
+	fsynced   int64
+	lag       time.Duration
+	hasOffset bool
+}
+
+func newSample(now time.Time, s status.Status) sample {
+	return sample{
+		at: now, up: s.Up(), bytesIn: s.BytesIn, commands: s.Commands,
+		received: s.Received, fsynced: s.Durable, lag: s.Lag(now), hasOffset: known(s),
+	}
+}
+
+// measure computes the value of a curve at all[i], where i is above zero; false
+// where there is none.
+type measure func(all []sample, i int) (v float64, ok bool)
+
+// plot says what a graph shows.
+type plot struct {
+	title  string
+	says   string // what it shows, for those who do not see it
+	curves []curve
+	write  func(float64) string
+	growth bool // from the smallest value up; else from zero up
+}
+
+// curve is one of a graph. The first one is filled.
+type curve struct {
+	Class string
+	Key   string // "" where there is only one curve
+	Lines []segment
+	of    measure
+}
+
+// segment is a line without a gap, which begins at X.
+type segment struct {
+	X int
+	d []byte
+}
+
+// D is the d of the line's path.
+func (s segment) D() string { return string(s.d) }
+
+func plots() []plot {
+	return []plot{
+		{title: "Bytes in", says: "Bytes received per second", write: perSecond,
+			curves: []curve{{Class: "first", of: rate(func(s sample) int64 { return s.bytesIn })}}},
+		{title: "Commands", says: "Commands per second", write: each,
+			curves: []curve{{Class: "first", of: rate(func(s sample) int64 { return s.commands })}}},
+		{title: "Offset", says: "Replication offset", write: func(v float64) string { return units.Thousands(int64(v)) }, growth: true,
+			curves: []curve{
+				{Class: "first", Key: "received", of: func(all []sample, i int) (float64, bool) { return float64(all[i].received), all[i].hasOffset }},
+				{Class: "second", Key: "fsynced", of: func(all []sample, i int) (float64, bool) { return float64(all[i].fsynced), all[i].hasOffset }},
+			}},
+		{title: "Lag", says: "How long received bytes waited for their fsync, the worst of 5 seconds,", write: seconds,
+			curves: []curve{{Class: "first", of: worstLag}}},
+	}
+}
+
+// rate is the growth of a counter, a second.
+func rate(of func(sample) int64) measure {
+	return func(all []sample, i int) (float64, bool) {
+		took := all[i].at.Sub(all[i-1].at).Seconds()
+		return math.Max(float64(of(all[i])-of(all[i-1]))/took, 0), took > 0 && took <= apart
+	}
+}
+
+// worstLag is the largest lag of the last five seconds: under everysec the lag is
+// a saw, of which the tips matter.
+func worstLag(all []sample, i int) (float64, bool) {
+	worst := all[i].lag
+	for _, s := range all[max(i-4, 0):i] {
+		if all[i].at.Sub(s.at) < 5*time.Second {
+			worst = max(worst, s.lag)
+		}
+	}
+	return worst.Seconds(), true
+}
+
+// graph is a plot of the last minutes.
 type graph struct {
 	Title  string
 	Now    string // the newest value
-	Top    string // the largest in the window
-	Label  string // all of it in a sentence, for who does not see it
-	Area   string // d of a path, of the first curve
+	Top    string // the largest value
+	Label  string // all of it in a sentence, for those who do not see it
 	Curves []curve
-	Down   []band // where the link did not stream
-	Keys   []key  // where there is more than one curve
+	Down   []band
 }
 
-type curve struct{ Class, D string }
-
-type key struct{ Class, Text string }
-
+// band is a time in which the link did not stream.
 type band struct{ X, Width int }
 
-// value is a point of a curve.
-type value struct {
-	x int // 0 to graphWidth, in seconds
-	v float64
+// graphs draws the last minutes of a link.
+func graphs(all []sample, now time.Time) (drawn []graph) {
+	bands := outages(all, now)
+	for _, p := range plots() {
+		drawn = append(drawn, p.draw(all, now, bands))
+	}
+	return drawn
 }
 
 // place is where on the x axis a moment stands; negative where it is too old.
@@ -48,202 +134,103 @@ func place(at, now time.Time) int {
 	return graphWidth - int(math.Round(now.Sub(at).Seconds()))
 }
 
-// values computes a curve from samples; f gives the value at one, which may need
-// the one before. It says no where there is none.
-func values(all []sample, now time.Time, f func(before, s sample) (float64, bool)) []value {
-	var vs []value
-	for i := 1; i < len(all); i++ {
-		v, ok := f(all[i-1], all[i])
-		if x := place(all[i].at, now); ok && x >= 0 && x <= graphWidth {
-			vs = append(vs, value{x, v})
-		}
-	}
-	return vs
-}
-
-// rate is the growth of a counter, a second.
-func rate(of func(sample) int64) func(before, s sample) (float64, bool) {
-	return func(before, s sample) (float64, bool) {
-		took := s.at.Sub(before.at).Seconds()
-		if took <= 0 || took > apart {
-			return 0, false
-		}
-		return math.Max(float64(of(s)-of(before))/took, 0), true
-	}
-}
-
-// worst makes each value the largest of the last five seconds: under everysec lag
-// is a saw, of which the tips matter.
-func worst(vs []value) []value {
-	all := make([]value, 0, len(vs))
-	for i, v := range vs {
-		for _, before := range vs[max(i-4, 0):i] {
-			if v.x-before.x < 5 {
-				v.v = math.Max(v.v, before.v)
-			}
-		}
-		all = append(all, v)
-	}
-	return all
-}
-
-// bounds are the smallest and the largest value.
-func bounds(curves ...[]value) (least, most float64) {
-	least, most = math.Inf(1), math.Inf(-1)
-	for _, vs := range curves {
-		for _, v := range vs {
-			least, most = math.Min(least, v.v), math.Max(most, v.v)
-		}
-	}
-	if least > most {
-		return 0, 0
-	}
-	return least, most
-}
-
-// point is a value in the box, where y counts from the top.
-type point struct{ x, y int }
-
-// scale turns values into runs of points: a gap in time ends a run.
-func scale(vs []value, least, most float64) [][]point {
-	var runs [][]point
-	for i, v := range vs {
-		y := graphHeight - graphBottom
-		if most > least {
-			y -= int(math.Round((v.v - least) / (most - least) * (graphHeight - graphTop - graphBottom)))
-		}
-		if i == 0 || v.x-vs[i-1].x > apart {
-			runs = append(runs, nil)
-		}
-		last := &runs[len(runs)-1]
-		*last = append(*last, point{v.x, y})
-	}
-	return runs
-}
-
-// trace writes what joins a run's points behind the first: steps that go on in the
-// same direction are one.
-func trace(out *strings.Builder, run []point) {
-	var dx, dy int
-	flush := func() {
-		switch {
-		case dx == 0 && dy == 0:
-		case dy == 0:
-			fmt.Fprintf(out, "h%d", dx)
-		case dx == 0:
-			fmt.Fprintf(out, "v%d", dy)
-		default:
-			fmt.Fprintf(out, "l%d %d", dx, dy)
-		}
-		dx, dy = 0, 0
-	}
-	for i := 1; i < len(run); i++ {
-		nx, ny := run[i].x-run[i-1].x, run[i].y-run[i-1].y
-		if dx*ny != dy*nx { // another slope
-			flush()
-		}
-		dx, dy = dx+nx, dy+ny
-	}
-	flush()
-}
-
-// outline is the d of a path along the runs.
-func outline(runs [][]point) string {
-	var out strings.Builder
-	for _, run := range runs {
-		fmt.Fprintf(&out, "M%d %d", run[0].x, run[0].y)
-		if len(run) == 1 {
-			out.WriteString("h1")
-		}
-		trace(&out, run)
-	}
-	return out.String()
-}
-
-// area is the d of a path around what lies below the runs.
-func area(runs [][]point) string {
-	var out strings.Builder
-	for _, run := range runs {
-		fmt.Fprintf(&out, "M%d %dV%d", run[0].x, graphHeight, run[0].y)
-		trace(&out, run)
-		fmt.Fprintf(&out, "V%dz", graphHeight)
-	}
-	return out.String()
-}
-
-// down gives the times at which the link did not stream.
-func down(all []sample, now time.Time) []band {
-	var bands []band
+// outages finds where the link did not stream.
+func outages(all []sample, now time.Time) (bands []band) {
 	for i, s := range all {
 		x := place(s.at, now)
-		if s.up || x < 0 || x > graphWidth {
-			continue
-		}
-		from := max(x-1, 0)
-		if n := len(bands); n > 0 && i > 0 && !all[i-1].up && from-bands[n-1].X-bands[n-1].Width <= apart {
+		switch n := len(bands); {
+		case s.up || x < 0:
+		case n > 0 && !all[i-1].up:
 			bands[n-1].Width = x - bands[n-1].X
-			continue
+		default:
+			bands = append(bands, band{max(x-1, 0), 1})
 		}
-		bands = append(bands, band{from, max(x-from, 1)})
 	}
 	return bands
 }
 
-// single draws one curve from zero up.
-func single(title, what string, vs []value, bands []band, write func(float64) string) graph {
-	_, most := bounds(vs)
-	runs := scale(vs, 0, most)
-	g := graph{Title: title, Now: write(0), Top: "max " + write(most), Area: area(runs), Curves: []curve{{"first", outline(runs)}}, Down: bands}
-	if n := len(vs); n > 0 {
-		g.Now = write(vs[n-1].v)
+// value is a point of a curve: x is 0 to graphWidth.
+type value struct {
+	x int
+	v float64
+}
+
+func (p plot) draw(all []sample, now time.Time, bands []band) graph {
+	g := graph{Title: p.title, Now: p.write(0), Curves: p.curves, Down: bands}
+	values := make([][]value, len(p.curves))
+	least, most := math.Inf(1), math.Inf(-1)
+	for c := range p.curves {
+		for i := 1; i < len(all); i++ {
+			v, ok := p.curves[c].of(all, i)
+			if x := place(all[i].at, now); ok && x >= 0 {
+				values[c] = append(values[c], value{x, v})
+				least, most = math.Min(least, v), math.Max(most, v)
+			}
+		}
 	}
-	g.Label = fmt.Sprintf("%s over the last 5 minutes: %s now, %s at most%s", what, g.Now, write(most), outages(bands))
+	if least > most {
+		least, most = 0, 0
+	}
+	g.Top = "max " + p.write(most)
+	if p.growth {
+		g.Top = "+" + units.Size(int64(most-least))
+	} else {
+		least = 0
+	}
+	for c := range g.Curves {
+		g.Curves[c].Lines = trace(values[c], least, most)
+	}
+	if n := len(values[0]); n > 0 {
+		g.Now = p.write(values[0][n-1].v)
+	}
+	g.Label = fmt.Sprintf("%s over the last 5 minutes: %s now, %s at most%s", p.says, g.Now, p.write(most), told(bands))
 	return g
 }
 
-func outages(bands []band) string {
-	total := 0
+func told(bands []band) string {
+	total := time.Duration(0)
 	for _, b := range bands {
-		total += b.Width
+		total += time.Duration(b.Width) * time.Second
 	}
 	if total == 0 {
 		return ""
 	}
-	return fmt.Sprintf("; the link did not stream for %s of them", units.Span(time.Duration(total)*time.Second))
+	return fmt.Sprintf("; the link did not stream for %s of them", units.Span(total))
 }
 
-// graphs draws the last minutes of a link.
-func graphs(all []sample, now time.Time) []graph {
-	bands := down(all, now)
-	in := values(all, now, rate(func(s sample) int64 { return s.bytesIn }))
-	commands := values(all, now, rate(func(s sample) int64 { return s.commands }))
-	lag := worst(values(all, now, func(_, s sample) (float64, bool) { return s.lag.Seconds(), true }))
-	return []graph{
-		single("Bytes in", "Bytes received per second", in, bands, perSecond),
-		single("Commands", "Commands per second", commands, bands, each),
-		offsets(all, now, bands),
-		single("Lag", "How long received bytes waited for their fsync, the worst of 5 seconds,", lag, bands, seconds),
+// trace draws values; a gap in time ends a line. In the box y counts from the top.
+func trace(values []value, least, most float64) (lines []segment) {
+	height := func(v float64) int {
+		if most <= least {
+			return graphHeight - graphBottom
+		}
+		return graphHeight - graphBottom - int(math.Round((v-least)/(most-least)*(graphHeight-graphTop-graphBottom)))
 	}
+	last := 0 // the y of the point before
+	for i, v := range values {
+		y := height(v.v)
+		switch {
+		case i == 0 || v.x-values[i-1].x > apart:
+			lines = append(lines, segment{X: v.x, d: fmt.Appendf(nil, "M%d %d", v.x, y)})
+		default:
+			s := &lines[len(lines)-1]
+			s.d = fmt.Appendf(s.d, "l%d %d", v.x-values[i-1].x, y-last)
+		}
+		last = y
+	}
+	return lines
 }
 
-// offsets draws how far was received and how far is fsynced.
-func offsets(all []sample, now time.Time, bands []band) graph {
-	received := values(all, now, func(_, s sample) (float64, bool) { return float64(s.received), s.knownOffs })
-	durable := values(all, now, func(_, s sample) (float64, bool) { return float64(s.durable), s.knownOffs })
-	least, most := bounds(received, durable)
-	over, under := scale(received, least, most), scale(durable, least, most)
-	g := graph{
-		Title: "Offset", Area: area(under), Down: bands,
-		Curves: []curve{{"first", outline(over)}, {"second", outline(under)}},
-		Keys:   []key{{"first", "received"}, {"second", "fsynced"}},
-		Now:    "none yet", Top: "+" + units.Size(int64(most-least)),
+// seconds writes a short duration with a digit behind the point.
+func seconds(s float64) string { return strconv.FormatFloat(s, 'f', 1, 64) + " s" }
+
+// perSecond writes a rate of bytes.
+func perSecond(n float64) string { return units.Size(int64(n)) + "/s" }
+
+// each writes a rate of things.
+func each(n float64) string {
+	if n > 0 && n < 10 {
+		return strconv.FormatFloat(n, 'f', 1, 64) + "/s"
 	}
-	g.Label = "Replication offset over the last 5 minutes: none yet"
-	if n := len(received); n > 0 {
-		last := received[n-1].v
-		g.Now = units.Thousands(int64(last))
-		g.Label = fmt.Sprintf("Replication offset over the last 5 minutes: %s received, %s fsynced, %s more than at their beginning%s",
-			g.Now, units.Thousands(int64(durable[n-1].v)), units.Size(int64(math.Max(last-received[0].v, 0))), outages(bands))
-	}
-	return g
+	return units.Thousands(int64(n+0.5)) + "/s"
 }

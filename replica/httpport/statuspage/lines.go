@@ -2,67 +2,82 @@ package statuspage
 
 import (
 	"fmt"
-	"time"
 
+	"replicad/replica"
+	"replicad/replica/archive"
 	"replicad/replica/logs"
 )
 
-// How many lines are kept of each master: the notices, and all steps.
+// How many lines are kept of each master: the notices, and all steps. Of the
+// notices the newest are shown.
 const (
-	keptNotices = 30
-	keptSteps   = 100
+	keptNotices  = 30
+	shownNotices = 12
+	keptSteps    = 100
 )
 
 // line is an event as the log says it.
 type line struct {
-	Time  time.Time
-	Level string // as redis.conf's loglevel
-	Text  string
-	Pairs []pair
-	Count int // how often it was said in a row
-
-	notice bool // it is no mere step
+	logs.Line
+	Count int // how often the event came in a row
 }
 
-type pair struct{ Key, Value string }
+// LevelName is the level as redis.conf's loglevel.
+func (l line) LevelName() string { return logs.LevelName(l.Level) }
 
-func newLine(said logs.Line) line {
-	l := line{Time: said.Time, Level: logs.LevelName(said.Level), Text: clean(said.Text), Count: 1, notice: said.Level >= logs.LevelNotice}
-	for i := 0; i+1 < len(said.Args); i += 2 {
-		l.Pairs = append(l.Pairs, pair{fmt.Sprint(said.Args[i]), clean(fmt.Sprint(said.Args[i+1]))})
+// Pairs are the line's keys and values.
+func (l line) Pairs() (all [][2]string) {
+	for i := 0; i+1 < len(l.Args); i += 2 {
+		all = append(all, [2]string{fmt.Sprint(l.Args[i]), fmt.Sprint(l.Args[i+1])})
 	}
-	return l
+	return all
 }
 
-// lines are the newest, in the order in which they came. A snapshot may be kept:
-// what it shares is not changed.
-type lines struct {
-	most int
-	all  []line
-}
-
-func (l *lines) add(x line) {
-	if len(l.all) >= l.most {
-		l.all = append([]line(nil), l.all[len(l.all)-l.most+1:]...)
+// Observe implements replica.Observer. It keeps a line of each event that the
+// log tells at level verbose or above. It waits for nothing but a lock, which is
+// held while lines are copied.
+func (p *Page) Observe(e replica.Event) {
+	if level, logged := logs.Level(e.Kind); logged && level >= logs.LevelVerbose && e.Kind != replica.TransferProgress {
+		p.note(logs.OfLink(e))
 	}
-	l.all = append(l.all, x)
+	if e.Kind != replica.StateEntered || e.Rebase {
+		return
+	}
+	if f := p.of(e.Master); f != nil {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.taken = [2]replica.State{e.From, e.State}
+	}
 }
 
-// addOrCount adds a line, or counts it where the last one says the same: a master
-// that is away for a night does not push out what came before.
-func (l *lines) addOrCount(x line) {
-	if n := len(l.all); n > 0 && l.all[n-1].Text == x.Text {
-		x.Count = l.all[n-1].Count + 1
-		l.all = append([]line(nil), l.all[:n-1]...)
+// ObserveArchive implements archive.Observer, as Observe does for links.
+func (p *Page) ObserveArchive(e archive.Event) { p.note(logs.OfArchive(e)) }
+
+func (p *Page) of(master string) *followed {
+	for _, f := range p.masters {
+		if f.Name() == master {
+			return f
+		}
 	}
-	l.add(x)
+	return nil
 }
 
-// newest gives the last n, the newest first.
-func (l *lines) newest(n int) []line {
-	var some []line
-	for i := len(l.all) - 1; i >= 0 && len(some) < n; i-- {
-		some = append(some, l.all[i])
+func (p *Page) note(said logs.Line) {
+	f := p.of(said.Master)
+	if f == nil {
+		return
 	}
-	return some
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	l := line{said, 1}
+	f.steps = keep(f.steps, l, keptSteps)
+	if l.Level < logs.LevelNotice {
+		return
+	}
+	// A master that is away for a night must not push out what came before.
+	if n := len(f.notices); n > 0 && f.notices[n-1].Text == l.Text {
+		l.Count += f.notices[n-1].Count
+		f.notices = f.notices[:n-1]
+	}
+	f.notices = keep(f.notices, l, keptNotices)
 }

@@ -1,3 +1,20 @@
+// Package statuspage is the page that shows at a glance whether a backup is
+// sound: the state machine with the state in force lit, offsets and rates of the
+// last five minutes, what can be restored, the last events, and the commands
+// that restore. It is an http.Handler of HTML, CSS and SVG that are in the
+// binary.
+//
+//	page := statuspage.New(statuspage.Config{Masters: masters, Version: version})
+//	defer page.Close()
+//	// page is one of the observers of the links, and the handler of /
+//
+// One template makes the page. An open page asks for itself every two seconds
+// and changes what differs (page.js); without JavaScript the page says the same
+// and stands still. The page is made anew five times a second at most, however
+// many clients ask.
+//
+// What a master says is hostile: the template escapes it, units.Printable bounds
+// it, and the content security policy allows nothing but what is in the binary.
 package statuspage
 
 import (
@@ -6,46 +23,35 @@ import (
 	"fmt"
 	"html/template"
 	"net/http"
-	"strings"
+	"slices"
 	"sync"
 	"time"
 
 	"replicad/replica"
-	"replicad/replica/archive"
 	"replicad/replica/daemon/status"
-	"replicad/replica/logs"
+	"replicad/replica/units"
 )
 
-// Master is what the page asks of one master; *daemon.Handle is one. The
-// methods are called from many goroutines. Archive may take its time.
+// Master is one that is followed; a *daemon.Handle is one. Its methods may be
+// called from any goroutine.
 type Master interface {
 	Name() string
 	Status() status.Status
-	Archive() (archive.Master, error)
-	LagSince() time.Time
+	// Disk waits for a reading of the disk as long as wait at most.
+	Disk(wait time.Duration) status.Disk
 }
 
 // Config says what to show.
 type Config struct {
 	Masters []Master
-	Version string // of replicad, as its page shows it
-	// Free says how much room is left below a folder, in bytes; archive.Free
-	// where it is nil.
-	Free func(dir string) (int64, error)
-	// MaxStreams is how many pages may be open at once, and followed;
-	// DefaultMaxStreams where it is 0. More are told to come again.
-	MaxStreams int
+	Version string // of replicad, as the page shows it
 }
 
-// DefaultMaxStreams is the default of Config.MaxStreams.
-const DefaultMaxStreams = 64
-
 const (
-	queued   = 256                    // events that wait for the page's goroutine
-	settle   = 150 * time.Millisecond // from an event until it is shown: others follow it
-	patience = 500 * time.Millisecond // of a request, for an archive that is being read
-
-	renderEvery = 200 * time.Millisecond // the whole page, at most
+	sampleEvery = time.Second
+	renderEvery = 200 * time.Millisecond // at most
+	patience    = 2 * time.Second        // for all disks together
+	longest     = 400                    // characters of a text that others wrote
 )
 
 // policy is the Content-Security-Policy: no script, style or image but our own
@@ -55,214 +61,129 @@ const policy = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-a
 //go:embed static
 var static embed.FS
 
-//go:embed templates
-var templates embed.FS
+//go:embed page.html
+var source string
 
 // Page is the handler, and an observer of the links. Make it by New.
 type Page struct {
-	cfg     Config
-	masters []*followed
-	byName  map[string]*followed
-	page    *template.Template
-	static  http.Handler
+	masters  []*followed
+	version  string
+	template *template.Template
+	mux      *http.ServeMux
 
-	events chan noted
-	wake   chan struct{} // a stream has come
-	quit   chan struct{} // closed by Close
-	close  sync.Once
-	done   sync.WaitGroup
+	quit  chan struct{} // closed by Close
+	close sync.Once
+	done  sync.WaitGroup
 
-	rendering sync.Mutex // of the whole page
+	rendering sync.Mutex
 	rendered  time.Time
 	last      []byte
-
-	mu      sync.Mutex // of streams, and of samples and lines of all that are followed
-	streams map[*stream]bool
 }
 
-// followed is what the page keeps of one master.
+// followed is what the page keeps of one master, the oldest first.
 type followed struct {
 	Master
-	id   string // of its parts of the page
-	disk *disk
+	id string // of its parts of the page
 
-	samples samples // under the page's lock, as all that follows
-	notices lines
-	steps   lines
+	mu      sync.Mutex
+	samples []sample
+	notices []line
+	steps   []line
 	taken   [2]replica.State // the last change of state
 }
 
-// New makes a page and starts its goroutine; Close ends it.
+// New makes a page and starts the goroutine that takes samples; Close ends it.
 func New(cfg Config) *Page {
-	if cfg.Free == nil {
-		cfg.Free = archive.Free
-	}
-	if cfg.MaxStreams == 0 {
-		cfg.MaxStreams = DefaultMaxStreams
-	}
-	p := &Page{
-		cfg: cfg, byName: map[string]*followed{},
-		page:   template.Must(template.New("").Funcs(functions()).ParseFS(templates, "templates/*.html")),
-		static: http.FileServerFS(static),
-		events: make(chan noted, queued), wake: make(chan struct{}, 1), quit: make(chan struct{}),
-		streams: map[*stream]bool{},
-	}
+	p := &Page{version: cfg.Version, mux: http.NewServeMux(), quit: make(chan struct{})}
+	p.template = template.Must(template.New("page").Funcs(template.FuncMap{
+		"clean": clean, "clock": clock, "machineTime": machineTime, "size": units.Size, "count": units.Thousands,
+	}).Parse(source))
+	p.mux.HandleFunc("GET /{$}", p.serve)
+	p.mux.HandleFunc("GET /static/{file}", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "no-cache") // a new binary has other files, and no times
+		http.ServeFileFS(w, r, static, "static/"+r.PathValue("file"))
+	})
 	for i, m := range cfg.Masters {
-		f := &followed{Master: m, id: fmt.Sprintf("m%d", i), disk: newDisk(m.Archive, cfg.Free)}
-		f.notices.most, f.steps.most = keptNotices, keptSteps
-		p.masters = append(p.masters, f)
-		p.byName[m.Name()] = f
+		p.masters = append(p.masters, &followed{Master: m, id: fmt.Sprintf("m%d", i)})
 	}
 	p.done.Go(p.run)
 	return p
 }
 
-// Close ends the streams and the goroutine. A server that is shut down waits for
-// the streams: close the page first, or by http.Server.RegisterOnShutdown.
+// Close ends the goroutine. The page can still be asked for.
 func (p *Page) Close() {
 	p.close.Do(func() { close(p.quit) })
 	p.done.Wait()
 }
 
-// Observe implements replica.Observer. It never waits; what does not fit in the
-// queue is not shown.
-func (p *Page) Observe(e replica.Event) {
-	if level, logged := logs.Level(e.Kind); !logged || level < logs.LevelVerbose || e.Kind == replica.TransferProgress {
-		return
-	}
-	n := noted{Line: logs.OfLink(e)}
-	if e.Kind == replica.StateEntered && !e.Rebase {
-		n.taken = &[2]replica.State{e.From, e.State}
-	}
-	p.queue(n)
-}
-
-// ObserveArchive implements archive.Observer. It never waits, as Observe.
-func (p *Page) ObserveArchive(e archive.Event) {
-	if logs.ArchiveLevel(e.Kind) >= logs.LevelVerbose {
-		p.queue(noted{Line: logs.OfArchive(e)})
-	}
-}
-
-// noted is an event on its way to the page's goroutine.
-type noted struct {
-	logs.Line
-	taken *[2]replica.State // of an event that changed the state
-}
-
-func (p *Page) queue(n noted) {
-	select {
-	case p.events <- n:
-	default:
-	}
-}
-
+// run takes a sample of each master a second.
 func (p *Page) run() {
 	tick := time.NewTicker(sampleEvery)
 	defer tick.Stop()
-	var soon <-chan time.Time
 	for {
 		select {
-		case e := <-p.events:
-			p.note(e)
-			if soon == nil {
-				soon = time.After(settle)
-			}
-		case <-soon:
-			soon = nil
-			p.publish(time.Now())
-		case <-p.wake:
-			p.publish(time.Now())
 		case <-tick.C:
-			now := time.Now()
-			p.sample(now)
-			p.publish(now)
+			for _, f := range p.masters {
+				f.add(newSample(time.Now(), f.Status()))
+			}
 		case <-p.quit:
 			return
 		}
 	}
 }
 
-// sample takes a sample of each master.
-func (p *Page) sample(now time.Time) {
-	for _, f := range p.masters {
-		s := takeSample(now, f.Status(), f.LagSince())
-		p.mu.Lock()
-		f.samples.add(s)
-		p.mu.Unlock()
-	}
+func (f *followed) add(s sample) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.samples = keep(f.samples, s, keptSamples)
 }
 
-// note keeps what is to be shown of an event.
-func (p *Page) note(n noted) {
-	f := p.byName[n.Master]
-	if f == nil {
-		return
+// keep adds x to the newest, of which there are most at most.
+func keep[T any](newest []T, x T, most int) []T {
+	if len(newest) >= most {
+		newest = slices.Delete(newest, 0, len(newest)-most+1)
 	}
-	l := newLine(n.Line)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if n.taken != nil {
-		f.taken = *n.taken
-	}
-	f.steps.add(l)
-	if l.notice {
-		f.notices.addOrCount(l)
-	}
+	return append(newest, x)
 }
 
-// ServeHTTP serves /, /events and /static/; another path is not found.
+// ServeHTTP serves / and /static/; another path is not found.
 func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	h := w.Header()
-	h.Set("Content-Security-Policy", policy)
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Referrer-Policy", "no-referrer")
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		h.Set("Allow", "GET, HEAD")
-		http.Error(w, "only GET and HEAD", http.StatusMethodNotAllowed)
-		return
-	}
-	switch {
-	case r.URL.Path == "/":
-		p.serveWhole(w, r)
-	case r.URL.Path == "/events":
-		p.serveEvents(w, r)
-	case strings.HasPrefix(r.URL.Path, "/static/") && !strings.HasSuffix(r.URL.Path, "/"):
-		h.Set("Cache-Control", "no-cache") // a new binary has other files, and no times
-		p.static.ServeHTTP(w, r)
-	default:
-		http.NotFound(w, r)
-	}
+	w.Header().Set("Content-Security-Policy", policy)
+	p.mux.ServeHTTP(w, r)
 }
 
-// serveWhole answers with the page as things stand.
-func (p *Page) serveWhole(w http.ResponseWriter, r *http.Request) {
-	whole, err := p.whole()
+func (p *Page) serve(w http.ResponseWriter, _ *http.Request) {
+	page, err := p.render()
 	if err != nil {
 		http.Error(w, "the page could not be made: "+err.Error(), http.StatusInternalServerError)
 		return
 	}
-	h := w.Header()
-	h.Set("Content-Type", "text/html; charset=utf-8")
-	h.Set("Cache-Control", "no-store")
-	if r.Method == http.MethodHead {
-		return
-	}
-	_, _ = w.Write(whole) // who went away misses nothing
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	_, _ = w.Write(page) // a client that went away misses nothing
 }
 
-// whole renders the page, or gives what was rendered a moment ago: whoever asks
-// all the time takes no more time from the links than one who does not.
-func (p *Page) whole() ([]byte, error) {
+// render makes the page, or gives the one that was made a moment ago: clients
+// that ask all the time must not take time from the links.
+func (p *Page) render() ([]byte, error) {
 	p.rendering.Lock()
 	defer p.rendering.Unlock()
 	if time.Since(p.rendered) < renderEvery {
 		return p.last, nil
 	}
 	var out bytes.Buffer
-	if err := p.page.ExecuteTemplate(&out, "page.html", p.view(time.Now(), patience)); err != nil {
+	if err := p.template.Execute(&out, p.view(time.Now())); err != nil {
 		return nil, err
 	}
 	p.last, p.rendered = out.Bytes(), time.Now()
 	return p.last, nil
 }
+
+// clean makes text of others fit to be shown. The template escapes HTML.
+func clean(s string) string { return units.Printable(s, longest) }
+
+// clock is a time of the server's zone.
+func clock(t time.Time) string { return t.Local().Format(time.DateTime) }
+
+// machineTime is a time as <time datetime> takes it.
+func machineTime(t time.Time) string { return t.Format(time.RFC3339) }

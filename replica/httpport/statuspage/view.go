@@ -7,15 +7,11 @@ import (
 	"strings"
 	"time"
 
-	"replicad/replica"
 	"replicad/replica/daemon/status"
 	"replicad/replica/units"
 )
 
-// How many lines are shown of those that are kept.
-const shownNotices = 12
-
-// view is what the page's template gets.
+// view is what the template gets.
 type view struct {
 	Title   string
 	Version string
@@ -24,239 +20,206 @@ type view struct {
 	Masters []masterView
 }
 
-// parts are the templates that may change while the page is open; each has an
-// element of its name.
-func (view) parts() []string { return []string{"clock", "overview"} }
-
 type masterView struct {
 	ID, Name string
 	Address  string
 	Verdict  verdict
-	Machine  drawing
+	Machine  machine
 	Entered  time.Time
 	For      string // how long the place has been in force
-	Since    string
 	Progress *progress
 	Link     []fact
-	Archive  []fact
 	Graphs   []graph
+	Disk     status.Disk
 	Bar      timebar
-	Read     bool // the archive was read at least once
-	ReadErr  string
+	Archive  []fact
 	Commands []command
-	Notices  []line
+	Notices  []line // the newest first
 	Steps    []line
-}
-
-// parts of a master; their elements are named by its ID, "-" and the name.
-func (masterView) parts() []string {
-	return []string{"verdict", "machine", "link", "graphs", "stored", "restore", "notices", "steps"}
 }
 
 // fact is a term with its value.
 type fact struct {
 	Term, Value, Note string
-	Code              bool // in the font of code
-	Class             string
+	Class             string // "", warn, or mono for the font of code
 }
 
 // progress is a full sync under way.
 type progress struct {
-	What  string
-	Bytes int64
-	Total int64 // -1 where it is not known
-	Text  string
+	status.Transfer
+	What string
+	Text string
 }
 
-// view tells how things stand; archives are waited for so long at most.
-func (p *Page) view(now time.Time, wait time.Duration) view {
-	v := view{Version: p.cfg.Version, Now: now, Zone: now.Local().Format("MST")}
-	deadline := now.Add(wait)
-	for _, f := range p.masters {
-		v.Masters = append(v.Masters, p.master(f, now, max(time.Until(deadline), 0)))
-	}
+// view tells how things stand. It waits for disks as long as patience at most.
+func (p *Page) view(now time.Time) view {
+	v := view{Version: p.version, Now: now, Zone: now.Local().Format("MST")}
 	wrong := 0
-	for _, m := range v.Masters {
+	for _, f := range p.masters {
+		m := f.view(now, max(patience-time.Since(now), 0))
 		if m.Verdict.Class != "good" {
 			wrong++
 		}
+		v.Masters = append(v.Masters, m)
 	}
 	switch {
 	case len(v.Masters) == 1:
-		v.Title = v.Masters[0].Verdict.Word + ": " + v.Masters[0].Name + " - replicad"
+		v.Title = v.Masters[0].Verdict.Word + ": " + v.Masters[0].Name
 	case wrong == 0:
-		v.Title = "Sound: all masters - replicad"
+		v.Title = "Sound: all masters"
 	default:
-		v.Title = fmt.Sprintf("%d of %d masters need a look - replicad", wrong, len(v.Masters))
+		v.Title = fmt.Sprintf("%d of %d masters need a look", wrong, len(v.Masters))
 	}
 	return v
 }
 
-func (p *Page) master(f *followed, now time.Time, wait time.Duration) masterView {
-	s, since := f.Status(), f.LagSince()
-	r := f.disk.look(wait)
-	p.mu.Lock()
-	window, taken := f.samples.window(now), f.taken
-	notices, steps := f.notices.newest(shownNotices), f.steps.newest(keptSteps)
-	p.mu.Unlock()
-	lag := time.Duration(0)
-	if !since.IsZero() {
-		lag = max(now.Sub(since), 0)
-	}
-	left := fills(window, r)
-	m := masterView{
+func (f *followed) view(now time.Time, wait time.Duration) masterView {
+	d := f.Disk(wait)
+	s := f.Status()
+	f.mu.Lock()
+	samples, notices, steps, taken := slices.Clone(f.samples), slices.Clone(f.notices), slices.Clone(f.steps), f.taken
+	f.mu.Unlock()
+	slices.Reverse(notices)
+	slices.Reverse(steps)
+	left := fills(samples, d)
+	bar := newTimebar(d.Archive.Generations, now)
+	return masterView{
 		ID: f.id, Name: f.Name(), Address: address(s),
-		Verdict: judge(s, r, lag, left, now),
-		Machine: draw(replica.Transitions(), s.State, s.Phase, taken),
-		Entered: s.Entered, For: units.Span(now.Sub(s.Entered)), Since: sinceWhen(s.Entered, now),
+		Verdict: judge(s, d, left, now),
+		Machine: draw(s.State, s.Phase, taken), Entered: s.Entered, For: units.Span(now.Sub(s.Entered)),
 		Progress: underWay(s, now),
-		Link:     linkFacts(s, lag, now),
-		Graphs:   graphs(window, now),
-		Read:     !r.At.IsZero(),
-		Notices:  notices, Steps: steps,
+		Link:     linkFacts(s, now),
+		Graphs:   graphs(samples, now),
+		Disk:     d, Bar: bar, Archive: archiveFacts(s, d, bar, left, now), Commands: commands(d.Archive, bar, now),
+		Notices: notices[:min(len(notices), shownNotices)], Steps: steps,
 	}
-	if r.Err != nil {
-		m.ReadErr = clean(r.Err.Error())
-	}
-	m.Bar = spans(r.Archive, now)
-	m.Commands = commands(r.Archive, m.Bar, now)
-	m.Archive = archiveFacts(s, r, m.Bar, left, now)
-	return m
 }
 
 // address is how the master is reached.
 func address(s status.Status) string {
-	if !s.Following() {
+	a := s.Address
+	if a == "" {
 		return "no master"
 	}
-	a := clean(s.Address)
 	if s.TLS {
 		a += ", TLS"
 	}
 	if s.User != "" {
-		a += ", user " + clean(s.User)
+		a += ", user " + s.User
 	}
 	return a
 }
 
-// underWay tells of the full sync that is, if one is.
+// underWay tells of the full sync that is under way; nil where none is.
 func underWay(s status.Status, now time.Time) *progress {
-	t, what := s.Transfer, "Full sync"
-	if !t.Running() {
-		t, what = s.Rebase.Transfer, "Rebase: full sync of a second link"
+	p := &progress{s.Transfer, "Full sync", ""}
+	if !p.Running() {
+		p = &progress{s.Rebase.Transfer, "Rebase: full sync of a second link", ""}
 	}
-	if !t.Running() {
+	if !p.Running() {
 		return nil
 	}
-	p := &progress{What: what, Bytes: t.Bytes, Total: t.Total, Text: units.Size(t.Bytes)}
-	if t.Total > 0 {
-		p.Text += fmt.Sprintf(" of %s, %d %%", units.Size(t.Total), 100*t.Bytes/t.Total)
+	p.Text = units.Size(p.Bytes)
+	if p.Total > 0 {
+		p.Text += fmt.Sprintf(" of %s, %d %%", units.Size(p.Total), 100*p.Bytes/p.Total)
 	}
-	if t.Storing {
+	if p.Storing {
 		p.Text += ", being made durable"
 	}
-	p.Text += ", for " + units.Span(now.Sub(t.Began))
+	p.Text += ", for " + units.Span(now.Sub(p.Began))
 	return p
 }
 
-// offset writes an offset where there is a history.
-func offset(n int64, known bool) string {
-	if !known {
+// known says whether there is a history, which offsets belong to.
+func known(s status.Status) bool { return s.ReplID != "" || s.Received > 0 }
+
+// offset writes an offset where there is one.
+func offset(n int64, is bool) string {
+	if !is {
 		return "none yet"
 	}
 	return units.Thousands(n)
 }
 
 // linkFacts tells of the link.
-func linkFacts(s status.Status, lag time.Duration, now time.Time) []fact {
-	known := s.ReplID != "" || s.Received > 0
-	behind := fact{Term: "Lag", Value: units.Size(s.LagBytes()) + ", " + seconds(lag.Seconds()), Note: "received, not fsynced yet"}
-	if lag > lagFor {
+func linkFacts(s status.Status, now time.Time) []fact {
+	behind := fact{"Lag", units.Size(s.LagBytes()) + ", " + seconds(s.Lag(now).Seconds()), "received, not fsynced yet", ""}
+	if s.Lag(now) > lagFor {
 		behind.Class = "warn"
 	}
 	all := []fact{
-		{Term: "Received", Value: offset(s.Received, known)},
-		{Term: "Stored", Value: offset(s.Stored, known)},
-		{Term: "Fsynced", Value: offset(s.Durable, known)},
-		{Term: "Acknowledged", Value: offset(s.Acked, !s.AckTime.IsZero()), Note: ago(s.AckTime, now)},
+		{"Received", offset(s.Received, known(s)), "", ""},
+		{"Stored", offset(s.Stored, known(s)), "", ""},
+		{"Fsynced", offset(s.Durable, known(s)), "", ""},
+		{"Acknowledged", offset(s.Acked, !s.AckTime.IsZero()), ago(s.AckTime, now), ""},
 		behind,
-		{Term: "Last byte", Value: ago(s.LastByte, now), Note: at(s.LastByte)},
-		{Term: "In and out", Value: units.Size(s.BytesIn) + " in, " + units.Size(s.BytesOut) + " out", Note: units.Thousands(s.Commands) + " commands since the start " + units.Span(now.Sub(s.Started)) + " ago"},
-		{Term: "Syncs", Value: fmt.Sprintf("%d full, %d partial", s.FullSyncsDone, s.PartialSyncs), Note: causes("begun", s.FullSyncs)},
+		{"Last byte", ago(s.LastByte, now), "", ""},
+		{"In and out", units.Size(s.BytesIn) + " in, " + units.Size(s.BytesOut) + " out", units.Thousands(s.Commands) + " commands since the start " + ago(s.Started, now), ""},
+		{"Syncs", fmt.Sprintf("%d full, %d partial", s.FullSyncsDone, s.PartialSyncs), causes("begun", s.FullSyncs), ""},
 	}
 	if s.ReplID != "" {
-		all = append(all, fact{Term: "Replication id", Value: clean(s.ReplID), Code: true})
+		all = append(all, fact{"Replication id", s.ReplID, "", "mono"})
 	}
 	if s.FormerReplID != "" {
-		all = append(all, fact{Term: "Former id", Value: clean(s.FormerReplID), Code: true, Note: "up to offset " + units.Thousands(s.SecondOffset)})
+		all = append(all, fact{"Former id", s.FormerReplID, "up to offset " + units.Thousands(s.SecondOffset), "mono"})
 	}
 	if s.Paused {
-		all = append(all, fact{Term: "Paused", Value: "the disk is behind; the master's bytes wait in TCP", Class: "warn"})
+		all = append(all, fact{"Paused", "the disk is behind; the master's bytes wait in TCP", "", "warn"})
 	}
 	if s.LastFailure != "" {
-		all = append(all, fact{Term: "Last failure", Value: short(clean(s.LastFailure)), Note: ago(s.LastFailureAt, now) + "; " + causes("by cause", s.Failures)})
+		all = append(all, fact{"Last failure", short(s.LastFailure), ago(s.LastFailureAt, now) + "; " + causes("by cause", s.Failures), ""})
 	}
-	if !s.NextAttempt.IsZero() && s.Following() {
-		next := "now"
-		if d := s.NextAttempt.Sub(now); d > 0 {
-			next = "in " + units.Span(d+time.Second/2)
-		}
-		all = append(all, fact{Term: "Next attempt", Value: next})
+	if d := s.NextAttempt.Sub(now); !s.NextAttempt.IsZero() && s.Following() {
+		all = append(all, fact{"Next attempt", "in " + units.Span(d+time.Second/2), "", ""})
 	}
 	return all
 }
 
-// archiveFacts tells of the disk.
-func archiveFacts(s status.Status, r reading, b timebar, left time.Duration, now time.Time) []fact {
-	if r.At.IsZero() {
+// archiveFacts tells of the disk; left is when the disk is full.
+func archiveFacts(s status.Status, d status.Disk, b timebar, left time.Duration, now time.Time) []fact {
+	if d.At.IsZero() {
 		return nil
 	}
-	free := fact{Term: "Disk free", Value: units.Size(r.Free)}
-	switch {
-	case r.FreeErr != nil:
-		free.Value, free.Class = "not known", "warn"
-		free.Note = clean(r.FreeErr.Error())
-	case left > 0:
+	free := fact{Term: "Disk free", Value: units.Size(d.Free)}
+	if left > 0 {
 		free.Note = "full in about " + units.Span(left) + " at the pace of the last minutes"
-		if left < fullWithin {
-			free.Class = "warn"
-		}
 	}
-	all := []fact{
-		{Term: "Archive", Value: units.Size(b.Bytes), Note: things(len(r.Archive.Generations), "generation")},
-		free,
-		{Term: "Segments", Value: units.Thousands(s.SegmentsSealed) + " sealed", Note: units.Thousands(s.SegmentsVerified) + " verified, " + units.Thousands(s.SegmentsDamaged) + " damaged since the start"},
-		{Term: "Rebases", Value: fmt.Sprintf("%d done, %d failed", s.Rebase.Done, s.Rebase.Failed), Note: rebaseNote(s, now)},
+	if left > 0 && left < fullWithin {
+		free.Class = "warn"
 	}
-	if s.Rebase.LastFailure != "" {
-		all = append(all, fact{Term: "Rebase failed", Value: short(clean(s.Rebase.LastFailure))})
-	}
-	return append(all, fact{Term: "Folder", Value: clean(r.Archive.Dir), Code: true})
-}
-
-func rebaseNote(s status.Status, now time.Time) string {
+	rebases := fact{Term: "Rebases", Value: fmt.Sprintf("%d done, %d failed", s.Rebase.Done, s.Rebase.Failed)}
 	switch {
 	case s.Rebase.Running:
-		return "one runs for " + units.Span(now.Sub(s.Rebase.Began)) + ": " + clean(s.Rebase.Why)
+		rebases.Note = "one runs for " + units.Span(now.Sub(s.Rebase.Began)) + ": " + s.Rebase.Why
 	case s.Rebase.LastTook > 0:
-		return "the last one took " + seconds(s.Rebase.LastTook.Seconds())
+		rebases.Note = "the last one took " + seconds(s.Rebase.LastTook.Seconds())
 	}
-	return ""
+	all := []fact{
+		{"Archive", units.Size(b.Bytes), units.Count(int64(len(d.Archive.Generations)), "generation"), ""},
+		free,
+		{"Segments", units.Thousands(s.SegmentsSealed) + " sealed", units.Thousands(s.SegmentsVerified) + " verified, " + units.Thousands(s.SegmentsDamaged) + " damaged since the start", ""},
+		rebases,
+	}
+	if s.Rebase.LastFailure != "" {
+		all = append(all, fact{Term: "Rebase failed", Value: short(s.Rebase.LastFailure)})
+	}
+	return append(all, fact{"Folder", d.Archive.Dir, "", "mono"})
 }
 
-// fills says when the disk is full at the pace of the window; 0 where nothing
-// comes, or that is far away.
-func fills(all []sample, r reading) time.Duration {
+// fills says when the disk is full at the pace of the last minutes; 0 where that
+// is not known or far away.
+func fills(all []sample, d status.Disk) time.Duration {
 	const far = 90 * 24 * time.Hour
-	if len(all) < 30 || r.At.IsZero() || r.FreeErr != nil {
+	if len(all) < 30 || d.At.IsZero() || d.Err != nil {
 		return 0
 	}
 	first, last := all[0], all[len(all)-1]
 	pace := float64(last.bytesIn-first.bytesIn) / last.at.Sub(first.at).Seconds()
-	if pace <= 0 || float64(r.Free)/pace > far.Seconds() {
+	left := float64(d.Free) / pace // seconds
+	if pace <= 0 || left > far.Seconds() {
 		return 0
 	}
-	return max(time.Duration(float64(r.Free)/pace*float64(time.Second)), time.Second)
+	return time.Duration(max(left, 1) * float64(time.Second))
 }
 
 func ago(t, now time.Time) string {
@@ -266,12 +229,8 @@ func ago(t, now time.Time) string {
 	return units.Span(now.Sub(t)) + " ago"
 }
 
-func at(t time.Time) string {
-	if t.IsZero() {
-		return ""
-	}
-	return clock(t)
-}
+// short is a text of others for a narrow place.
+func short(s string) string { return units.Printable(s, 120) }
 
 // causes writes counts by cause: begun: initial 1, backlog 2.
 func causes(what string, by map[string]int64) string {

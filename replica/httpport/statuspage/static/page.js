@@ -1,10 +1,11 @@
-// Follows the page's changes: each message has the HTML of the parts that changed.
+// Keeps an open page as the server has it: asks for the page again and again and
+// changes what differs.
 "use strict";
 
-const silence = 10000; // ms without a message, then the stream is dead
+const every = 2000; // ms between two answers
+const patience = 10000; // ms for an answer
 const live = document.getElementById("live");
-let source = null;
-let heard = 0; // when the last message came
+let looking = false;
 let timer = 0;
 
 // say tells whether what is shown is live; nothing is announced twice.
@@ -26,7 +27,7 @@ function morph(now, next) {
     return;
   }
   for (const a of [...now.attributes]) {
-    if (!next.hasAttribute(a.name)) now.removeAttribute(a.name);
+    if (!next.hasAttribute(a.name) && now.nodeName !== "DETAILS") now.removeAttribute(a.name);
   }
   for (const a of next.attributes) {
     if (now.getAttribute(a.name) !== a.value) now.setAttribute(a.name, a.value);
@@ -43,39 +44,23 @@ function children(now, next) {
   });
 }
 
-function take(message) {
-  heard = Date.now();
-  say("live", true);
-  const m = JSON.parse(message.data);
-  if (document.title !== m.title) document.title = m.title;
-  for (const [id, html] of Object.entries(m.parts)) {
-    const part = document.getElementById(id);
-    if (!part) continue;
-    const next = document.createElement("template");
-    next.innerHTML = html;
-    children(part, next.content);
-  }
-}
-
-function open() {
-  close();
-  heard = Date.now();
-  source = new EventSource("events");
-  source.onmessage = take;
-  source.onerror = () => say("not connected: this is how things stood", false);
-  timer = setInterval(() => {
-    if (source.readyState !== EventSource.CLOSED && Date.now() - heard < silence) return;
+async function look() {
+  clearTimeout(timer);
+  if (looking || document.hidden) return; // nobody looks at a hidden page
+  looking = true;
+  try {
+    const answer = await fetch("", { cache: "no-store", signal: AbortSignal.timeout(patience) });
+    if (!answer.ok) throw new Error(answer.statusText);
+    const next = new DOMParser().parseFromString(await answer.text(), "text/html");
+    for (const id of ["clock", "overview", "masters"]) children(document.getElementById(id), next.getElementById(id));
+    if (document.title !== next.title) document.title = next.title;
+    say("live", true);
+  } catch {
     say("not connected: this is how things stood", false);
-    open();
-  }, 5000);
+  }
+  looking = false;
+  timer = setTimeout(look, every);
 }
 
-function close() {
-  clearInterval(timer);
-  if (source) source.close();
-  source = null;
-}
-
-// A page that nobody looks at holds no stream: a browser has few of them.
-document.addEventListener("visibilitychange", () => (document.hidden ? close() : open()));
-if (!document.hidden) open();
+document.addEventListener("visibilitychange", look);
+look();
