@@ -38,7 +38,7 @@ Exit codes: 0 healthy, 1 not healthy or no answer in time, 2 for wrong flags.`,
   replicad healthcheck --http 127.0.0.1:9121 --live`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if _, err := httpport.Target(addr); err != nil {
+			if err := httpport.CheckAddr(addr); err != nil {
 				return usageError{fmt.Errorf("--http %w", err), cmd.CommandPath()}
 			}
 			if timeout <= 0 {

@@ -1,3 +1,19 @@
+// Package httpport is what a daemon shows by HTTP, to read only:
+//
+//	/         the status page
+//	/metrics  for Prometheus
+//	/healthz  200 while the process and its event loop answer, else 503
+//	/readyz   200 while each archive is what it is there for, else 503 and why
+//
+// Ready means that nothing is missing: the loop answers, each link that should
+// follow a master receives its stream, and each archive can be written. A link
+// after REPLICAOF NO ONE should follow no master, so nothing is missing there. A
+// link whose first full sync is under way is not ready, nor is one whose
+// Sentinels have named no master. Restart a daemon by /healthz, never by
+// /readyz: a master that is down is not the daemon's fault.
+//
+// There is no password and no TLS: listen at a loopback address, or behind a
+// proxy that has both.
 package httpport
 
 import (
@@ -8,8 +24,11 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"runtime/debug"
+	"strings"
+	"syscall"
 	"time"
+
+	"golang.org/x/net/netutil"
 
 	"replicad/replica"
 	"replicad/replica/daemon/status"
@@ -29,43 +48,67 @@ type Master interface {
 type Config struct {
 	Masters []Master
 	Metrics http.Handler
-	// Page has all other paths; nil for a plain list of them. An answer of
-	// its that takes longer than writeTimeout, as server-sent events do, moves
-	// its deadline by http.ResponseController, and ends when the request's
-	// context does.
-	Page http.Handler
-	Log  *slog.Logger // nil for none
+	Page    http.Handler // has all other paths
+	Log     *slog.Logger // nil for none
 }
 
-// Limits of a request.
+// Limits. A connection that comes when all are taken waits.
 const (
-	readTimeout  = 10 * time.Second
-	writeTimeout = 30 * time.Second
-	idleTimeout  = time.Minute
-	headerBytes  = 16 << 10
+	mostConnections = 128 // the link and the archive need file descriptors, too
+	readTimeout     = 10 * time.Second
+	writeTimeout    = 30 * time.Second
+	idleTimeout     = time.Minute
+	headerBytes     = 16 << 10
 
 	pingTimeout = 2 * time.Second
 	farewell    = 200 * time.Millisecond // for answers that are under way at the end
 )
 
+// ErrListen is what every error of [Listen] wraps.
+var ErrListen = errors.New("http")
+
+// Listen opens the port. Connections wait until Serve is called, so that a port
+// in use stops a start before anything is done.
+func Listen(addr string) (net.Listener, error) {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("%w: can't listen at %s: %s", ErrListen, addr, why(addr, err))
+	}
+	return netutil.LimitListener(l, mostConnections), nil
+}
+
+// why says what is wrong with an address, and what to do.
+func why(addr string, err error) string {
+	var dns *net.DNSError
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return "the port is in use, perhaps by another replicad: choose another one"
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		host, _, _ := net.SplitHostPort(addr)
+		return "this host has no address " + host
+	case errors.Is(err, syscall.EACCES):
+		return "not permitted: ports below 1024 need CAP_NET_BIND_SERVICE; choose a higher one"
+	case errors.As(err, &dns):
+		return "there is no host of that name: " + strings.TrimPrefix(dns.Error(), "lookup ")
+	}
+	return err.Error()
+}
+
 // Server answers until it is closed.
 type Server struct {
 	http  *http.Server
-	end   context.CancelFunc
 	ended chan struct{}
 }
 
-// Serve begins to answer what comes at l, which is the server's from then on.
+// Serve begins to answer the requests that come at l. The server closes l.
 func Serve(l net.Listener, cfg Config) *Server {
-	ctx, end := context.WithCancel(context.Background())
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{end: end, ended: make(chan struct{}), http: &http.Server{
-		Handler:     Handler(cfg),
+	s := &Server{ended: make(chan struct{}), http: &http.Server{
+		Handler:     handler(cfg),
 		ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: headerBytes,
-		BaseContext: func(net.Listener) context.Context { return ctx },
-		ErrorLog:    slog.NewLogLogger(cfg.Log.Handler(), slog.LevelWarn),
+		ErrorLog: slog.NewLogLogger(cfg.Log.Handler(), slog.LevelError),
 	}}
 	cfg.Log.Info("http is served", "addr", l.Addr().String())
 	go func() {
@@ -79,7 +122,6 @@ func Serve(l net.Listener, cfg Config) *Server {
 
 // Close ends the server: answers that are under way have a moment left.
 func (s *Server) Close() {
-	s.end()
 	ctx, cancel := context.WithTimeout(context.Background(), farewell)
 	defer cancel()
 	if s.http.Shutdown(ctx) != nil {
@@ -88,11 +130,9 @@ func (s *Server) Close() {
 	<-s.ended
 }
 
-// Handler answers all paths.
-func Handler(cfg Config) http.Handler {
-	if cfg.Log == nil {
-		cfg.Log = slog.New(slog.DiscardHandler)
-	}
+// handler answers all paths. Where a handler panics net/http logs that and cuts
+// the connection, so that half an answer does not look whole.
+func handler(cfg Config) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", cfg.Metrics) // GET is HEAD too
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
@@ -101,38 +141,31 @@ func Handler(cfg Config) http.Handler {
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
 		verdict(w, "ready", append(unhealthy(r.Context(), cfg.Masters), unready(cfg.Masters)...))
 	})
-	if cfg.Page != nil {
-		mux.Handle("GET /", cfg.Page)
-	} else {
-		mux.HandleFunc("GET /{$}", index)
-	}
-	return contained(mux, cfg.Log)
+	mux.Handle("GET /", cfg.Page)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Cache-Control", "no-store")
+		h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'") // the page has a policy of its own
+		h.Set("Cross-Origin-Resource-Policy", "same-origin")
+		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("X-Frame-Options", "DENY")
+		mux.ServeHTTP(w, r)
+	})
 }
 
 // verdict is 200 and a word, or 503 and what is wrong, a line each.
 func verdict(w http.ResponseWriter, word string, wrong []string) {
-	plain(w)
-	if len(wrong) == 0 {
-		_, _ = io.WriteString(w, word+"\n")
-		return
-	}
-	w.WriteHeader(http.StatusServiceUnavailable)
-	for _, line := range wrong {
-		_, _ = io.WriteString(w, line+"\n")
-	}
-}
-
-func plain(w http.ResponseWriter) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	if len(wrong) > 0 {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		word = strings.Join(wrong, "\n")
+	}
+	_, _ = io.WriteString(w, word+"\n")
 }
 
-func index(w http.ResponseWriter, _ *http.Request) {
-	plain(w)
-	_, _ = io.WriteString(w, "replicad\n\n/metrics  for Prometheus\n/healthz  is the process alive?\n/readyz   is each master followed, and stored?\n")
-}
-
-// unhealthy asks whether the loop is alive: it is one for all, or each master's.
-func unhealthy(ctx context.Context, masters []Master) (why []string) {
+// unhealthy asks whether the loop is alive: one for all masters, or one each.
+func unhealthy(ctx context.Context, masters []Master) (wrong []string) {
 	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
 	defer cancel()
 	for _, m := range masters {
@@ -144,24 +177,23 @@ func unhealthy(ctx context.Context, masters []Master) (why []string) {
 }
 
 // unready says what the masters miss.
-func unready(masters []Master) (why []string) {
+func unready(masters []Master) (wrong []string) {
 	for _, m := range masters {
 		s := m.Status()
-		if text := misses(s); s.Wanted() && text != "" {
-			why = append(why, m.Name()+": "+text)
+		if s.Wanted() && !s.Up() {
+			wrong = append(wrong, m.Name()+": "+down(s))
 		}
 		if s.Stalled != "" {
-			why = append(why, m.Name()+": the archive can't be written: "+s.Stalled)
+			wrong = append(wrong, m.Name()+": the archive can't be written: "+s.Stalled)
 		}
 	}
-	return why
+	return wrong
 }
 
-// misses says why a link does not follow; "" when it does.
-func misses(s status.Status) string {
+// down says why a link does not stream.
+func down(s status.Status) string {
+	place := "the link to " + s.Address + " is in state " + replica.Place(s.State, s.Phase)
 	switch {
-	case s.Up():
-		return ""
 	case !s.Following():
 		return "no Sentinel has named the master yet"
 	case s.Transfer.Running() && s.Transfer.Total > 0:
@@ -169,65 +201,7 @@ func misses(s status.Status) string {
 	case s.Transfer.Running():
 		return fmt.Sprintf("a full sync is under way: %d bytes are here", s.Transfer.Bytes)
 	case s.LastFailure != "":
-		return "the link to " + s.Address + " is in state " + replica.Place(s.State, s.Phase) + "; last failure: " + s.LastFailure
+		return place + "; last failure: " + s.LastFailure
 	}
-	return "the link to " + s.Address + " is in state " + replica.Place(s.State, s.Phase)
+	return place
 }
-
-// contained sets the headers that every answer has, and keeps a panic from
-// ending the daemon. A page sets a Content-Security-Policy of its own.
-func contained(h http.Handler, log *slog.Logger) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		head := w.Header()
-		for name, v := range map[string]string{
-			"Cache-Control":                "no-store",
-			"Content-Security-Policy":      "default-src 'none'; frame-ancestors 'none'",
-			"Cross-Origin-Resource-Policy": "same-origin",
-			"Referrer-Policy":              "no-referrer",
-			"X-Content-Type-Options":       "nosniff",
-			"X-Frame-Options":              "DENY",
-		} {
-			head.Set(name, v)
-		}
-		a := &answer{ResponseWriter: w}
-		defer func() {
-			p := recover()
-			if p == nil {
-				return
-			}
-			if p != http.ErrAbortHandler {
-				log.Error("http: a page broke down", "path", r.URL.Path, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-			}
-			if a.begun || p == http.ErrAbortHandler {
-				panic(http.ErrAbortHandler) // net/http cuts the connection: half an answer is not to look whole
-			}
-			http.Error(w, "internal error: see the log", http.StatusInternalServerError)
-		}()
-		h.ServeHTTP(a, r)
-	})
-}
-
-// answer knows whether something was sent.
-type answer struct {
-	http.ResponseWriter
-	begun bool
-}
-
-func (a *answer) WriteHeader(code int) {
-	a.begun = true
-	a.ResponseWriter.WriteHeader(code)
-}
-
-func (a *answer) Write(p []byte) (int, error) {
-	a.begun = true
-	return a.ResponseWriter.Write(p)
-}
-
-// Flush implements http.Flusher.
-func (a *answer) Flush() {
-	a.begun = true
-	_ = http.NewResponseController(a.ResponseWriter).Flush()
-}
-
-// Unwrap is for http.ResponseController.
-func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
