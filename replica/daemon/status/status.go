@@ -126,6 +126,9 @@ func (s Status) HostPort() (string, int) {
 	return host, n
 }
 
+// HasOffset says whether there is a history, to which the offsets belong.
+func (s Status) HasOffset() bool { return s.ReplID != "" || s.Received > 0 }
+
 // LagBytes is how much of what was received is not fsynced.
 func (s Status) LagBytes() int64 { return max(0, s.Received-s.Durable) }
 

@@ -13,7 +13,7 @@ import (
 
 func TestFiguresAreWrittenForReading(t *testing.T) {
 	for got, want := range map[string]string{
-		each(0): "0/s", each(1.25): "1.2/s", each(12345): "12,345/s", perSecond(1 << 20): "1.0 MiB/s", seconds(0.04): "0.0 s", seconds(61.26): "61.3 s",
+		each(0): "0/s", each(1.25): "1.2/s", each(12345): "12,345/s", perSecond(1 << 20): "1.0 MiB/s", inSeconds(0.04): "0.0 s", inSeconds(61.26): "61.3 s",
 	} {
 		if got != want {
 			t.Errorf("%q, want %q", got, want)

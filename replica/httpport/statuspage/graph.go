@@ -37,7 +37,7 @@ type sample struct {
 func newSample(now time.Time, s status.Status) sample {
 	return sample{
 		at: now, up: s.Up(), bytesIn: s.BytesIn, commands: s.Commands,
-		received: s.Received, fsynced: s.Durable, lag: s.Lag(now), hasOffset: known(s),
+		received: s.Received, fsynced: s.Durable, lag: s.Lag(now), hasOffset: s.HasOffset(),
 	}
 }
 
@@ -82,7 +82,7 @@ func plots() []plot {
 				{Class: "first", Key: "received", of: func(all []sample, i int) (float64, bool) { return float64(all[i].received), all[i].hasOffset }},
 				{Class: "second", Key: "fsynced", of: func(all []sample, i int) (float64, bool) { return float64(all[i].fsynced), all[i].hasOffset }},
 			}},
-		{title: "Lag", says: "How long received bytes waited for their fsync, the worst of 5 seconds,", write: seconds,
+		{title: "Lag", says: "How long received bytes waited for their fsync, the worst of 5 seconds,", write: inSeconds,
 			curves: []curve{{Class: "first", of: worstLag}}},
 	}
 }
@@ -221,8 +221,8 @@ func trace(values []value, least, most float64) (lines []segment) {
 	return lines
 }
 
-// seconds writes a short duration with a digit behind the point.
-func seconds(s float64) string { return strconv.FormatFloat(s, 'f', 1, 64) + " s" }
+// inSeconds writes seconds with a digit behind the point.
+func inSeconds(s float64) string { return strconv.FormatFloat(s, 'f', 1, 64) + " s" }
 
 // perSecond writes a rate of bytes.
 func perSecond(n float64) string { return units.Size(int64(n)) + "/s" }

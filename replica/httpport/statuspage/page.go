@@ -96,7 +96,9 @@ type followed struct {
 func New(cfg Config) *Page {
 	p := &Page{version: cfg.Version, mux: http.NewServeMux(), quit: make(chan struct{})}
 	p.template = template.Must(template.New("page").Funcs(template.FuncMap{
-		"clean": clean, "clock": clock, "machineTime": machineTime, "size": units.Size, "count": units.Thousands,
+		"clean": clean, "short": short, "clock": clock, "machineTime": machineTime, "causes": causes,
+		"size": units.Size, "count": units.Thousands, "span": units.Span,
+		"seconds": func(d time.Duration) string { return inSeconds(d.Seconds()) },
 	}).Parse(source))
 	p.mux.HandleFunc("GET /{$}", p.serve)
 	p.mux.HandleFunc("GET /static/{file}", func(w http.ResponseWriter, r *http.Request) {

@@ -32,7 +32,7 @@ func get(t *testing.T, address string) string {
 		t.Fatal(err)
 	}
 	if r.StatusCode != http.StatusOK {
-		t.Errorf("%s answers %s", address, r.Status)
+		t.Fatalf("%s answers %s: %s", address, r.Status, body(t, r))
 	}
 	return body(t, r)
 }

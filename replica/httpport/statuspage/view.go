@@ -21,27 +21,19 @@ type view struct {
 }
 
 type masterView struct {
-	ID, Name string
-	Address  string
+	status.Status
+	status.Disk
+	ID       string
+	Now      time.Time
 	Verdict  verdict
 	Machine  machine
-	Entered  time.Time
-	For      string // how long the place has been in force
 	Progress *progress
-	Link     []fact
 	Graphs   []graph
-	Disk     status.Disk
 	Bar      timebar
-	Archive  []fact
-	Commands []command
+	Left     time.Duration // until the disk is full at the pace of the last minutes; 0 where that is far away
+	Restore  []command
 	Notices  []line // the newest first
 	Steps    []line
-}
-
-// fact is a term with its value.
-type fact struct {
-	Term, Value, Note string
-	Class             string // "", warn, or mono for the font of code
 }
 
 // progress is a full sync under way.
@@ -84,31 +76,35 @@ func (f *followed) view(now time.Time, wait time.Duration) masterView {
 	left := fills(samples, d)
 	bar := newTimebar(d.Archive.Generations, now)
 	return masterView{
-		ID: f.id, Name: f.Name(), Address: address(s),
-		Verdict: judge(s, d, left, now),
-		Machine: draw(s.State, s.Phase, taken), Entered: s.Entered, For: units.Span(now.Sub(s.Entered)),
+		Status: s, Disk: d, ID: f.id, Now: now,
+		Verdict:  judge(s, d, left, now),
+		Machine:  draw(s.State, s.Phase, taken),
 		Progress: underWay(s, now),
-		Link:     linkFacts(s, now),
 		Graphs:   graphs(samples, now),
-		Disk:     d, Bar: bar, Archive: archiveFacts(s, d, bar, left, now), Commands: commands(d.Archive, bar, now),
+		Bar:      bar, Left: left, Restore: commands(d.Archive, bar, now),
 		Notices: notices[:min(len(notices), shownNotices)], Steps: steps,
 	}
 }
 
-// address is how the master is reached.
-func address(s status.Status) string {
-	a := s.Address
-	if a == "" {
-		return "no master"
+// Ago is how long ago a moment was.
+func (m masterView) Ago(t time.Time) string {
+	if t.IsZero() {
+		return "never"
 	}
-	if s.TLS {
-		a += ", TLS"
-	}
-	if s.User != "" {
-		a += ", user " + s.User
-	}
-	return a
+	return units.Span(m.Now.Sub(t)) + " ago"
 }
+
+// Until is how long a moment is ahead.
+func (m masterView) Until(t time.Time) string { return units.Span(t.Sub(m.Now) + time.Second/2) }
+
+// LagFor is for how long bytes have waited for their fsync.
+func (m masterView) LagFor() time.Duration { return m.Lag(m.Now) }
+
+// Lagging says whether they have waited for too long.
+func (m masterView) Lagging() bool { return m.LagFor() > lagFor }
+
+// Filling says whether the disk is full soon.
+func (m masterView) Filling() bool { return m.Left > 0 && m.Left < fullWithin }
 
 // underWay tells of the full sync that is under way; nil where none is.
 func underWay(s status.Status, now time.Time) *progress {
@@ -130,82 +126,6 @@ func underWay(s status.Status, now time.Time) *progress {
 	return p
 }
 
-// known says whether there is a history, which offsets belong to.
-func known(s status.Status) bool { return s.ReplID != "" || s.Received > 0 }
-
-// offset writes an offset where there is one.
-func offset(n int64, is bool) string {
-	if !is {
-		return "none yet"
-	}
-	return units.Thousands(n)
-}
-
-// linkFacts tells of the link.
-func linkFacts(s status.Status, now time.Time) []fact {
-	behind := fact{"Lag", units.Size(s.LagBytes()) + ", " + seconds(s.Lag(now).Seconds()), "received, not fsynced yet", ""}
-	if s.Lag(now) > lagFor {
-		behind.Class = "warn"
-	}
-	all := []fact{
-		{"Received", offset(s.Received, known(s)), "", ""},
-		{"Stored", offset(s.Stored, known(s)), "", ""},
-		{"Fsynced", offset(s.Durable, known(s)), "", ""},
-		{"Acknowledged", offset(s.Acked, !s.AckTime.IsZero()), ago(s.AckTime, now), ""},
-		behind,
-		{"Last byte", ago(s.LastByte, now), "", ""},
-		{"In and out", units.Size(s.BytesIn) + " in, " + units.Size(s.BytesOut) + " out", units.Thousands(s.Commands) + " commands since the start " + ago(s.Started, now), ""},
-		{"Syncs", fmt.Sprintf("%d full, %d partial", s.FullSyncsDone, s.PartialSyncs), causes("begun", s.FullSyncs), ""},
-	}
-	if s.ReplID != "" {
-		all = append(all, fact{"Replication id", s.ReplID, "", "mono"})
-	}
-	if s.FormerReplID != "" {
-		all = append(all, fact{"Former id", s.FormerReplID, "up to offset " + units.Thousands(s.SecondOffset), "mono"})
-	}
-	if s.Paused {
-		all = append(all, fact{"Paused", "the disk is behind; the master's bytes wait in TCP", "", "warn"})
-	}
-	if s.LastFailure != "" {
-		all = append(all, fact{"Last failure", short(s.LastFailure), ago(s.LastFailureAt, now) + "; " + causes("by cause", s.Failures), ""})
-	}
-	if d := s.NextAttempt.Sub(now); !s.NextAttempt.IsZero() && s.Following() {
-		all = append(all, fact{"Next attempt", "in " + units.Span(d+time.Second/2), "", ""})
-	}
-	return all
-}
-
-// archiveFacts tells of the disk; left is when the disk is full.
-func archiveFacts(s status.Status, d status.Disk, b timebar, left time.Duration, now time.Time) []fact {
-	if d.At.IsZero() {
-		return nil
-	}
-	free := fact{Term: "Disk free", Value: units.Size(d.Free)}
-	if left > 0 {
-		free.Note = "full in about " + units.Span(left) + " at the pace of the last minutes"
-	}
-	if left > 0 && left < fullWithin {
-		free.Class = "warn"
-	}
-	rebases := fact{Term: "Rebases", Value: fmt.Sprintf("%d done, %d failed", s.Rebase.Done, s.Rebase.Failed)}
-	switch {
-	case s.Rebase.Running:
-		rebases.Note = "one runs for " + units.Span(now.Sub(s.Rebase.Began)) + ": " + s.Rebase.Why
-	case s.Rebase.LastTook > 0:
-		rebases.Note = "the last one took " + seconds(s.Rebase.LastTook.Seconds())
-	}
-	all := []fact{
-		{"Archive", units.Size(b.Bytes), units.Count(int64(len(d.Archive.Generations)), "generation"), ""},
-		free,
-		{"Segments", units.Thousands(s.SegmentsSealed) + " sealed", units.Thousands(s.SegmentsVerified) + " verified, " + units.Thousands(s.SegmentsDamaged) + " damaged since the start", ""},
-		rebases,
-	}
-	if s.Rebase.LastFailure != "" {
-		all = append(all, fact{Term: "Rebase failed", Value: short(s.Rebase.LastFailure)})
-	}
-	return append(all, fact{"Folder", d.Archive.Dir, "", "mono"})
-}
-
 // fills says when the disk is full at the pace of the last minutes; 0 where that
 // is not known or far away.
 func fills(all []sample, d status.Disk) time.Duration {
@@ -222,24 +142,14 @@ func fills(all []sample, d status.Disk) time.Duration {
 	return time.Duration(max(left, 1) * float64(time.Second))
 }
 
-func ago(t, now time.Time) string {
-	if t.IsZero() {
-		return "never"
-	}
-	return units.Span(now.Sub(t)) + " ago"
-}
-
 // short is a text of others for a narrow place.
 func short(s string) string { return units.Printable(s, 120) }
 
-// causes writes counts by cause: begun: initial 1, backlog 2.
-func causes(what string, by map[string]int64) string {
+// causes writes counts by cause: backlog 2, initial 1.
+func causes(by map[string]int64) string {
 	var all []string
 	for _, cause := range slices.Sorted(maps.Keys(by)) {
 		all = append(all, fmt.Sprintf("%s %d", cause, by[cause]))
 	}
-	if len(all) == 0 {
-		return ""
-	}
-	return what + ": " + strings.Join(all, ", ")
+	return strings.Join(all, ", ")
 }
