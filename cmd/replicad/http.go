@@ -20,8 +20,8 @@ type site struct {
 	server   *httpport.Server
 }
 
-// listen opens the port, before the archives are: one that is in use ends the
-// program with nothing done. cfg is told to count fsyncs.
+// listen opens the port, before the archives are opened: a port in use ends the
+// program with nothing done. It sets cfg.ObserveFsync.
 func listen(addr string, cfg *daemon.Config) (*site, error) {
 	if addr == "" {
 		return nil, nil
@@ -50,7 +50,7 @@ func (s *site) ObserveArchive(e archive.Event) {
 	}
 }
 
-// serve begins to answer, before the daemon runs.
+// serve begins to answer requests, before the daemon runs.
 func (s *site) serve(d *daemon.Daemon, log *slog.Logger) {
 	if s == nil {
 		return
@@ -67,7 +67,7 @@ func (s *site) serve(d *daemon.Daemon, log *slog.Logger) {
 	s.server = httpport.Serve(s.listener, cfg)
 }
 
-// close ends it.
+// close ends the server and the page, or closes the port.
 func (s *site) close() {
 	switch {
 	case s == nil:

@@ -16,22 +16,21 @@ import (
 var (
 	// ErrStopped: the daemon has stopped, or is about to.
 	ErrStopped = errors.New("the daemon stops")
-	// ErrNotStreaming: there is no stream beside which a rebase could begin.
+	// ErrNotStreaming: a rebase begins beside a stream, and there is none.
 	ErrNotStreaming = errors.New("the link does not stream: a rebase begins beside a stream")
-	// ErrRebasing: one is under way.
+	// ErrRebasing: a rebase is under way.
 	ErrRebasing = errors.New("a rebase is under way")
 )
 
-// Handle is one of the masters, for who asks or orders from outside the loop.
-// Its methods may be called from any goroutine but the loop's, before Run too
-// where they say so.
+// Handle is one of the masters, for callers outside the loop. Its methods may be
+// called from any goroutine but the loop's; before Run only where they say so.
 type Handle struct {
 	d *Daemon
 	f *follower
 }
 
-// Handles gives a handle for each master, in the order of Config.Masters. To be
-// called before Run or after.
+// Handles gives a handle for each master, in the order of Config.Masters. It may
+// be called before Run.
 func (d *Daemon) Handles() []*Handle {
 	var all []*Handle
 	for _, f := range d.followers {
@@ -73,8 +72,8 @@ func (h *Handle) Archive() (archive.Master, error) {
 	return d.Archive, d.Err
 }
 
-// Ping has the loop answer: nil says that it is alive. Until Run is called it
-// is not. The error is ErrStopped, or ctx's where nothing came in its time.
+// Ping asks the loop for an answer: nil says that the loop is alive. Before Run
+// it is not. The error is ErrStopped, or ctx's where no answer came in time.
 func (h *Handle) Ping(ctx context.Context) error { return h.d.Ping(ctx) }
 
 // Ping is [Handle.Ping]: there is one loop.
@@ -93,8 +92,8 @@ func (d *Daemon) Ping(ctx context.Context) error {
 	}
 }
 
-// ping posts, unless one is on its way: a loop that stands still is not to be
-// left ever more to do.
+// ping posts a question to the loop, unless one waits there already: a loop that
+// stands still must not get ever more to do.
 func (d *Daemon) ping() (pong <-chan struct{}, ok bool) {
 	d.pinging.Lock()
 	defer d.pinging.Unlock()
@@ -114,8 +113,8 @@ func (d *Daemon) ping() (pong <-chan struct{}, ok bool) {
 }
 
 // ReplicaOf repoints the link, as REPLICAOF host port does: see
-// [replica.Link.Follow]. When it returns the order is durable and obeyed. An
-// error that wraps replica.ErrAddress says that host and port are none.
+// [replica.Link.Follow]. When ReplicaOf returns the order is durable and obeyed.
+// An error that wraps replica.ErrAddress says that host and port are no address.
 func (h *Handle) ReplicaOf(host, port string) error {
 	m, err := replica.ParseMaster(net.JoinHostPort(host, port))
 	if err != nil {
@@ -124,8 +123,8 @@ func (h *Handle) ReplicaOf(host, port string) error {
 	return h.order(func(now replica.Master) replica.Master { return now.At(m.Host, m.Port) })
 }
 
-// NoOne stops following and keeps the archive, as REPLICAOF NO ONE. It holds,
-// also after a restart, until ReplicaOf names a master.
+// NoOne stops following and keeps the archive, as REPLICAOF NO ONE. The order
+// holds, also after a restart, until ReplicaOf names a master.
 func (h *Handle) NoOne() error { return h.order(replica.Master.Nobody) }
 
 func (h *Handle) order(change func(now replica.Master) replica.Master) error {
@@ -147,9 +146,9 @@ func (h *Handle) order(change func(now replica.Master) replica.Master) error {
 	})
 }
 
-// sentinelNames follows the master that a Sentinel names. It is no order: the
-// next start asks Sentinel again. Where NO ONE was ordered nothing is followed
-// until REPLICAOF says so.
+// sentinelNames follows the master that a Sentinel names. This is no order: the
+// next start asks the Sentinels again. After REPLICAOF NO ONE no master is
+// followed until another REPLICAOF names one.
 func (h *Handle) sentinelNames(host string, port int) error {
 	f := h.f
 	return h.call(func() error {
@@ -160,8 +159,8 @@ func (h *Handle) sentinelNames(host string, port int) error {
 	})
 }
 
-// SetCredentials changes masteruser and masterauth: the next connection to the
-// master has them.
+// SetCredentials changes masteruser and masterauth for the next connection to
+// the master.
 func (h *Handle) SetCredentials(user, password string) error {
 	f := h.f
 	return h.call(func() error {
@@ -174,7 +173,7 @@ func (h *Handle) SetCredentials(user, password string) error {
 	})
 }
 
-// Rebase begins a rebase now, as BGSAVE asks for one; why goes to the log.
+// Rebase begins a rebase now, as BGSAVE does; why goes to the log.
 func (h *Handle) Rebase(why string) error {
 	f := h.f
 	return h.call(func() error {

@@ -17,27 +17,27 @@ import (
 )
 
 // Status is how the link to one master stands, and what it has done since the
-// daemon started. Offsets are replication offsets of the last byte; times are
-// zero where the thing has not happened.
+// daemon started. Offsets are replication offsets of the last byte. A time is zero
+// where nothing has happened yet.
 type Status struct {
 	Name    string // the master's
-	Address string // host:port or unix:///path; "" when nobody is followed
+	Address string // host:port or unix:///path; "" while no master is followed
 	TLS     bool
 	User    string // masteruser
-	NoOne   bool   // nobody is to be followed, by order (REPLICAOF NO ONE)
+	NoOne   bool   // REPLICAOF NO ONE was ordered
 
 	State   replica.State
 	Phase   replica.Phase
 	Entered time.Time // when State or Phase was entered
-	Started time.Time // the daemon
+	Started time.Time // when the daemon started
 	// DownSince is when the stream ended; the start where there was none yet.
 	// Zero while the link streams.
 	DownSince time.Time
-	LastByte  time.Time // from the master, at any time
+	LastByte  time.Time // when a byte came from the master last
 
 	ReplID       string
-	FormerReplID string // the one before, where a partial resync changed it
-	SecondOffset int64  // up to where that held; -1 without one
+	FormerReplID string // the replication id before, where a partial resync changed it
+	SecondOffset int64  // up to where FormerReplID held; -1 without one
 	Received     int64
 	Stored       int64
 	Durable      int64
@@ -59,7 +59,7 @@ type Status struct {
 	Failures      map[string]int64 // attempts and links that ended, by cause (replica.CauseClosed ...)
 	LastFailure   string           // as the log says it
 	LastFailureAt time.Time
-	NextAttempt   time.Time // zero while one is under way
+	NextAttempt   time.Time // zero while an attempt is under way
 
 	Transfer Transfer // of the link; the zero value while there is none
 
@@ -87,7 +87,7 @@ type Transfer struct {
 	Storing bool      // all is here, and being made durable
 }
 
-// Running says whether there is one.
+// Running says whether a full sync is under way.
 func (t Transfer) Running() bool { return !t.Began.IsZero() }
 
 // Rebase tells of rebases.
@@ -99,21 +99,21 @@ type Rebase struct {
 	Done        int64
 	Failed      int64
 	LastFailure string
-	LastTook    time.Duration // of the last one that was done
+	LastTook    time.Duration // of the last rebase that was done
 }
 
 // Following says whether there is a master to follow.
 func (s Status) Following() bool { return s.Address != "" }
 
-// Wanted says whether the link should stream: somebody is followed, or will be
-// as soon as a Sentinel names the master.
+// Wanted says whether the link should stream: a master is followed, or will be as
+// soon as a Sentinel names it.
 func (s Status) Wanted() bool { return !s.NoOne }
 
 // Up says whether the link streams: master_link_status of INFO.
 func (s Status) Up() bool { return s.Phase == replica.Stream }
 
 // HostPort is the address as INFO and ROLE give it: the path and 0 for a unix
-// socket, "" and 0 when nobody is followed.
+// socket, "" and 0 while no master is followed.
 func (s Status) HostPort() (string, int) {
 	if path, ok := strings.CutPrefix(s.Address, "unix://"); ok {
 		return path, 0
@@ -129,7 +129,7 @@ func (s Status) HostPort() (string, int) {
 // HasOffset says whether there is a history, to which the offsets belong.
 func (s Status) HasOffset() bool { return s.ReplID != "" || s.Received > 0 }
 
-// LagBytes is how much of what was received is not fsynced.
+// LagBytes is how many of the received bytes are not fsynced.
 func (s Status) LagBytes() int64 { return max(0, s.Received-s.Durable) }
 
 // Lag is for how long the oldest byte has waited for its fsync; 0 where none
