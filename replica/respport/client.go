@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -15,60 +16,55 @@ import (
 	"time"
 
 	"github.com/tidwall/redcon"
+
+	"replicad/replica/resp"
+	"replicad/replica/units"
 )
 
 const (
-	readSize         = 4 << 10
-	batchSize        = 16 << 10 // bytes of whole commands that redcon gets at a time
-	flushAt          = 64 << 10 // bytes of replies that are held at most
+	readSize         = 4 << 10  // bytes of an empty query buffer
+	keepSize         = 8 << 10  // bytes of a buffer that an idle client may keep
+	flushAt          = 64 << 10 // bytes of replies that wait for more replies
+	maxArgs          = 64 << 10 // of a query: no command that is served needs as many
+	perArg           = 40       // bytes that an argument of a queue costs beside its own
 	writeTimeout     = 10 * time.Second
 	handshakeTimeout = 10 * time.Second
-	// overhead is what an argument costs beside its bytes, in redcon's slices.
-	overhead = 40
 )
 
-// client is a connection: the net.Conn that redcon has, which lets through
-// nothing but whole commands of a bounded size, and what the commands remember.
-// Fields belong to the connection's goroutine, but for those under mu.
+// client is a connection and what its commands remember. The fields belong to
+// the client's goroutine, except those under mu.
 type client struct {
-	net.Conn // TCP, or TLS over it
-	s        *Server
-	id       int64
-	fd       int
-	overTLS  bool
-	made     time.Time
-	turn     turn
-	batch    int // commands since bytes came last
-
-	// Guard.
-	greeted bool // the TLS handshake is over
-	frame   framer
-	buf     []byte
-	start   int // of what is not handed over yet, in buf
-	end     int
-	ready   []byte // what redcon gets next
-	highest int64  // what the largest command so far was charged; for the connection's life
+	conn    net.Conn        // TCP, or TLS over it
+	raw     syscall.RawConn // of the TCP connection; nil if it is none
+	fd      int             // as CLIENT LIST shows it
+	s       *Server
+	id      int64
+	overTLS bool
+	made    time.Time
+	turn    turn
+	batch   int // commands since bytes came last
 	memory  account
 
-	// Session.
+	queries resp.QueryReader
+	buf     []byte
+	start   int   // of the bytes in buf that are no query yet
+	end     int   // likewise
+	charged int64 // bytes of memory that buf and queries are charged with
+
 	authed  bool
-	reply   reply
-	closing bool // when what is to be told is told
-	silent  bool // CLIENT REPLY OFF
-	skip    int  // CLIENT REPLY SKIP: replies that are not given, this one and the next
-	held    int  // bytes of replies that redcon has and has not written
+	closing bool   // the connection ends when the replies are written
+	reply   reply  // to the command that is executed
+	pending []byte // replies that are not written yet
 	tx      transaction
 	subs    subscriptions          // changed under pubsub.mu
 	out     atomic.Pointer[outbox] // of a client that is, or was, a subscriber
-
-	writing sync.Mutex // redcon's replies, and the outbox
 	once    sync.Once
 
 	mu sync.Mutex
 	seen
 }
 
-// seen is what CLIENT LIST tells; it is read by others.
+// seen is what CLIENT LIST shows of a client to others.
 type seen struct {
 	name, libName, libVer string
 	resp3                 bool
@@ -77,171 +73,109 @@ type seen struct {
 	lastAt                time.Time
 	queued                int // commands of a transaction; -1 without one
 	nsubs                 [kinds]int
-	noEvict, noTouch      bool
-	killed                string // why it was cut
 }
 
-func (s *Server) newClient(c net.Conn, overTLS bool) *client {
+func (s *Server) newClient(conn net.Conn, tlsConfig *tls.Config) *client {
 	now := time.Now()
-	k := &client{
-		Conn: c, s: s, id: s.lastID.Add(1), fd: descriptor(c), overTLS: overTLS, made: now, greeted: !overTLS,
-		frame: framer{limit: s.cfg.QueryBufferLimit}, authed: !s.password.Load().set, memory: account{b: &s.memory}, turn: turn{of: s.turns},
+	c := &client{
+		conn: conn, fd: -1, s: s, id: s.lastID.Add(1), overTLS: tlsConfig != nil, made: now, authed: !s.password.Load().set,
+		queries: resp.QueryReader{MaxQuery: s.cfg.QueryBufferLimit, MaxArgs: maxArgs},
+		memory:  account{b: &s.memory}, turn: turn{of: s.turns},
 		seen: seen{queued: -1, lastAt: now, last: "NULL"},
 	}
-	return k
-}
-
-// descriptor is the number that CLIENT LIST shows.
-func descriptor(c net.Conn) int {
-	if t, ok := c.(*tls.Conn); ok {
-		c = t.NetConn()
-	}
-	fd := -1
-	if sc, ok := c.(syscall.Conn); ok {
+	if sc, ok := conn.(syscall.Conn); ok {
 		if raw, err := sc.SyscallConn(); err == nil {
-			_ = raw.Control(func(n uintptr) { fd = int(n) })
+			c.raw = raw
+			_ = raw.Control(func(fd uintptr) { c.fd = int(fd) })
 		}
 	}
-	return fd
-}
-
-// Read implements net.Conn: it gives nothing but whole commands, as arrays.
-func (c *client) Read(p []byte) (int, error) {
-	for len(c.ready) == 0 {
-		if err := c.gather(); err != nil {
-			return 0, c.part(err)
-		}
+	if c.overTLS {
+		c.conn = tls.Server(conn, tlsConfig)
 	}
-	n := copy(p, c.ready)
-	c.ready = c.ready[n:]
-	return n, nil
+	return c
 }
 
-// part has the last word for a client whose bytes are no commands.
-func (c *client) part(err error) error {
-	var header tls.RecordHeaderError
-	var protocol errProtocol
-	switch {
-	case errors.As(err, &protocol), errors.Is(err, errTooLarge), errors.Is(err, errMemory):
-		c.s.stats.protocolErrors.Add(1)
-		c.s.log(slog.LevelDebug, "a client is cut", "addr", c.RemoteAddr().String(), "why", err.Error())
-		c.tell("-ERR " + err.Error() + "\r\n")
-	case errors.As(err, &header) && header.Conn != nil:
-		c.s.log(slog.LevelInfo, "a client speaks plain RESP to tls-port", "addr", c.RemoteAddr().String())
-		_ = header.Conn.SetWriteDeadline(time.Now().Add(time.Second))
-		_, _ = header.Conn.Write([]byte("-ERR this port speaks TLS (tls-port): connect with redis-cli --tls, or to the plain port\r\n"))
-	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed):
-	case !c.greeted:
-		c.s.log(slog.LevelInfo, "a TLS handshake failed", "addr", c.RemoteAddr().String(), "why", err.Error())
-	}
-	return io.EOF
-}
-
-// tell writes without redcon, between two commands.
-func (c *client) tell(s string) {
-	if o := c.out.Load(); o != nil {
-		c.turn.waiting(func() {
-			o.push([]byte(s), true)
-			o.finish()
-		})
+// serve answers the client until one of both sides ends the connection.
+func (c *client) serve() {
+	defer c.leave()
+	if !c.greet() {
 		return
 	}
-	_, _ = c.Write([]byte(s))
+	for !c.closing {
+		args, err := c.next()
+		if err != nil {
+			c.part(err)
+			break
+		}
+		c.answer(args)
+	}
+	c.flush()
+	if o := c.out.Load(); o != nil {
+		c.turn.waiting(o.finish)
+	}
 }
 
-// gather makes the next commands ready.
-func (c *client) gather() error {
-	if !c.greeted {
-		if err := c.greet(); err != nil {
-			return err
+// greet makes the TLS handshake; false when it failed.
+func (c *client) greet() bool {
+	t, ok := c.conn.(*tls.Conn)
+	if !ok {
+		return true
+	}
+	_ = t.SetDeadline(time.Now().Add(handshakeTimeout))
+	err := t.Handshake()
+	_ = t.SetDeadline(time.Time{})
+	var header tls.RecordHeaderError
+	switch {
+	case err == nil:
+		return true
+	case errors.As(err, &header) && header.Conn != nil:
+		c.s.log(slog.LevelInfo, "a client speaks plain RESP to tls-port", "addr", c.addr())
+		_ = header.Conn.SetWriteDeadline(time.Now().Add(time.Second))
+		_, _ = header.Conn.Write([]byte("-ERR this port speaks TLS (tls-port): connect with redis-cli --tls, or to the plain port\r\n"))
+	case !errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed):
+		c.s.log(slog.LevelInfo, "a TLS handshake failed", "addr", c.addr(), "why", err.Error())
+	}
+	return false
+}
+
+// next gives the arguments of the next query. They are good until it is called
+// again.
+func (c *client) next() ([][]byte, error) {
+	for {
+		if c.start < c.end {
+			args, n, err := c.query()
+			if err != nil {
+				return nil, err
+			}
+			c.start += n
+			if len(args) > 0 {
+				return args, c.hold(len(c.buf))
+			}
+			if n > 0 { // an empty query is no command
+				continue
+			}
+		}
+		c.flush()
+		if err := c.more(); err != nil {
+			return nil, err
 		}
 	}
-	from := c.start
-	for c.start < c.end && c.start-from < batchSize {
-		n, err := c.frame.next(c.buf[c.start:c.end], c.authed)
-		switch {
-		case err != nil && from < c.start: // what came before it is answered first
-			c.ready = c.buf[from:c.start]
-			return nil
-		case err != nil:
-			return c.explain(err)
-		case n == 0:
-			if from < c.start {
-				c.ready = c.buf[from:c.start]
-				return nil
-			}
-			return c.more()
-		case c.frame.inline || c.frame.args == 0:
-			if from < c.start {
-				// It is looked at again when those before it are handed over.
-				c.ready = c.buf[from:c.start]
-				return nil
-			}
-			line := c.buf[c.start : c.start+n]
-			c.start += n
-			if c.frame.inline {
-				return c.typed(line)
-			}
-			from = c.start // an empty array is no command
-		default:
-			if err := c.charge(n, c.frame.args); err != nil {
-				return err
-			}
-			c.start += n
-			if !c.authed { // the limits change when it is answered
-				c.ready = c.buf[from:c.start]
-				return nil
-			}
-		}
-	}
-	if from < c.start {
-		c.ready = c.buf[from:c.start]
-		return nil
-	}
-	return c.more()
 }
 
-// explain adds what a person should know to an error of the framer.
-func (c *client) explain(err error) error {
-	if c.end > c.start && c.isTLS(c.buf[c.start]) {
-		return errNotTLS
-	}
-	if errors.Is(err, errTooLarge) {
-		return fmt.Errorf("%w, which is %d bytes", err, c.frame.limit)
-	}
-	return err
-}
+// tlsHandshake is the first byte of a TLS connection (RFC 8446, section 5.1).
+const tlsHandshake = 0x16
 
-const errNotTLS = errProtocol("this port speaks plain RESP, not TLS: see tls-port")
+const errNotTLS = resp.QueryError("this port speaks plain RESP, not TLS: see tls-port")
 
-// isTLS says whether a request that begins so is a TLS handshake at the plain
-// port (RFC 8446, 5.1).
-func (c *client) isTLS(first byte) bool {
-	if first != 0x16 || c.overTLS {
-		return false
+// query looks for a query in what was read.
+func (c *client) query() (args [][]byte, n int, err error) {
+	b := c.buf[c.start:c.end]
+	if b[0] == tlsHandshake && !c.overTLS {
+		c.s.log(slog.LevelInfo, "a client speaks TLS to the plain port", "addr", c.addr())
+		return nil, 0, errNotTLS
 	}
-	c.s.log(slog.LevelInfo, "a client speaks TLS to the plain port", "addr", c.RemoteAddr().String())
-	return true
-}
-
-// typed makes an array of a line.
-func (c *client) typed(line []byte) error {
-	if c.isTLS(line[0]) {
-		return errNotTLS
-	}
-	args, err := split(line)
-	if err != nil || len(args) == 0 {
-		return err
-	}
-	if err := c.charge(len(line), len(args)); err != nil {
-		return err
-	}
-	p := redcon.AppendArray(nil, len(args))
-	for _, a := range args {
-		p = redcon.AppendBulk(p, a)
-	}
-	c.ready = p
-	return nil
+	c.queries.Unauthenticated = !c.authed
+	return c.queries.Next(b)
 }
 
 // more reads from the connection.
@@ -249,190 +183,200 @@ func (c *client) more() error {
 	switch {
 	case c.start == c.end:
 		c.start, c.end = 0, 0
-		if cap(c.buf) > batchSize {
+		if cap(c.buf) > keepSize {
 			c.buf = nil
 		}
 	case c.start > 0 && c.end == len(c.buf):
 		c.end = copy(c.buf, c.buf[c.start:c.end])
 		c.start = 0
 	}
-	if c.end == len(c.buf) {
-		if c.end > c.frame.limit {
-			return c.explain(errTooLarge)
-		}
-		if err := c.charge(2*c.end, 0); err != nil {
-			return err
-		}
-		c.buf = append(c.buf, make([]byte, max(readSize, c.end))...)
+	size := len(c.buf)
+	if c.end == size { // a query that does not end is refused before it is much longer than its limit
+		size += max(readSize, size)
 	}
+	if err := c.hold(size); err != nil {
+		return err
+	}
+	c.buf = append(c.buf, make([]byte, size-len(c.buf))...)
 	if c.s.cfg.Timeout > 0 {
 		deadline := time.Time{}
-		if c.subs.count() == 0 { // as in Redis, a subscriber may be idle
+		if c.subs.count() == 0 { // a subscriber may be idle, as in Redis
 			deadline = time.Now().Add(c.s.cfg.Timeout)
 		}
-		_ = c.Conn.SetReadDeadline(deadline)
+		_ = c.conn.SetReadDeadline(deadline)
 	}
 	c.turn.give()
-	n, err := c.Conn.Read(c.buf[c.end:])
+	n, err := c.conn.Read(c.buf[c.end:])
 	c.turn.take()
 	c.batch = 0
 	c.end += n
-	c.s.stats.in.Add(int64(n))
-	c.s.stats.reads.Add(1)
+	c.s.count().in.Add(int64(n))
+	c.s.count().reads.Add(1)
 	if n > 0 {
 		return nil
 	}
 	return err
 }
 
-// greet makes the TLS handshake.
-func (c *client) greet() error {
-	t, ok := c.Conn.(*tls.Conn)
-	if !ok {
-		c.greeted = true
-		return nil
+// hold charges the client with the memory of its queries: a buffer of so many
+// bytes, and what the reader needs. Little is free: maxclients bounds that.
+func (c *client) hold(buffer int) error {
+	want := int64(buffer) + c.queries.Held()
+	if want <= keepSize {
+		want = 0
 	}
-	_ = t.SetDeadline(time.Now().Add(handshakeTimeout))
-	if err := t.Handshake(); err != nil {
-		return err
-	}
-	c.greeted = true
-	return t.SetDeadline(time.Time{})
-}
-
-// charge counts what a command of so many bytes and arguments makes us hold:
-// here, in redcon, which keeps its buffer for the connection's life, and in the
-// copies it makes. Small ones are free: maxclients bounds them.
-func (c *client) charge(bytes, args int) error {
-	want := int64(3*bytes + overhead*args)
-	if want <= 3*readSize || want <= c.highest {
-		return nil
-	}
-	if !c.memory.take(want - c.highest) {
+	switch {
+	case want > c.charged && !c.memory.take(want-c.charged):
 		return errMemory
+	case want < c.charged:
+		c.memory.give(c.charged - want)
 	}
-	c.highest = want
+	c.charged = want
 	return nil
 }
 
-// Write implements net.Conn, for redcon. What the socket takes at once is written
-// in the client's turn.
-func (c *client) Write(p []byte) (int, error) {
+// answer executes a command and hands its reply over.
+func (c *client) answer(args [][]byte) {
+	defer func() {
+		if r := recover(); r != nil {
+			c.s.cfg.Log.Error("a command broke down: its client is cut", "command", printableName(args[0]), "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
+			c.closing = true
+			c.cut()
+		}
+	}()
+	if c.batch++; c.batch > 1 { // others have their turn between the commands of a batch
+		c.turn.pass()
+	}
+	c.reply.b = c.reply.b[:0]
+	c.s.process(c, args)
+	c.emit(c.reply.b)
+	if cap(c.reply.b) > keepSize {
+		c.reply.b = nil
+	}
+}
+
+// emit hands a reply over to be written.
+func (c *client) emit(b []byte) {
+	if o := c.out.Load(); o != nil {
+		if len(b) > 0 {
+			c.turn.waiting(func() { o.push(b, true) })
+		}
+		return
+	}
+	if large := int64(len(b)); large > flushAt {
+		if c.memory.take(large) {
+			defer c.memory.give(large)
+		} else {
+			c.closing = true
+			b = redcon.AppendError(nil, "ERR "+errMemory.Error())
+		}
+	}
+	c.pending = append(c.pending, b...)
+	if len(c.pending) > flushAt {
+		c.flush()
+	}
+}
+
+// flush writes the replies that are pending. What the socket takes at once is
+// written in the client's turn.
+func (c *client) flush() {
+	p := c.pending
+	if len(p) == 0 {
+		return
+	}
 	n := 0
-	if !c.overTLS && c.out.Load() == nil {
-		n = tryWrite(c.Conn, p)
-		c.s.stats.out.Add(int64(n))
+	if c.raw != nil && !c.overTLS {
+		n = tryWrite(c.raw, p)
+		c.s.count().out.Add(int64(n))
 	}
 	if n == len(p) {
-		c.s.stats.writes.Add(1)
-		return n, nil
+		c.s.count().writes.Add(1)
+	} else {
+		c.turn.waiting(func() { c.put(p[n:]) })
 	}
-	var more int
-	var err error
-	c.turn.waiting(func() { more, err = c.put(p[n:]) })
-	return n + more, err
+	if c.pending = p[:0]; cap(p) > keepSize {
+		c.pending = nil
+	}
 }
 
-// put writes all. A client that does not take what it asked for is cut.
-func (c *client) put(p []byte) (int, error) {
-	c.writing.Lock()
-	defer c.writing.Unlock()
-	_ = c.Conn.SetWriteDeadline(time.Now().Add(c.s.writeWithin))
-	n, err := c.Conn.Write(p)
-	c.s.stats.out.Add(int64(n))
-	c.s.stats.writes.Add(1)
+// tryWrite writes what a socket takes at once.
+func tryWrite(raw syscall.RawConn, p []byte) (n int) {
+	_ = raw.Write(func(fd uintptr) bool {
+		n, _ = syscall.Write(int(fd), p)
+		return true // an error shows again at the next write
+	})
+	return max(0, n)
+}
+
+// put writes all bytes. A client that does not take them is cut.
+func (c *client) put(p []byte) {
+	_ = c.conn.SetWriteDeadline(time.Now().Add(c.s.writeWithin))
+	n, err := c.conn.Write(p)
+	c.s.count().out.Add(int64(n))
+	c.s.count().writes.Add(1)
 	if err != nil {
 		if errors.Is(err, os.ErrDeadlineExceeded) {
-			c.s.stats.unread.Add(1)
+			c.s.count().unread.Add(1)
 		}
-		c.cut("it does not read its replies")
+		c.cut()
 	}
-	return n, err
 }
 
-// Close implements net.Conn: redcon's goroutine is done.
-func (c *client) Close() error {
+// part tells a client why what it sent costs it the connection. A client that is
+// gone is told nothing.
+func (c *client) part(err error) {
+	why := ""
+	switch {
+	case errors.Is(err, resp.ErrQueryTooLong):
+		why = fmt.Sprintf("the command is longer than client-query-buffer-limit, which is %d bytes", c.s.cfg.QueryBufferLimit)
+	case errors.Is(err, resp.ErrProtocol), errors.Is(err, errMemory):
+		why = err.Error()
+	default:
+		return
+	}
+	c.s.count().protocolErrors.Add(1)
+	c.s.log(slog.LevelDebug, "a client is cut", "addr", c.addr(), "why", why)
+	c.emit(redcon.AppendError(nil, "ERR "+why))
+}
+
+// leave ends the client's goroutine.
+func (c *client) leave() {
 	c.turn.give()
-	c.cut("")
+	c.cut()
 	c.s.pubsub.leave(c)
-	return nil
 }
 
-// cut ends the connection, from any goroutine. Its own one then cleans up.
-func (c *client) cut(why string) {
+// cut ends the connection. Any goroutine may call it; the client's own goroutine
+// then cleans up.
+func (c *client) cut() {
 	c.once.Do(func() {
-		c.mu.Lock()
-		c.killed = why
-		c.mu.Unlock()
 		if o := c.out.Load(); o != nil {
 			o.close()
 		}
 		c.s.forget(c)
 		c.memory.close()
-		if t, ok := c.Conn.(*tls.Conn); ok {
-			_ = t.NetConn().Close() // close_notify would wait for who does not read
+		if t, ok := c.conn.(*tls.Conn); ok {
+			_ = t.NetConn().Close() // close_notify would wait for a peer that does not read
 			return
 		}
-		_ = c.Conn.Close()
+		_ = c.conn.Close()
 	})
 }
 
-// emit hands a reply over.
-func (c *client) emit(conn redcon.Conn, b []byte) {
-	if c.skip > 0 {
-		c.skip--
-		return
-	}
-	if c.silent || len(b) == 0 {
-		return
-	}
-	if o := c.out.Load(); o != nil {
-		c.turn.waiting(func() { o.push(b, true) })
-		return
-	}
-	large := int64(len(b))
-	if large > flushAt && !c.memory.take(large) {
-		c.closing = true
-		conn.WriteError("ERR " + errMemory.Error())
-		return
-	}
-	conn.WriteRaw(b)
-	if c.held += len(b); c.held > flushAt {
-		c.flush(conn)
-	}
-	if large > flushAt {
-		c.memory.give(large)
-	}
-}
+func (c *client) addr() string { return c.conn.RemoteAddr().String() }
 
-// flush writes what redcon holds.
-func (c *client) flush(conn redcon.Conn) {
-	c.held = 0
-	if w := redcon.BaseWriter(conn); w != nil {
-		_ = w.Flush() // who does not read is cut by Write
-	}
-}
-
-// note is what CLIENT LIST will tell of a command.
-func (c *client) note(name string) {
-	c.mu.Lock()
-	c.last, c.lastAt = name, time.Now()
-	c.mu.Unlock()
-}
-
-// snapshot is what CLIENT LIST may read.
+// snapshot is a copy of what others may read.
 func (c *client) snapshot() seen {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.seen
 }
 
-// kind is the type of a client as CLIENT LIST TYPE names them.
-func (v *seen) kind() string {
-	if v.subscribed() {
-		return "pubsub"
-	}
-	return "normal"
+// change changes what others may read.
+func (c *client) change(f func(*seen)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f(&c.seen)
 }
 
 func (v *seen) subscribed() bool { return v.nsubs != [kinds]int{} }
@@ -440,8 +384,7 @@ func (v *seen) subscribed() bool { return v.nsubs != [kinds]int{} }
 // lower is a name in small letters; names are ASCII.
 func lower(b []byte) string { return strings.ToLower(string(b)) }
 
-func (c *client) snapshotRESP3() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.resp3
+// printableName is a word of a query, fit for logs and error replies.
+func printableName(b []byte) string {
+	return units.Printable(string(b[:min(len(b), maxName)]), maxName)
 }

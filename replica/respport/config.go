@@ -1,8 +1,6 @@
 package respport
 
 import (
-	"crypto/sha256"
-	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -11,8 +9,7 @@ import (
 	"replicad/replica/daemon/status"
 )
 
-// Defaults of [Config]: redis.conf's, where they are not smaller because a port
-// of this kind needs less.
+// Defaults of [Config]: those of redis.conf, or less where this port needs less.
 const (
 	DefaultPort             = 6380
 	DefaultBind             = "127.0.0.1"
@@ -22,7 +19,8 @@ const (
 	DefaultTCPKeepAlive     = 300 * time.Second
 )
 
-// RedisVersion is the version whose answers the port gives, and says it has.
+// RedisVersion is the version of Redis that the port answers like, and says it
+// has.
 const RedisVersion = "7.0.15"
 
 // Config is what a port needs to know. Fields have redis.conf's names; zero
@@ -34,47 +32,52 @@ type Config struct {
 	// Bind are the addresses to listen on, as redis.conf has them: an address
 	// with - before it need not exist, * is all of IPv4, ::* all of IPv6.
 	Bind []string
-	// ProtectedMode serves nobody but the loopback while there is no password.
+	// ProtectedMode serves only the loopback while there is no password.
 	ProtectedMode bool
 	// RequirePass is the password of the user default; "" for none.
 	RequirePass string
 	// MaxClients is how many connections are served at a time.
 	MaxClients int
-	// Timeout closes a connection that is idle for so long; 0 never.
+	// Timeout is how long a connection may be idle; 0 means for ever.
 	Timeout time.Duration
 	// QueryBufferLimit is client-query-buffer-limit: the longest command, in
 	// bytes.
 	QueryBufferLimit int
-	// MaxMemoryClients bounds what all clients together make us hold, in bytes:
-	// unfinished commands, transactions, subscriptions and messages not yet
-	// taken. A client that would need more is cut.
+	// MaxMemoryClients bounds the memory that all clients together make the port
+	// hold, in bytes: unfinished commands, transactions, subscriptions, and
+	// messages that are not yet read. A client that would need more is cut.
 	MaxMemoryClients int64
 	// TCPKeepAlive is the time without traffic after which a peer is probed; 0
-	// for never.
+	// means never.
 	TCPKeepAlive time.Duration
 	// TLS says how TLSPort speaks TLS.
 	TLS TLSFiles
 	// Version of replicad.
 	Version string
-	// Directives gives more of what CONFIG GET tells, without secrets.
+	// Directives gives more of what CONFIG GET tells, without secrets. It may be
+	// nil, as Shutdown and Log may.
 	Directives func() map[string]string
 	// Shutdown ends the daemon; it must not wait.
 	Shutdown func()
 	Log      *slog.Logger
 }
 
-// Backend is what the port tells of and gives orders to. Its methods are called
-// from any goroutine, and may take their time but for Status and LagSince.
+// Backend is the master that the port tells of and gives orders to. Its methods
+// are called from any goroutine. Status and LagSince return at once; the others
+// may take their time.
 type Backend interface {
+	// Status is how the link stands.
 	Status() status.Status
-	// LagSince is since when what was received is not fsynced; zero when all is.
+	// LagSince is the time since when received bytes wait for their fsync; zero
+	// if none wait.
 	LagSince() time.Time
-	// Archive describes what is on disk.
+	// Archive describes the archive on disk. A description that is a moment old
+	// is good enough.
 	Archive() (archive.Master, error)
-	// ReplicaOf follows another master from now on; the order is durable when it
-	// returns.
+	// ReplicaOf follows another master from now on. The order is durable when
+	// ReplicaOf returns.
 	ReplicaOf(host, port string) error
-	// NoOne follows nobody from now on.
+	// NoOne follows nobody from now on. The order is durable, too.
 	NoOne() error
 	// Rebase begins a new generation beside the stream; why goes to the log.
 	Rebase(why string) error
@@ -111,8 +114,6 @@ const (
 	MinMaxMemoryClients = 1 << 20
 )
 
-var errBind = errors.New("no address to listen on")
-
 func (c *Config) fill() {
 	if len(c.Bind) == 0 {
 		c.Bind = []string{DefaultBind}
@@ -135,14 +136,4 @@ func (c *Config) fill() {
 	if c.Directives == nil {
 		c.Directives = func() map[string]string { return nil }
 	}
-}
-
-// secret is a password to compare with.
-type secret struct {
-	set bool
-	sum [sha256.Size]byte
-}
-
-func newSecret(password string) secret {
-	return secret{set: password != "", sum: sha256.Sum256([]byte(password))}
 }

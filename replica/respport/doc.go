@@ -1,19 +1,22 @@
-// Package server is the RESP port: it answers redis-cli, Sentinel, exporters and
-// dashboards as a replica of Redis 7 does, so that they need not know that this
-// one keeps no dataset.
+// Package respport is the RESP port of a master: it answers redis-cli, Sentinel,
+// exporters and dashboards as a replica of Redis 7 does, so that they need not
+// know that this replica keeps no dataset.
 //
-//	s, err := server.Listen(cfg)   // a port in use is known before anything else begins
-//	s.Serve(backend)               // what INFO tells of, and whom REPLICAOF orders
+//	s, err := respport.Listen(cfg) // a port in use is known before anything else begins
+//	go s.Serve(backend)            // what INFO tells of, and what REPLICAOF orders
 //	defer s.Close()
 //
-// redcon accepts, parses and writes. Before it stands a guard (guard.go), for
-// whoever can reach the port may send anything: only whole commands get to
-// redcon, of a bounded size, and what clients make us hold in memory has a
-// bound for all of them together. A client that sends nonsense, or does not read
-// its replies, is cut; that costs nobody else anything.
+// Each client has a goroutine, which reads queries with [resp.QueryReader] and
+// writes replies in the form that redcon gives them. Anybody who reaches the port
+// may send anything, so a query has a bounded size, and there is a bound for the
+// memory that all clients together make the port hold. A client that sends
+// nonsense, or does not read its replies, is cut, at no cost to anybody else.
 //
-// Nothing here runs on the loop's thread. What a client asks for is answered
-// from a copy of the link's status, which is taken a few hundred times a second
-// at most, and from a description of the archive that is read once a second at
-// most. Orders (REPLICAOF, BGSAVE) go through the [Backend].
+// commands.txt lists what a client may send, and handlers in commands.go what is
+// served of it. info.txt is the text of INFO; the sections in infofields.go fill
+// in the values.
+//
+// Nothing here runs on the event loop's goroutine. INFO reads copies: the
+// link's status, and the daemon's description of the archive. Orders (REPLICAOF,
+// BGSAVE) go through the [Backend].
 package respport

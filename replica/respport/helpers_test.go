@@ -135,11 +135,17 @@ func start(t testing.TB, cfg Config) *port { return startWith(t, cfg, false) }
 
 func startWith(t testing.TB, cfg Config, overTLS bool) *port {
 	t.Helper()
+	return startOn(t, cfg, listen(t), overTLS)
+}
+
+// listen opens a free port of the loopback.
+func listen(t testing.TB) net.Listener {
+	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return startOn(t, cfg, ln, overTLS)
+	return ln
 }
 
 func startOn(t testing.TB, cfg Config, ln net.Listener, overTLS bool, more ...func(*Server)) *port {

@@ -1,63 +1,78 @@
 package respport
 
 import (
+	_ "embed"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
+	"sync"
 
 	"replicad/replica/archive"
+	"replicad/replica/daemon/status"
+	"replicad/replica/units"
 )
 
-// section is a part of INFO.
+//go:embed info.txt
+var infoText string
+
+// section is a part of INFO, as info.txt has it.
 type section struct {
-	name  string
-	title string
-	usual bool // shown without being asked for, as in Redis
-	all   bool // shown by INFO all
-	write func(*Server, *fields)
+	title  string
+	name   string // in small letters
+	usual  bool   // shown by INFO without arguments
+	all    bool   // shown by INFO all
+	fields []infoField
+	values func(*view) values // of the fields without a value in info.txt
 }
 
-// sections are in Redis' order (genRedisInfoString); archive is our own.
-func sections() []section {
-	return []section{
-		{"server", "Server", true, true, (*Server).infoServer},
-		{"clients", "Clients", true, true, (*Server).infoClients},
-		{"memory", "Memory", true, true, (*Server).infoMemory},
-		{"persistence", "Persistence", true, true, (*Server).infoPersistence},
-		{"stats", "Stats", true, true, (*Server).infoStats},
-		{"replication", "Replication", true, true, (*Server).infoReplication},
-		{"archive", "Archive", true, true, (*Server).infoArchive},
-		{"cpu", "CPU", true, true, (*Server).infoCPU},
-		{"modules", "Modules", true, false, func(*Server, *fields) {}},
-		{"commandstats", "Commandstats", false, true, (*Server).infoCommandstats},
-		{"errorstats", "Errorstats", true, true, (*Server).infoErrorstats},
-		{"cluster", "Cluster", true, true, func(_ *Server, f *fields) { f.set("cluster_enabled", 0) }},
-		{"keyspace", "Keyspace", true, true, func(*Server, *fields) {}},
+// infoField is a line of info.txt.
+type infoField struct {
+	name, value string
+	computed    bool
+}
+
+// values are the computed fields of a section by their names.
+type values map[string]any
+
+// infoLayout reads info.txt.
+func infoLayout() (all []section) {
+	for line := range strings.Lines(infoText) {
+		switch f := strings.Fields(line); {
+		case len(f) == 0 || f[0] == "//":
+		case f[0] == "#":
+			name := strings.ToLower(f[1])
+			all = append(all, section{
+				title: f[1], name: name, values: computed()[name],
+				usual: slices.Contains(f[2:], "default"), all: slices.Contains(f[2:], "all"),
+			})
+		default:
+			s := &all[len(all)-1]
+			s.fields = append(s.fields, infoField{name: f[0], value: strings.Join(f[1:], " "), computed: len(f) == 1})
+		}
 	}
+	return all
 }
 
-// fields is the text of INFO as it grows.
-type fields struct {
-	b strings.Builder
-	q *request
-
-	asked bool // for the archive: once, for a disk may be slow
-	m     archive.Master
-	err   error
+// view is what one INFO tells of. What it needs is read once.
+type view struct {
+	s       *Server
+	st      status.Status
+	archive func() (archive.Master, error)
 }
 
-// archive is what is on disk.
-func (f *fields) archive() (archive.Master, error) {
-	if !f.asked {
-		f.asked = true
-		f.q.waiting(func() { f.m, f.err = f.q.s.archiveNow() })
+func newView(q *request) *view {
+	// A disk may be slow: others are answered meanwhile.
+	read := func() (m archive.Master, err error) {
+		q.waiting(func() { m, err = q.s.backend.Archive() })
+		return m, err
 	}
-	return f.m, f.err
+	return &view{q.s, q.s.backend.Status(), sync.OnceValues(read)}
 }
 
-// newest is the newest generation that is complete; the zero value where there
-// is none.
-func (f *fields) newest() (g archive.Generation) {
-	m, _ := f.archive()
+// newest is the newest complete generation; the zero value if there is none.
+func (v *view) newest() (g archive.Generation) {
+	m, _ := v.archive()
 	for _, one := range m.Generations {
 		if one.Complete {
 			g = one
@@ -66,24 +81,13 @@ func (f *fields) newest() (g archive.Generation) {
 	return g
 }
 
-// lastSave is when the newest generation's base was complete, in unix seconds;
-// 0 where there is none.
-func (f *fields) lastSave() int64 {
-	if g := f.newest(); !g.From.IsZero() {
+// lastSave is when the base of the newest generation was complete, in unix
+// seconds; 0 if there is none.
+func (v *view) lastSave() int64 {
+	if g := v.newest(); !g.From.IsZero() {
 		return g.From.Unix()
 	}
 	return 0
-}
-
-func (f *fields) set(name string, value any) { fmt.Fprintf(&f.b, "%s:%v\r\n", name, value) }
-
-// flag is 1 or 0, as INFO has truth.
-func (f *fields) flag(name string, value bool) {
-	n := 0
-	if value {
-		n = 1
-	}
-	f.set(name, n)
 }
 
 // info is INFO [section ...].
@@ -92,18 +96,57 @@ func info(q *request) {
 	for _, a := range q.args[1:] {
 		wanted[lower(a)] = true
 	}
-	usual := len(q.args) == 1 || wanted["default"]
-	all, everything := wanted["all"] || wanted["everything"], wanted["everything"]
-	f := fields{q: q}
-	for _, s := range sections() {
+	usual, everything := len(q.args) == 1 || wanted["default"], wanted["everything"]
+	all := wanted["all"] || everything
+	v := newView(q)
+	var b strings.Builder
+	for _, s := range q.s.info {
 		if !(wanted[s.name] || usual && s.usual || all && s.all || everything) {
 			continue
 		}
-		if f.b.Len() > 0 {
-			f.b.WriteString("\r\n")
+		if b.Len() > 0 {
+			b.WriteString("\r\n")
 		}
-		f.b.WriteString("# " + s.title + "\r\n")
-		s.write(q.s, &f)
+		b.WriteString("# " + s.title + "\r\n")
+		s.write(v, &b)
 	}
-	q.text(f.b.String())
+	q.text(b.String())
+}
+
+// write writes the fields of a section. A computed field without a value is left
+// out; the field * stands for all values that have no field.
+func (s *section) write(v *view, b *strings.Builder) {
+	var all values
+	if s.values != nil {
+		all = s.values(v)
+	}
+	for _, f := range s.fields {
+		value, known := all[f.name]
+		switch {
+		case f.name == "*":
+			for _, name := range slices.Sorted(maps.Keys(all)) {
+				fmt.Fprintf(b, "%s:%s\r\n", name, format(all[name]))
+			}
+		case !f.computed:
+			b.WriteString(f.name + ":" + f.value + "\r\n")
+		case known:
+			fmt.Fprintf(b, "%s:%s\r\n", f.name, format(value))
+		}
+	}
+}
+
+// format writes a value as INFO has it.
+func format(value any) string {
+	switch v := value.(type) {
+	case bool:
+		if v {
+			return "1"
+		}
+		return "0"
+	case string:
+		return units.Printable(v, 1<<10)
+	case float64:
+		return fmt.Sprintf("%.2f", v)
+	}
+	return fmt.Sprint(value)
 }

@@ -1,11 +1,16 @@
 package respport
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
+	"strconv"
+	"strings"
+	"syscall"
 	"time"
 )
 
@@ -17,63 +22,113 @@ const denied = "-DENIED replicad is running in protected mode because protected 
 
 const full = "-ERR max number of clients reached\r\n"
 
-// listener hands out clients instead of bare connections, and only as many as
-// there may be.
+// listener accepts clients, and only as many as there may be.
 type listener struct {
 	net.Listener
 	s   *Server
 	tls *tls.Config // nil for the plain port
 }
 
-// Accept implements net.Listener. Only a listener that is closed ends it: redcon
-// would try again at once, and for ever, what fails for want of descriptors.
-func (l *listener) Accept() (net.Conn, error) {
-	for pause := time.Duration(0); ; {
-		conn, err := l.Listener.Accept()
-		if err == nil {
-			pause = 0
-			if c := l.admit(conn); c != nil {
-				return c, nil
-			}
+// listen opens a port on each address of bind (listenToPort in Redis' server.c).
+func (s *Server) listen(port int, overTLS bool) error {
+	lc := net.ListenConfig{KeepAlive: -1}
+	if idle := s.cfg.TCPKeepAlive; idle > 0 { // anetKeepAlive
+		lc.KeepAliveConfig = net.KeepAliveConfig{Enable: true, Idle: idle, Interval: max(idle/3, time.Second), Count: 3}
+	}
+	opened := 0
+	for _, address := range s.cfg.Bind {
+		host, optional := strings.CutPrefix(address, "-")
+		network := "tcp"
+		switch host {
+		case "*":
+			network, host = "tcp4", ""
+		case "::*":
+			network, host = "tcp6", ""
+		}
+		ln, err := lc.Listen(context.Background(), network, net.JoinHostPort(strings.Trim(host, "[]"), strconv.Itoa(port)))
+		if optional && (errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.EAFNOSUPPORT) || errors.Is(err, syscall.EPROTONOSUPPORT)) {
 			continue
 		}
-		if errors.Is(err, net.ErrClosed) {
-			return nil, err
+		if err != nil {
+			return explainListen(err, address, port)
+		}
+		s.add(ln, overTLS)
+		opened++
+	}
+	if opened == 0 {
+		return fmt.Errorf("%w: no address to listen on: bind %s", ErrListen, strings.Join(s.cfg.Bind, " "))
+	}
+	return nil
+}
+
+func explainListen(err error, address string, port int) error {
+	remedy := ""
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		remedy = fmt.Sprintf(": port %d is in use: choose another port (--port), or 0 for none", port)
+	case errors.Is(err, syscall.EACCES):
+		remedy = ": ports below 1024 need a capability: choose another port (--port)"
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		remedy = fmt.Sprintf(": %s is no address of this host: see bind (--bind); -%s would be passed over", address, address)
+	}
+	return fmt.Errorf("%w: %w%s", ErrListen, err, remedy)
+}
+
+// add makes a listener that Serve serves.
+func (s *Server) add(ln net.Listener, overTLS bool) {
+	l := &listener{Listener: ln, s: s}
+	if overTLS {
+		files := &certificates{files: s.cfg.TLS, warn: func(err error) {
+			s.log(slog.LevelWarn, "the changed TLS files can't be used: the former ones stay in force", "error", err)
+		}}
+		l.tls = files.config()
+	}
+	s.listeners = append(s.listeners, l)
+}
+
+// run accepts clients until the listener is closed. Any other failure, such as
+// that of a process without free descriptors, is tried again after a pause.
+func (l *listener) run() {
+	for pause := time.Duration(0); ; {
+		conn, err := l.Accept()
+		switch {
+		case err == nil:
+			pause = 0
+			l.admit(conn)
+			continue
+		case errors.Is(err, net.ErrClosed):
+			return
 		}
 		pause = min(max(2*pause, 10*time.Millisecond), time.Second)
 		l.s.log(slog.LevelWarn, "a connection can't be accepted", "addr", l.Addr().String(), "error", err)
 		select {
 		case <-l.s.done:
-			return nil, net.ErrClosed
+			return
 		case <-time.After(pause):
 		}
 	}
 }
 
 // admit makes a client of a connection, or sends it away.
-func (l *listener) admit(conn net.Conn) *client {
+func (l *listener) admit(conn net.Conn) {
 	s := l.s
-	s.stats.connections.Add(1)
+	s.count().connections.Add(1)
 	if s.cfg.ProtectedMode && !s.password.Load().set && !loopback(conn.RemoteAddr()) {
 		l.refuse(conn, denied)
-		return nil
+		return
 	}
-	var c *client
-	if l.tls != nil {
-		c = s.newClient(tls.Server(conn, l.tls), true)
-	} else {
-		c = s.newClient(conn, false)
-	}
+	c := s.newClient(conn, l.tls)
 	if !s.welcome(c) {
 		l.refuse(conn, full)
-		return nil
+		return
 	}
-	return c
+	go c.serve()
 }
 
-// refuse says why, where it can be said: a buffer that is empty has room for it.
+// refuse says why, if that can be said without waiting: an empty socket buffer
+// has room for the text.
 func (l *listener) refuse(conn net.Conn, why string) {
-	l.s.stats.rejected.Add(1)
+	l.s.count().rejected.Add(1)
 	if l.tls == nil {
 		_ = conn.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
 		_, _ = conn.Write([]byte(why))
@@ -81,7 +136,8 @@ func (l *listener) refuse(conn net.Conn, why string) {
 	_ = conn.Close()
 }
 
-// loopback says whether a peer is on this host, as connIsLocal has it.
+// loopback tells whether a peer is on this host (connIsLocal in Redis'
+// connection.h).
 func loopback(a net.Addr) bool {
 	t, ok := a.(*net.TCPAddr)
 	if !ok {
@@ -89,4 +145,19 @@ func loopback(a net.Addr) bool {
 	}
 	ip, ok := netip.AddrFromSlice(t.IP)
 	return ok && ip.Unmap().IsLoopback()
+}
+
+// reservedFiles are the descriptors that archives and links need, however many
+// clients there are.
+const reservedFiles = 256
+
+// FitMaxClients lowers maxclients of each of so many ports to what the limit of
+// open files leaves (adjustOpenFilesLimit in Redis' server.c): one client too
+// many must not keep the archive from opening a file.
+func FitMaxClients(want, ports int) int {
+	var r syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r); err != nil || ports == 0 || r.Cur > 1<<30 {
+		return want
+	}
+	return min(want, max(1, (int(r.Cur)-reservedFiles)/ports))
 }

@@ -2,25 +2,24 @@ package respport
 
 import (
 	"errors"
-	"strconv"
 	"strings"
 
 	"replicad/replica"
+	"replicad/replica/resp"
 )
 
-// replicaOf is REPLICAOF and SLAVEOF (replication.c, replicaofCommand).
+// replicaOf is REPLICAOF and SLAVEOF (replicaofCommand in Redis' replication.c).
 func replicaOf(q *request) {
-	if !q.exec { // EXEC holds them
+	if !q.inExec {
 		q.waiting(q.s.orders.Lock)
 		defer q.s.orders.Unlock()
 	}
-	defer q.s.state.forget()
 	host, port := string(q.args[1]), string(q.args[2])
 	if strings.EqualFold(host, "no") && strings.EqualFold(port, "one") {
 		q.order("REPLICAOF NO ONE", q.s.backend.NoOne)
 		return
 	}
-	n, ok := integer(q.args[2])
+	n, ok := resp.ParseInteger(q.args[2])
 	if !ok || n < 1 || n > 65535 {
 		q.error("ERR Invalid master port")
 		return
@@ -34,21 +33,21 @@ func replicaOf(q *request) {
 
 func (q *request) order(order string, give func() error) {
 	var err error
-	if q.waiting(func() { err = give() }); err != nil {
-		text := "ERR " + err.Error()
-		if errors.Is(err, replica.ErrAddress) {
-			text = "ERR Invalid master host: " + err.Error()
-		}
-		q.error(text)
-		return
+	q.waiting(func() { err = give() })
+	switch {
+	case errors.Is(err, replica.ErrAddress):
+		q.error("ERR Invalid master host: " + err.Error())
+	case err != nil:
+		q.error("ERR " + err.Error())
+	default:
+		q.s.cfg.Log.Warn("order obeyed", "order", order, "client", q.c.addr(), "client_name", q.c.snapshot().name)
+		q.ok()
 	}
-	q.s.cfg.Log.Warn("order obeyed", "order", order, "client", q.c.RemoteAddr().String(), "client_name", q.c.snapshot().name)
-	q.ok()
 }
 
-// role is roleCommand of replication.c.
+// role is roleCommand of Redis' replication.c.
 func role(q *request) {
-	st := q.s.state.get()
+	st := q.s.backend.Status()
 	host, port := st.HostPort()
 	offset := int64(-1)
 	if st.Up() {
@@ -82,28 +81,24 @@ func roleState(following bool, s replica.State, p replica.Phase) string {
 // is what Redis answers.
 func rebase(started string) handler {
 	return func(q *request) {
-		if len(q.args) > 2 || len(q.args) == 2 && !strings.EqualFold(string(q.args[1]), "schedule") {
+		if len(q.args) > 2 || len(q.args) == 2 && lower(q.args[1]) != "schedule" {
 			q.syntax()
 			return
 		}
 		var err error
-		q.waiting(func() { err = q.s.backend.Rebase(strings.ToUpper(q.cmd.name) + " from " + q.c.RemoteAddr().String()) })
+		q.waiting(func() { err = q.s.backend.Rebase(strings.ToUpper(q.cmd.name) + " from " + q.c.addr()) })
 		if err != nil {
 			q.error("ERR " + err.Error())
 			return
 		}
-		q.s.state.forget()
 		q.status(started)
 	}
 }
 
-func lastSave(q *request) {
-	f := fields{q: q}
-	q.int(f.lastSave())
-}
+func lastSave(q *request) { q.int(newView(q).lastSave()) }
 
-// shutdown is SHUTDOWN: all that was received is stored and fsynced before the
-// daemon ends, whatever was asked. Who asked is not answered, but cut.
+// shutdown is SHUTDOWN, with any of Redis' options: the daemon stores and fsyncs
+// everything that it received, and ends. The client is not answered, but cut.
 func shutdown(q *request) {
 	abort := false
 	for _, a := range q.args[1:] {
@@ -124,38 +119,12 @@ func shutdown(q *request) {
 		q.error("ERR No shutdown in progress.")
 		return
 	}
-	q.s.cfg.Log.Warn("SHUTDOWN", "client", q.c.RemoteAddr().String(), "client_name", q.c.snapshot().name)
+	q.s.cfg.Log.Warn("SHUTDOWN", "client", q.c.addr(), "client_name", q.c.snapshot().name)
 	q.c.closing = true
 	q.s.cfg.Shutdown()
 }
 
-// slowlogGet has nothing to tell: no command here is slow.
-func empty(q *request) { q.array(0) }
-
-func emptyDict(q *request) { q.dict(0) }
-
-func text(s string) handler { return func(q *request) { q.text(s) } }
-
-// help lists what a container has.
-func help(q *request) {
-	container, _, _ := strings.Cut(q.cmd.name, "|")
-	c := q.s.commands.find[container]
-	lines := []string{strings.ToUpper(container) + " <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"}
-	for _, sub := range c.subs {
-		if sub.served != nil {
-			_, name, _ := strings.Cut(sub.name, "|")
-			lines = append(lines, strings.ToUpper(name), "    "+sub.served.summary+".")
-		}
-	}
-	q.array(len(lines))
-	for _, l := range lines {
-		q.status(l)
-	}
-}
-
 func resetStat(q *request) {
-	q.s.stats.reset()
+	q.s.resetStats()
 	q.ok()
 }
-
-func number(n int64) string { return strconv.FormatInt(n, 10) }

@@ -2,12 +2,12 @@ package respport
 
 import "sync"
 
-// outboxSize is how much may wait for a subscriber that does not read, as
-// client-output-buffer-limit pubsub bounds it in Redis.
+// outboxSize is how many bytes may wait for a subscriber that does not read; in
+// Redis client-output-buffer-limit pubsub bounds them.
 const outboxSize = 1 << 20
 
-// outbox carries messages and replies to a subscriber in their order, so that
-// nobody who publishes waits for one who does not read.
+// outbox sends messages and replies to a subscriber in their order. So no
+// publisher waits for a subscriber that does not read.
 type outbox struct {
 	c *client
 
@@ -26,8 +26,9 @@ func newOutbox(c *client) *outbox {
 	return o
 }
 
-// push adds to the queue. A reply waits for room: who sends commands and does
-// not read waits for himself. A message does not: the subscriber is cut.
+// push adds to the queue. A reply (wait) waits for room: a client that sends
+// commands and does not read makes only itself wait. A message does not wait:
+// the subscriber is cut.
 func (o *outbox) push(b []byte, wait bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -38,16 +39,16 @@ func (o *outbox) push(b []byte, wait bool) {
 		return
 	}
 	if !wait && len(o.queue)+len(b) > outboxSize || !o.c.memory.take(int64(len(b))) {
-		// Not here: who publishes holds the lock of all subscriptions.
-		o.c.s.stats.unread.Add(1)
-		go o.c.cut("it does not read its messages")
+		// Not on this goroutine: a publisher holds the lock of all subscriptions.
+		o.c.s.count().unread.Add(1)
+		go o.c.cut()
 		return
 	}
 	o.queue = append(o.queue, b...)
 	o.cond.Broadcast()
 }
 
-// finish waits until all is written; nothing more may be pushed.
+// finish waits until everything is written. Nothing more may be pushed.
 func (o *outbox) finish() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -57,7 +58,7 @@ func (o *outbox) finish() {
 	}
 }
 
-// close drops what waits. It may be called more than once.
+// close drops the queue. It may be called more than once.
 func (o *outbox) close() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -65,7 +66,7 @@ func (o *outbox) close() {
 	o.cond.Broadcast()
 }
 
-// waiting is how many bytes are.
+// waiting is how many bytes are in the queue.
 func (o *outbox) waiting() int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -86,13 +87,10 @@ func (o *outbox) run() {
 		b := o.queue
 		o.queue, o.busy = nil, true
 		o.mu.Unlock()
-		_, err := o.c.put(b) // cuts the client when it fails
+		o.c.put(b) // cuts the client, and so closes the outbox, when it fails
 		o.c.memory.give(int64(len(b)))
 		o.mu.Lock()
 		o.busy = false
 		o.cond.Broadcast()
-		if err != nil {
-			return
-		}
 	}
 }

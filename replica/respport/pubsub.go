@@ -7,22 +7,31 @@ import (
 	"sync"
 )
 
-// The kinds of subscription: to a channel, to channels by a pattern, to a shard
-// channel.
+// kind is a kind of subscription: to a channel, or to all channels that match a
+// pattern.
+type kind int
+
 const (
-	channel = iota
+	channel kind = iota
 	pattern
-	shard
 	kinds
 )
 
-// maxSubscriptions is how many one client may have.
+// word is a word of the protocol, for a kind.
+func (k kind) word(s string) string {
+	if k == pattern {
+		return "p" + s
+	}
+	return s
+}
+
+// maxSubscriptions is how many subscriptions one client may have.
 const maxSubscriptions = 4096
 
 // subscriptions are a client's own.
 type subscriptions [kinds]map[string]struct{}
 
-func (s *subscriptions) count() int { return len(s[channel]) + len(s[pattern]) + len(s[shard]) }
+func (s *subscriptions) count() int { return len(s[channel]) + len(s[pattern]) }
 
 // pubsub knows who subscribed to what.
 type pubsub struct {
@@ -30,45 +39,59 @@ type pubsub struct {
 	all [kinds]map[string]map[*client]struct{}
 }
 
-func (p *pubsub) add(kind int, name string, c *client) {
-	if p.all[kind] == nil {
-		p.all[kind] = map[string]map[*client]struct{}{}
+// add begins a subscription. The caller holds mu.
+func (p *pubsub) add(k kind, name string, c *client) {
+	if p.all[k] == nil {
+		p.all[k] = map[string]map[*client]struct{}{}
 	}
-	if p.all[kind][name] == nil {
-		p.all[kind][name] = map[*client]struct{}{}
+	if p.all[k][name] == nil {
+		p.all[k][name] = map[*client]struct{}{}
 	}
-	p.all[kind][name][c] = struct{}{}
+	if c.subs[k] == nil {
+		c.subs[k] = map[string]struct{}{}
+	}
+	p.all[k][name][c], c.subs[k][name] = struct{}{}, struct{}{}
 }
 
-func (p *pubsub) remove(kind int, name string, c *client) {
-	who := p.all[kind][name]
-	delete(who, c)
-	if len(who) == 0 {
-		delete(p.all[kind], name)
+// drop ends a subscription. The caller holds mu.
+func (p *pubsub) drop(k kind, name string, c *client) {
+	if _, has := c.subs[k][name]; !has {
+		return
 	}
+	delete(c.subs[k], name)
+	delete(p.all[k][name], c)
+	if len(p.all[k][name]) == 0 {
+		delete(p.all[k], name)
+	}
+	c.memory.give(subscriptionSize(name))
 }
 
-// publish gives a message to the subscribers, and tells how many there were.
-func (p *pubsub) publish(kind int, name string, message []byte) int64 {
+// leave ends all subscriptions of a client.
+func (p *pubsub) leave(c *client) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	n := int64(0)
-	word := "message"
-	if kind == shard {
-		word = "smessage"
+	for k := range kinds {
+		for name := range c.subs[k] {
+			p.drop(k, name, c)
+		}
 	}
-	for c := range p.all[kind][name] {
-		c.deliver(message, word, name)
+	c.countSubscriptions()
+}
+
+// publish gives a message to the subscribers of a channel, and tells how many
+// subscriptions there were.
+func (p *pubsub) publish(name string, message []byte) (n int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := range p.all[channel][name] {
+		c.deliver(message, "message", name)
 		n++
 	}
-	if kind == shard {
-		return n
-	}
-	for by, who := range p.all[pattern] {
+	for by, subscribed := range p.all[pattern] {
 		if !glob(by, name) {
 			continue
 		}
-		for c := range who {
+		for c := range subscribed {
 			c.deliver(message, "pmessage", by, name)
 			n++
 		}
@@ -76,11 +99,9 @@ func (p *pubsub) publish(kind int, name string, message []byte) int64 {
 	return n
 }
 
-// deliver queues a message; the words stand before it.
+// deliver queues a message, with the words before it.
 func (c *client) deliver(message []byte, words ...string) {
-	c.mu.Lock()
-	r := reply{resp3: c.resp3}
-	c.mu.Unlock()
+	r := reply{resp3: c.snapshot().resp3}
 	r.push(len(words) + 1)
 	for _, w := range words {
 		r.bulk(w)
@@ -89,53 +110,22 @@ func (c *client) deliver(message []byte, words ...string) {
 	c.out.Load().push(r.b, false)
 }
 
-// names are those of a kind that match a pattern; "" for all.
-func (p *pubsub) names(kind int, by string) []string {
+// count is how many names of a kind have subscribers.
+func (p *pubsub) count(k kind) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	var all []string
-	for name := range p.all[kind] {
-		if by == "" || glob(by, name) {
-			all = append(all, name)
-		}
-	}
-	slices.Sort(all)
-	return all
+	return len(p.all[k])
 }
 
-func (p *pubsub) subscribers(kind int, name string) int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return len(p.all[kind][name])
-}
-
-func (p *pubsub) count(kind int) int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return len(p.all[kind])
-}
-
-// leave forgets a client that is gone.
-func (p *pubsub) leave(c *client) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for kind := range c.subs {
-		for name := range c.subs[kind] {
-			p.remove(kind, name, c)
-		}
-	}
-}
-
-// subscribe is SUBSCRIBE, PSUBSCRIBE and SSUBSCRIBE. What is said about each name
-// is a reply of its own.
-func subscribe(kind int, word string) handler {
+// subscribe is SUBSCRIBE and PSUBSCRIBE. Each name has a reply of its own.
+func subscribe(k kind) handler {
 	return func(q *request) {
 		if q.c.out.Load() == nil {
-			q.c.flush(q.conn) // what redcon holds goes first
+			q.c.flush() // the replies that came before
 			q.c.out.Store(newOutbox(q.c))
 		}
 		for _, a := range q.args[1:] {
-			if refusal := q.subscribe(kind, word, string(a)); refusal != "" {
+			if refusal := q.subscribe(k, string(a)); refusal != "" {
 				q.error(refusal)
 				return
 			}
@@ -143,66 +133,52 @@ func subscribe(kind int, word string) handler {
 	}
 }
 
-func (q *request) subscribe(kind int, word, name string) (refusal string) {
+func (q *request) subscribe(k kind, name string) (refusal string) {
 	c, p := q.c, &q.s.pubsub
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if _, has := c.subs[kind][name]; !has {
+	if _, has := c.subs[k][name]; !has {
 		if c.subs.count() >= maxSubscriptions {
 			return "ERR too many subscriptions: one client may have " + strconv.Itoa(maxSubscriptions)
 		}
 		if !c.memory.take(subscriptionSize(name)) {
 			return "ERR " + errMemory.Error()
 		}
-		if c.subs[kind] == nil {
-			c.subs[kind] = map[string]struct{}{}
-		}
-		c.subs[kind][name] = struct{}{}
-		p.add(kind, name, c)
+		p.add(k, name, c)
 	}
-	q.told(kind, word, &name)
+	q.told(k.word("subscribe"), &name)
 	return ""
 }
 
 func subscriptionSize(name string) int64 { return int64(len(name) + 256) }
 
-// unsubscribe is UNSUBSCRIBE, PUNSUBSCRIBE and SUNSUBSCRIBE.
-func unsubscribe(kind int, word string) handler {
+// unsubscribe is UNSUBSCRIBE and PUNSUBSCRIBE.
+func unsubscribe(k kind) handler {
 	return func(q *request) {
 		c, p := q.c, &q.s.pubsub
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		names := words(q.args[1:])
-		if len(names) == 0 {
-			names = slices.Sorted(maps.Keys(c.subs[kind]))
+		var names []string
+		for _, a := range q.args[1:] {
+			names = append(names, string(a))
 		}
 		if len(names) == 0 {
-			q.told(kind, word, nil)
+			names = slices.Sorted(maps.Keys(c.subs[k]))
+		}
+		if len(names) == 0 {
+			q.told(k.word("unsubscribe"), nil)
 		}
 		for _, name := range names {
-			p.drop(c, kind, name)
-			q.told(kind, word, &name)
+			p.drop(k, name, c)
+			q.told(k.word("unsubscribe"), &name)
 		}
 	}
 }
 
-// drop ends a subscription. The caller holds mu.
-func (p *pubsub) drop(c *client, kind int, name string) {
-	if _, has := c.subs[kind][name]; has {
-		delete(c.subs[kind], name)
-		p.remove(kind, name, c)
-		c.memory.give(subscriptionSize(name))
-	}
-}
-
-// told answers about one name, in the place where no message can overtake it.
-func (q *request) told(kind int, word string, name *string) {
-	c := q.c
-	c.mu.Lock()
-	for k := range c.subs {
-		c.nsubs[k] = len(c.subs[k])
-	}
-	c.mu.Unlock()
+// told answers about one name. The caller holds pubsub.mu, so that no message
+// overtakes the answer.
+func (q *request) told(word string, name *string) {
+	q.c.countSubscriptions()
 	r := reply{resp3: q.resp3}
 	r.push(3)
 	r.bulk(word)
@@ -211,59 +187,49 @@ func (q *request) told(kind int, word string, name *string) {
 	} else {
 		r.bulk(*name)
 	}
-	if kind == shard {
-		r.int(int64(len(c.subs[shard])))
-	} else {
-		r.int(int64(len(c.subs[channel]) + len(c.subs[pattern])))
-	}
-	if o := c.out.Load(); o != nil {
+	r.int(int64(q.c.subs.count()))
+	if o := q.c.out.Load(); o != nil {
 		o.push(r.b, false)
 		return
 	}
-	q.raw(r.b)
+	q.b = append(q.b, r.b...)
 }
 
-// unsubscribeAll is what RESET does.
-func (c *client) unsubscribeAll() {
-	p := &c.s.pubsub
+func (c *client) countSubscriptions() {
+	n := [kinds]int{len(c.subs[channel]), len(c.subs[pattern])}
+	c.change(func(v *seen) { v.nsubs = n })
+}
+
+func publish(q *request) { q.int(q.s.pubsub.publish(string(q.args[1]), q.args[2])) }
+
+// channels is PUBSUB CHANNELS [pattern].
+func channels(q *request) {
+	if len(q.args) > 3 {
+		q.arity()
+		return
+	}
+	by := "*"
+	if len(q.args) == 3 {
+		by = string(q.args[2])
+	}
+	p := &q.s.pubsub
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for kind := range c.subs {
-		for name := range c.subs[kind] {
-			p.drop(c, kind, name)
-		}
-	}
-	c.mu.Lock()
-	c.nsubs = [kinds]int{}
-	c.mu.Unlock()
+	names := slices.Sorted(maps.Keys(p.all[channel]))
+	q.strings(slices.DeleteFunc(names, func(name string) bool { return !glob(by, name) }))
 }
 
-func publish(kind int) handler {
-	return func(q *request) { q.int(q.s.pubsub.publish(kind, string(q.args[1]), q.args[2])) }
-}
-
-func names(kind int) handler {
-	return func(q *request) {
-		by := ""
-		switch {
-		case len(q.args) == 3:
-			by = string(q.args[2])
-		case len(q.args) > 3:
-			q.arity()
-			return
-		}
-		q.strings(q.s.pubsub.names(kind, by))
+// subscribers is PUBSUB NUMSUB [channel ...].
+func subscribers(q *request) {
+	p := &q.s.pubsub
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	q.array(2 * (len(q.args) - 2))
+	for _, name := range q.args[2:] {
+		q.bytes(name)
+		q.int(int64(len(p.all[channel][string(name)])))
 	}
 }
 
-func subscribers(kind int) handler {
-	return func(q *request) {
-		q.array(2 * (len(q.args) - 2))
-		for _, name := range words(q.args[2:]) {
-			q.bulk(name)
-			q.int(int64(q.s.pubsub.subscribers(kind, name)))
-		}
-	}
-}
-
-func numpat(q *request) { q.int(int64(q.s.pubsub.count(pattern))) }
+// patterns is PUBSUB NUMPAT.
+func patterns(q *request) { q.int(int64(q.s.pubsub.count(pattern))) }

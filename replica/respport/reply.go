@@ -6,9 +6,9 @@ import (
 	"github.com/tidwall/redcon"
 )
 
-// reply builds what a command is answered with, in the protocol of its client.
-// The types that RESP3 added become in RESP2 what Redis makes of them
-// (networking.c, addReply...).
+// reply is the answer to a command, in the protocol of its client. A type that
+// RESP3 added becomes in RESP2 what Redis makes of it (networking.c,
+// addReply...).
 type reply struct {
 	b     []byte
 	resp3 bool
@@ -21,38 +21,25 @@ func (r *reply) int(n int64)     { r.b = redcon.AppendInt(r.b, n) }
 func (r *reply) bulk(s string)   { r.b = redcon.AppendBulkString(r.b, s) }
 func (r *reply) bytes(b []byte)  { r.b = redcon.AppendBulk(r.b, b) }
 func (r *reply) array(n int)     { r.b = redcon.AppendArray(r.b, n) }
-func (r *reply) raw(b []byte)    { r.b = append(r.b, b...) }
-func (r *reply) header(c byte, n int) {
-	r.b = append(r.b, c)
-	r.b = strconv.AppendInt(r.b, int64(n), 10)
-	r.b = append(r.b, '\r', '\n')
-}
 
 // dict opens a map of n pairs.
-func (r *reply) dict(n int) {
-	if r.resp3 {
-		r.header('%', n)
-		return
-	}
-	r.array(2 * n)
-}
+func (r *reply) dict(n int) { r.open('%', n, 2*n) }
 
-// set opens a set of n.
-func (r *reply) set(n int) {
-	if r.resp3 {
-		r.header('~', n)
-		return
-	}
-	r.array(n)
-}
+// set opens a set of n members.
+func (r *reply) set(n int) { r.open('~', n, n) }
 
-// push opens what comes without having been asked for.
-func (r *reply) push(n int) {
-	if r.resp3 {
-		r.header('>', n)
+// push opens a message of n elements that no command asked for.
+func (r *reply) push(n int) { r.open('>', n, n) }
+
+// open opens a type of RESP3, or an array of n2 elements in RESP2.
+func (r *reply) open(mark byte, n, n2 int) {
+	if !r.resp3 {
+		r.array(n2)
 		return
 	}
-	r.array(n)
+	r.b = append(r.b, mark)
+	r.b = strconv.AppendInt(r.b, int64(n), 10)
+	r.b = append(r.b, '\r', '\n')
 }
 
 func (r *reply) null() {
@@ -69,7 +56,7 @@ func (r *reply) text(s string) {
 		r.bulk(s)
 		return
 	}
-	r.header('=', len(s)+4)
+	r.open('=', len(s)+len("txt:"), 0)
 	r.b = append(r.b, "txt:"...)
 	r.b = append(r.b, s...)
 	r.b = append(r.b, '\r', '\n')

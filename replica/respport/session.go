@@ -3,10 +3,14 @@ package respport
 import (
 	"crypto/sha256"
 	"crypto/subtle"
+	"log/slog"
 	"strconv"
 	"strings"
 	"time"
 )
+
+// databases is redis.conf's default. No database has anything in it here.
+const databases = 16
 
 func ping(q *request) {
 	switch {
@@ -15,19 +19,16 @@ func ping(q *request) {
 	case q.c.subs.count() > 0 && !q.resp3:
 		q.array(2)
 		q.bulk("pong")
-		q.bulk(string(append([]byte(nil), argument2(q.args)...)))
+		if len(q.args) < 2 {
+			q.bulk("")
+			return
+		}
+		q.bytes(q.args[1])
 	case len(q.args) == 2:
 		q.bytes(q.args[1])
 	default:
 		q.status("PONG")
 	}
-}
-
-func argument2(args [][]byte) []byte {
-	if len(args) < 2 {
-		return nil
-	}
-	return args[1]
 }
 
 func echo(q *request) { q.bytes(q.args[1]) }
@@ -37,7 +38,7 @@ func quit(q *request) {
 	q.c.closing = true
 }
 
-func (q *request) selectDB() {
+func selectDB(q *request) {
 	n, err := strconv.ParseInt(string(q.args[1]), 10, 32)
 	switch {
 	case err != nil:
@@ -45,33 +46,26 @@ func (q *request) selectDB() {
 	case n < 0 || n >= databases:
 		q.error("ERR DB index is out of range")
 	default:
-		q.c.mu.Lock()
-		q.c.db = int(n)
-		q.c.mu.Unlock()
+		q.c.change(func(v *seen) { v.db = int(n) })
 		q.ok()
 	}
 }
 
-// databases is redis.conf's default. No database has anything here.
-const databases = 16
-
-// reset makes the connection what it was at the start (resetCommand).
+// reset makes the connection what it was at the start (resetCommand in Redis'
+// networking.c).
 func reset(q *request) {
 	c := q.c
 	c.endTransaction()
-	c.unsubscribeAll()
+	q.s.pubsub.leave(c)
 	c.authed = !q.s.password.Load().set
-	c.silent, c.skip = false, 0
-	c.mu.Lock()
-	c.name, c.db, c.resp3, c.noEvict, c.noTouch = "", 0, false, false, false
-	c.mu.Unlock()
+	c.change(func(v *seen) { v.name, v.db, v.resp3 = "", 0, false })
 	q.resp3 = false
 	q.status("RESET")
 }
 
 const wrongPass = "WRONGPASS invalid username-password pair or user is disabled."
 
-func (q *request) auth() {
+func auth(q *request) {
 	switch {
 	case len(q.args) > 3:
 		q.syntax()
@@ -84,26 +78,36 @@ func (q *request) auth() {
 	}
 }
 
-// admits says whether a password is the user's; then the client is let in. A
-// user without a password, as default is where none is set, takes any.
+// secret is a password to compare with.
+type secret struct {
+	set bool
+	sum [sha256.Size]byte
+}
+
+func newSecret(password string) secret {
+	return secret{set: password != "", sum: sha256.Sum256([]byte(password))}
+}
+
+// admits tells whether a password is the user's, and lets the client in if it
+// is. The user default without a password takes any.
 func (q *request) admits(user string, password []byte) bool {
-	sum := sha256.Sum256(password)
-	right := subtle.ConstantTimeCompare(sum[:], q.s.password.Load().sum[:]) == 1
-	if user != "default" || q.s.password.Load().set && !right {
-		q.s.stats.denied.Add(1)
-		q.s.log(infoLevel, "a client gave a wrong user or password", "addr", q.c.RemoteAddr().String())
+	want, sum := q.s.password.Load(), sha256.Sum256(password)
+	right := subtle.ConstantTimeCompare(sum[:], want.sum[:]) == 1
+	if user != "default" || want.set && !right {
+		q.s.count().denied.Add(1)
+		q.s.log(slog.LevelInfo, "a client gave a wrong user or password", "addr", q.c.addr())
 		return false
 	}
 	q.c.authed = true
 	return true
 }
 
-// hello is helloCommand of networking.c.
+// hello is helloCommand of Redis' networking.c.
 func hello(q *request) {
-	c := q.c
-	version, next := 0, 1
-	if len(q.args) > 1 {
-		n, err := strconv.ParseInt(string(q.args[1]), 10, 64)
+	options := q.args[1:]
+	version := int64(0)
+	if len(options) > 0 {
+		n, err := strconv.ParseInt(string(options[0]), 10, 64)
 		if err != nil {
 			q.error("ERR Protocol version is not an integer or out of range")
 			return
@@ -112,42 +116,43 @@ func hello(q *request) {
 			q.error("NOPROTO unsupported protocol version")
 			return
 		}
-		version, next = int(n), 2
+		version, options = n, options[1:]
 	}
-	name, named := "", false
-	for i := next; i < len(q.args); i++ {
-		left := len(q.args) - 1 - i
-		switch option := lower(q.args[i]); {
-		case option == "auth" && left >= 2:
-			if !q.admits(string(q.args[i+1]), q.args[i+2]) {
+	var name *string
+	for len(options) > 0 {
+		n := 0
+		switch option := lower(options[0]); {
+		case option == "auth" && len(options) > 2:
+			if !q.admits(string(options[1]), options[2]) {
 				q.error(wrongPass)
 				return
 			}
-			i += 2
-		case option == "setname" && left >= 1:
-			if name, named = string(q.args[i+1]), true; !validName(name) {
+			n = 3
+		case option == "setname" && len(options) > 1:
+			if name = new(string(options[1])); !validName(*name) {
 				q.error(badName)
 				return
 			}
-			i++
+			n = 2
 		default:
-			q.error("ERR Syntax error in HELLO option '" + printableName(q.args[i]) + "'")
+			q.error("ERR Syntax error in HELLO option '" + printableName(options[0]) + "'")
 			return
 		}
+		options = options[n:]
 	}
-	if !c.authed {
+	if !q.c.authed {
 		q.error("NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time")
 		return
 	}
-	c.mu.Lock()
-	if named {
-		c.name = name
-	}
-	if version != 0 {
-		c.resp3 = version == 3
-	}
-	q.resp3 = c.resp3
-	c.mu.Unlock()
+	q.c.change(func(v *seen) {
+		if name != nil {
+			v.name = *name
+		}
+		if version != 0 {
+			v.resp3 = version == 3
+		}
+		q.resp3 = v.resp3
+	})
 	q.greet()
 }
 
@@ -176,14 +181,13 @@ func (q *request) greet() {
 // serverTime is TIME.
 func serverTime(q *request) {
 	now := time.Now()
-	q.array(2)
-	q.bulk(strconv.FormatInt(now.Unix(), 10))
-	q.bulk(strconv.Itoa(now.Nanosecond() / 1000))
+	q.strings([]string{strconv.FormatInt(now.Unix(), 10), strconv.Itoa(now.Nanosecond() / 1000)})
 }
 
 const badName = "ERR Client names cannot contain spaces, newlines or special characters."
 
-// validName says whether a name may stand in CLIENT LIST (validateClientAttr).
+// validName tells whether a name may stand in CLIENT LIST (validateClientAttr in
+// Redis' networking.c).
 func validName(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return r < '!' || r > '~' })
 }

@@ -1,16 +1,21 @@
 package respport
 
 import (
+	"bytes"
 	"maps"
-	"slices"
+	"os"
+	"runtime/metrics"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
-// stats are counters since the start, or since CONFIG RESETSTAT.
-type stats struct {
+// counters count since the start, or since CONFIG RESETSTAT.
+type counters struct {
 	connections    atomic.Int64
 	rejected       atomic.Int64
 	commands       atomic.Int64
@@ -18,115 +23,121 @@ type stats struct {
 	reads, writes  atomic.Int64
 	errors         atomic.Int64
 	protocolErrors atomic.Int64
-	unread         atomic.Int64 // clients cut because they did not read
+	unread         atomic.Int64 // clients that were cut because they did not read
 	denied         atomic.Int64 // wrong users or passwords
 
-	calls []callStats // by command.index
+	calls []calls // by command.index
 
 	mu     sync.Mutex
-	byCode map[string]int64
-	rate   rate
-	peak   int64 // of used_memory
+	byCode map[string]int64 // error replies
 }
 
-type callStats struct{ calls, nanoseconds, rejected, failed atomic.Int64 }
+// calls count the calls of one command.
+type calls struct{ calls, nanoseconds, rejected, failed atomic.Int64 }
 
-// rate is what the last second had.
-type rate struct {
-	at              time.Time
-	last, per       counts
-	primed          bool
-	replIn, replOut int64 // bytes a second
-	lastIn, lastOut int64
+func (s *Server) count() *counters { return s.counters.Load() }
+
+// resetStats sets all counters to 0.
+func (s *Server) resetStats() {
+	s.counters.Store(&counters{calls: make([]calls, len(s.commands.all)), byCode: map[string]int64{}})
+	s.rates.Store(&rates{})
 }
 
-type counts struct{ commands, in, out int64 }
-
-func (s *stats) init(commands int) {
-	s.calls = make([]callStats, commands)
-	s.byCode = map[string]int64{}
-}
-
-func (s *stats) reset() {
-	for _, n := range []*atomic.Int64{&s.connections, &s.rejected, &s.commands, &s.in, &s.out, &s.reads, &s.writes, &s.errors, &s.protocolErrors, &s.unread, &s.denied} {
-		n.Store(0)
-	}
-	for i := range s.calls {
-		c := &s.calls[i]
-		c.calls.Store(0)
-		c.nanoseconds.Store(0)
-		c.rejected.Store(0)
-		c.failed.Store(0)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.byCode, s.rate = map[string]int64{}, rate{}
-}
-
-func (s *stats) called(c *command, took time.Duration, failed bool) {
-	s.commands.Add(1)
-	k := &s.calls[c.index]
-	k.calls.Add(1)
-	k.nanoseconds.Add(int64(took))
+func (k *counters) called(c *command, took time.Duration, failed bool) {
+	k.commands.Add(1)
+	one := &k.calls[c.index]
+	one.calls.Add(1)
+	one.nanoseconds.Add(int64(took))
 	if failed {
-		k.failed.Add(1)
+		one.failed.Add(1)
 	}
 }
 
-func (s *stats) rejectedCall(c *command) { s.calls[c.index].rejected.Add(1) }
-
-// maxCodes bounds the kinds of error that are counted apart.
+// maxCodes is how many codes of errors are counted apart.
 const maxCodes = 128
 
-func (s *stats) errorReply(text string) {
-	s.errors.Add(1)
+// errorReply counts an error reply by its code, the first word.
+func (k *counters) errorReply(text string) {
+	k.errors.Add(1)
 	code, _, _ := strings.Cut(text, " ")
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if _, known := s.byCode[code]; known || len(s.byCode) < maxCodes {
-		s.byCode[code]++
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if _, known := k.byCode[code]; known || len(k.byCode) < maxCodes {
+		k.byCode[code]++
 	}
 }
 
-func (s *stats) errorCodes() (codes []string, n map[string]int64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	n = maps.Clone(s.byCode)
-	return slices.Sorted(maps.Keys(n)), n
+func (k *counters) errorCodes() map[string]int64 {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return maps.Clone(k.byCode)
 }
 
-func (s *stats) perSecond() rate {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.rate
-}
+// rates are what the last second had of each: commands, and bytes of clients and
+// of the link.
+type rates struct{ commands, in, out, replIn, replOut int64 }
 
-// sample measures each second what INFO tells by the second.
+// sample measures once a second what INFO tells by the second.
 func (s *Server) sample() {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
+	last, at := s.totals(), time.Now()
 	for {
 		select {
 		case <-s.done:
 			return
 		case now := <-tick.C:
-			st := s.state.get()
-			used := usedMemory()
-			s.stats.sampled(now, st.BytesIn, st.BytesOut, used)
+			s.peak.Store(max(s.peak.Load(), usedMemory()))
+			is, took := s.totals(), now.Sub(at).Seconds()
+			per := func(now, before int64) int64 { return max(0, int64(float64(now-before)/took)) }
+			s.rates.Store(&rates{
+				per(is.commands, last.commands), per(is.in, last.in), per(is.out, last.out),
+				per(is.replIn, last.replIn), per(is.replOut, last.replOut),
+			})
+			last, at = is, now
 		}
 	}
 }
 
-func (s *stats) sampled(now time.Time, replIn, replOut, used int64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.peak = max(s.peak, used)
-	r := &s.rate
-	is := counts{s.commands.Load(), s.in.Load(), s.out.Load()}
-	if took := now.Sub(r.at).Seconds(); r.primed && took > 0 {
-		per := func(now, before int64) int64 { return max(0, int64(float64(now-before)/took)) }
-		r.per = counts{per(is.commands, r.last.commands), per(is.in, r.last.in), per(is.out, r.last.out)}
-		r.replIn, r.replOut = per(replIn, r.lastIn), per(replOut, r.lastOut)
+// totals are the counters of which sample takes the rates.
+func (s *Server) totals() rates {
+	k, st := s.count(), s.backend.Status()
+	return rates{k.commands.Load(), k.in.Load(), k.out.Load(), st.BytesIn, st.BytesOut}
+}
+
+// usage is the memory of the process, in bytes.
+type usage struct {
+	used  int64 // what the Go runtime has of the system
+	heap  int64 // what objects have of that
+	rss   int64 // as the kernel counts
+	total int64 // the host's
+}
+
+// readMemory asks the runtime without stopping it.
+func readMemory() usage {
+	u := usage{used: usedMemory(), heap: runtimeMetric("/memory/classes/heap/objects:bytes")}
+	if b, err := os.ReadFile("/proc/self/statm"); err == nil {
+		if f := bytes.Fields(b); len(f) > 1 {
+			pages, _ := strconv.ParseInt(string(f[1]), 10, 64)
+			u.rss = pages * int64(os.Getpagesize())
+		}
 	}
-	r.at, r.last, r.lastIn, r.lastOut, r.primed = now, is, replIn, replOut, true
+	var s unix.Sysinfo_t
+	if unix.Sysinfo(&s) == nil {
+		u.total = int64(s.Totalram) * int64(s.Unit)
+	}
+	return u
+}
+
+func usedMemory() int64 {
+	return runtimeMetric("/memory/classes/total:bytes") - runtimeMetric("/memory/classes/heap/released:bytes")
+}
+
+func runtimeMetric(name string) int64 {
+	sample := []metrics.Sample{{Name: name}}
+	metrics.Read(sample)
+	if sample[0].Value.Kind() != metrics.KindUint64 {
+		return 0
+	}
+	return int64(sample[0].Value.Uint64())
 }

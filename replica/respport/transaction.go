@@ -1,6 +1,8 @@
 package respport
 
-// Limits of what a transaction may hold.
+import "bytes"
+
+// maxQueued is how many commands a transaction may hold.
 const maxQueued = 1024
 
 // transaction is what stands between MULTI and EXEC.
@@ -8,7 +10,7 @@ type transaction struct {
 	open  bool
 	dirty bool // a command was refused: EXEC refuses all of them
 	queue []queued
-	size  int64
+	size  int64 // bytes that the client is charged with
 }
 
 type queued struct {
@@ -16,33 +18,36 @@ type queued struct {
 	args [][]byte
 }
 
-// enqueue keeps a command for EXEC. Redcon's copy of it is its own, and stays.
+// enqueue keeps a command for EXEC.
 func (q *request) enqueue() {
 	tx := &q.c.tx
-	n := int64(overhead)
+	n := int64(perArg)
 	for _, a := range q.args {
-		n += int64(len(a) + overhead)
+		n += int64(len(a) + perArg)
 	}
 	if len(tx.queue) >= maxQueued || !q.c.memory.take(n) {
 		q.refuse("ERR the transaction is too large")
 		return
 	}
+	args := make([][]byte, len(q.args))
+	for i, a := range q.args {
+		args[i] = bytes.Clone(a)
+	}
 	tx.size += n
-	tx.queue = append(tx.queue, queued{q.cmd, q.args})
+	tx.queue = append(tx.queue, queued{q.cmd, args})
 	q.c.countQueued()
 	q.status("QUEUED")
 }
 
 func (c *client) countQueued() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.queued = -1
+	n := -1
 	if c.tx.open {
-		c.queued = len(c.tx.queue)
+		n = len(c.tx.queue)
 	}
+	c.change(func(v *seen) { v.queued = n })
 }
 
-// endTransaction forgets it.
+// endTransaction forgets the transaction.
 func (c *client) endTransaction() {
 	c.memory.give(c.tx.size)
 	c.tx = transaction{}
@@ -68,7 +73,7 @@ func discard(q *request) {
 	q.ok()
 }
 
-// exec executes the queue; no order of another client comes between.
+// exec executes the queue. No order of another client comes between.
 func exec(q *request) {
 	tx := q.c.tx
 	if !tx.open {
@@ -85,13 +90,13 @@ func exec(q *request) {
 	q.array(len(tx.queue))
 	for _, k := range tx.queue {
 		if len(q.b) > outboxSize {
-			q.b = q.b[:0] // cut rather than answered in part
+			q.b = q.b[:0] // better no reply than a part of one
 			q.error("ERR the replies of the transaction are too large")
 			q.c.closing = true
 			return
 		}
 		one := *q
-		one.cmd, one.args, one.exec = k.cmd, k.args, true
+		one.cmd, one.args, one.inExec = k.cmd, k.args, true
 		one.call()
 	}
 }
