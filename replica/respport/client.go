@@ -210,8 +210,8 @@ func (c *client) more() error {
 	c.turn.take()
 	c.batch = 0
 	c.end += n
-	c.s.count().in.Add(int64(n))
-	c.s.count().reads.Add(1)
+	c.s.count().In.Add(int64(n))
+	c.s.count().Reads.Add(1)
 	if n > 0 {
 		return nil
 	}
@@ -287,10 +287,10 @@ func (c *client) flush() {
 	n := 0
 	if c.raw != nil && !c.overTLS {
 		n = tryWrite(c.raw, p)
-		c.s.count().out.Add(int64(n))
+		c.s.count().Out.Add(int64(n))
 	}
 	if n == len(p) {
-		c.s.count().writes.Add(1)
+		c.s.count().Writes.Add(1)
 	} else {
 		c.turn.waiting(func() { c.put(p[n:]) })
 	}
@@ -312,11 +312,11 @@ func tryWrite(raw syscall.RawConn, p []byte) (n int) {
 func (c *client) put(p []byte) {
 	_ = c.conn.SetWriteDeadline(time.Now().Add(c.s.writeWithin))
 	n, err := c.conn.Write(p)
-	c.s.count().out.Add(int64(n))
-	c.s.count().writes.Add(1)
+	c.s.count().Out.Add(int64(n))
+	c.s.count().Writes.Add(1)
 	if err != nil {
 		if errors.Is(err, os.ErrDeadlineExceeded) {
-			c.s.count().unread.Add(1)
+			c.s.count().Unread.Add(1)
 		}
 		c.cut()
 	}
@@ -334,7 +334,7 @@ func (c *client) part(err error) {
 	default:
 		return
 	}
-	c.s.count().protocolErrors.Add(1)
+	c.s.count().ProtocolErrors.Add(1)
 	c.s.log(slog.LevelDebug, "a client is cut", "addr", c.addr(), "why", why)
 	c.emit(redcon.AppendError(nil, "ERR "+why))
 }

@@ -98,7 +98,7 @@ func (q *request) call() {
 	if failed {
 		q.s.count().errorReply(string(q.b[at+1 : min(len(q.b), at+65)]))
 	}
-	q.s.count().called(q.cmd, time.Since(began), failed)
+	q.s.count().call(q.cmd, time.Since(began), failed)
 }
 
 // unknown is what Redis says of a command that it does not have

@@ -13,8 +13,7 @@
 // nonsense, or does not read its replies, is cut, at no cost to anybody else.
 //
 // commands.txt lists what a client may send, and handlers in commands.go what is
-// served of it. info.txt is the text of INFO; the sections in infofields.go fill
-// in the values.
+// served of it. info.tmpl is the text of INFO.
 //
 // Nothing here runs on the event loop's goroutine. INFO reads copies: the
 // link's status, and the daemon's description of the archive. Orders (REPLICAOF,

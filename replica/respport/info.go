@@ -3,91 +3,64 @@ package respport
 import (
 	_ "embed"
 	"fmt"
-	"maps"
-	"slices"
+	"os"
+	"runtime"
 	"strings"
 	"sync"
+	"text/template"
+	"time"
 
+	"golang.org/x/sys/unix"
+
+	"replicad/replica"
 	"replicad/replica/archive"
 	"replicad/replica/daemon/status"
 	"replicad/replica/units"
 )
 
-//go:embed info.txt
+//go:embed info.tmpl
 var infoText string
 
-// section is a part of INFO, as info.txt has it.
+// section is a part of INFO, a template of info.tmpl.
 type section struct {
-	title  string
-	name   string // in small letters
-	usual  bool   // shown by INFO without arguments
-	all    bool   // shown by INFO all
-	fields []infoField
-	values func(*view) values // of the fields without a value in info.txt
+	title string
+	usual bool // shown by INFO without arguments, as in Redis
+	all   bool // shown by INFO all
 }
 
-// infoField is a line of info.txt.
-type infoField struct {
-	name, value string
-	computed    bool
-}
-
-// values are the computed fields of a section by their names.
-type values map[string]any
-
-// infoLayout reads info.txt.
-func infoLayout() (all []section) {
-	for line := range strings.Lines(infoText) {
-		switch f := strings.Fields(line); {
-		case len(f) == 0 || f[0] == "//":
-		case f[0] == "#":
-			name := strings.ToLower(f[1])
-			all = append(all, section{
-				title: f[1], name: name, values: computed()[name],
-				usual: slices.Contains(f[2:], "default"), all: slices.Contains(f[2:], "all"),
-			})
-		default:
-			s := &all[len(all)-1]
-			s.fields = append(s.fields, infoField{name: f[0], value: strings.Join(f[1:], " "), computed: len(f) == 1})
-		}
+// sections are in Redis' order (genRedisInfoString in server.c); Archive is
+// replicad's own.
+func sections() []section {
+	return []section{
+		{"Server", true, true},
+		{"Clients", true, true},
+		{"Memory", true, true},
+		{"Persistence", true, true},
+		{"Stats", true, true},
+		{"Replication", true, true},
+		{"Archive", true, true},
+		{"CPU", true, true},
+		{"Modules", true, false},
+		{"Commandstats", false, true},
+		{"Errorstats", true, true},
+		{"Cluster", true, true},
+		{"Keyspace", true, true},
 	}
-	return all
 }
 
-// view is what one INFO tells of. What it needs is read once.
-type view struct {
-	s       *Server
-	st      status.Status
-	archive func() (archive.Master, error)
-}
-
-func newView(q *request) *view {
-	// A disk may be slow: others are answered meanwhile.
-	read := func() (m archive.Master, err error) {
-		q.waiting(func() { m, err = q.s.backend.Archive() })
-		return m, err
-	}
-	return &view{q.s, q.s.backend.Status(), sync.OnceValues(read)}
-}
-
-// newest is the newest complete generation; the zero value if there is none.
-func (v *view) newest() (g archive.Generation) {
-	m, _ := v.archive()
-	for _, one := range m.Generations {
-		if one.Complete {
-			g = one
-		}
-	}
-	return g
-}
-
-// lastSave is when the base of the newest generation was complete, in unix
-// seconds; 0 if there is none.
-func (v *view) lastSave() int64 {
-	if g := v.newest(); !g.From.IsZero() {
-		return g.From.Unix()
-	}
-	return 0
+// infoTemplate reads info.tmpl.
+func infoTemplate() *template.Template {
+	return template.Must(template.New("").Funcs(template.FuncMap{
+		"ago":     ago,
+		"flag":    func(b bool) int { return map[bool]int{true: 1}[b] },
+		"human":   human,
+		"less":    func(a, b int64) int64 { return max(0, a-b) },
+		"line":    func(s string) string { return units.Printable(s, 1<<10) },
+		"noid":    func() string { return strings.Repeat("0", 40) },
+		"percent": func(a, b int64) string { return ratio(100*a, b) },
+		"ratio":   ratio,
+		"seconds": func(d time.Duration) int64 { return int64(d.Seconds()) },
+	}).Parse(infoText))
 }
 
 // info is INFO [section ...].
@@ -100,53 +73,222 @@ func info(q *request) {
 	all := wanted["all"] || everything
 	v := newView(q)
 	var b strings.Builder
-	for _, s := range q.s.info {
-		if !(wanted[s.name] || usual && s.usual || all && s.all || everything) {
+	for _, s := range sections() {
+		if !(wanted[strings.ToLower(s.title)] || usual && s.usual || all && s.all || everything) {
 			continue
 		}
 		if b.Len() > 0 {
-			b.WriteString("\r\n")
+			b.WriteByte('\n')
 		}
-		b.WriteString("# " + s.title + "\r\n")
-		s.write(v, &b)
+		b.WriteString("# " + s.title + "\n")
+		if err := q.s.info.ExecuteTemplate(&b, s.title, v); err != nil {
+			q.error("ERR " + err.Error())
+			return
+		}
 	}
-	q.text(b.String())
+	q.text(strings.ReplaceAll(b.String(), "\n", "\r\n"))
 }
 
-// write writes the fields of a section. A computed field without a value is left
-// out; the field * stands for all values that have no field.
-func (s *section) write(v *view, b *strings.Builder) {
-	var all values
-	if s.values != nil {
-		all = s.values(v)
+// view is what one INFO tells of. What it needs is read once. info.tmpl reads its
+// fields and methods.
+type view struct {
+	status.Status
+	Counts *counters
+	Rates  *rates
+
+	s       *Server
+	archive func() (archive.Master, error)
+}
+
+func newView(q *request) *view {
+	// A disk may be slow: others are answered meanwhile.
+	read := func() (m archive.Master, err error) {
+		q.waiting(func() { m, err = q.s.backend.Archive() })
+		return m, err
 	}
-	for _, f := range s.fields {
-		value, known := all[f.name]
-		switch {
-		case f.name == "*":
-			for _, name := range slices.Sorted(maps.Keys(all)) {
-				fmt.Fprintf(b, "%s:%s\r\n", name, format(all[name]))
-			}
-		case !f.computed:
-			b.WriteString(f.name + ":" + f.value + "\r\n")
-		case known:
-			fmt.Fprintf(b, "%s:%s\r\n", f.name, format(value))
-		}
+	return &view{q.s.backend.Status(), q.s.count(), q.s.rates.Load(), q.s, sync.OnceValues(read)}
+}
+
+// Process is what the section Server tells.
+func (v *view) Process() map[string]any {
+	var u unix.Utsname
+	_ = unix.Uname(&u)
+	now, text := time.Now(), unix.ByteSliceToString
+	executable, _ := os.Executable()
+	return map[string]any{
+		"redis_version":     RedisVersion,
+		"replicad_version":  v.s.cfg.Version,
+		"os":                fmt.Sprintf("%s %s %s", text(u.Sysname[:]), text(u.Release[:]), text(u.Machine[:])),
+		"arch_bits":         32 << (^uint(0) >> 63),
+		"go_version":        runtime.Version(),
+		"process_id":        os.Getpid(),
+		"run_id":            v.s.runID,
+		"tcp_port":          v.s.cfg.Port,
+		"server_time_usec":  now.UnixMicro(),
+		"uptime_in_seconds": ago(v.s.started),
+		"uptime_in_days":    ago(v.s.started) / 86400,
+		"lru_clock":         now.Unix() & (1<<24 - 1),
+		"executable":        executable,
 	}
 }
 
-// format writes a value as INFO has it.
-func format(value any) string {
-	switch v := value.(type) {
-	case bool:
-		if v {
-			return "1"
+// Clients is what the section Clients tells.
+func (v *view) Clients() map[string]int {
+	all := v.s.connected()
+	n := map[string]int{"connected": len(all), "max": v.s.cfg.MaxClients, "waiting": 0, "subscribers": 0}
+	for _, c := range all {
+		if seen := c.snapshot(); seen.subscribed() {
+			n["subscribers"]++
 		}
-		return "0"
-	case string:
-		return units.Printable(v, 1<<10)
-	case float64:
-		return fmt.Sprintf("%.2f", v)
+		if o := c.out.Load(); o != nil {
+			n["waiting"] = max(n["waiting"], o.waiting())
+		}
 	}
-	return fmt.Sprint(value)
+	return n
 }
+
+// Memory is what the section Memory tells.
+func (v *view) Memory() usage {
+	u := readMemory()
+	u.Peak = max(u.Used, v.s.peak.Load())
+	u.Clients = v.s.memory.used.Load()
+	return u
+}
+
+// Channels and Patterns are how many names have subscribers.
+func (v *view) Channels() int { return v.s.pubsub.count(channel) }
+func (v *view) Patterns() int { return v.s.pubsub.count(pattern) }
+
+// Host and Port are the master's.
+func (v *view) Host() string { host, _ := v.HostPort(); return host }
+func (v *view) Port() int    { _, port := v.HostPort(); return port }
+
+// Syncing tells whether a full sync is under way.
+func (v *view) Syncing() bool { return v.Phase == replica.Transfer }
+
+// Place is the state of the link.
+func (v *view) Place() string { return replica.Place(v.State, v.Phase) }
+
+// Saves counts the bases that are complete.
+func (v *view) Saves() int64 { return v.FullSyncsDone + v.Rebase.Done }
+
+// FirstForeign is the first offset that is not of the former history; -1 without
+// one.
+func (v *view) FirstForeign() int64 {
+	if v.SecondOffset < 0 {
+		return -1
+	}
+	return v.SecondOffset + 1
+}
+
+// LagSeconds is how long received bytes have waited for their fsync.
+func (v *view) LagSeconds() float64 {
+	since := v.s.backend.LagSince()
+	if since.IsZero() {
+		return 0
+	}
+	return max(0, time.Since(since).Seconds())
+}
+
+// Archive describes what is on disk; the zero value if it can't be read.
+func (v *view) Archive() archive.Master {
+	m, _ := v.archive()
+	return m
+}
+
+// Problem is what is wrong with the archive; "" if nothing is.
+func (v *view) Problem() string {
+	if _, err := v.archive(); err != nil {
+		return err.Error()
+	}
+	return v.Newest().Problem
+}
+
+// Newest is the newest complete generation; the zero value if there is none.
+func (v *view) Newest() (g archive.Generation) {
+	for _, one := range v.Archive().Generations {
+		if one.Complete {
+			g = one
+		}
+	}
+	return g
+}
+
+// LastSave is when the base of the newest generation was complete, in unix
+// seconds; 0 if there is none.
+func (v *view) LastSave() int64 { return max(0, v.Newest().From.Unix()) }
+
+// totals are those of all generations; times are in unix seconds, -1 if there is
+// none.
+type totals struct {
+	Generations, Damaged  int
+	Bytes, Oldest, Newest int64
+}
+
+// Totals sums the generations up.
+func (v *view) Totals() totals {
+	t := totals{Oldest: -1, Newest: -1}
+	for _, g := range v.Archive().Generations {
+		t.Generations++
+		t.Bytes += g.Bytes
+		t.Damaged += g.Damaged
+		if t.Oldest < 0 && g.Complete && !g.From.IsZero() {
+			t.Oldest = g.From.Unix()
+		}
+		if g.Complete && !g.To.IsZero() {
+			t.Newest = max(t.Newest, g.To.Unix())
+		}
+	}
+	return t
+}
+
+// CPU is the processor time of the process, or of its children.
+func (v *view) CPU(children bool) unix.Rusage {
+	who := unix.RUSAGE_SELF
+	if children {
+		who = unix.RUSAGE_CHILDREN
+	}
+	var r unix.Rusage
+	_ = unix.Getrusage(who, &r)
+	return r
+}
+
+// calls are the calls of one command.
+type calls struct {
+	Name                          string
+	Calls, Usec, Rejected, Failed int64
+}
+
+// Calls are those of the commands that were sent.
+func (v *view) Calls() (all []calls) {
+	for _, c := range v.s.commands.all {
+		k := &v.Counts.calls[c.index]
+		one := calls{c.name, k.calls.Load(), k.nanoseconds.Load() / 1000, k.rejected.Load(), k.failed.Load()}
+		if one.Calls > 0 || one.Rejected > 0 {
+			all = append(all, one)
+		}
+	}
+	return all
+}
+
+// ago is how many seconds ago something was; -1 if it never was.
+func ago(t time.Time) int64 {
+	if t.IsZero() {
+		return -1
+	}
+	return max(0, int64(time.Since(t).Seconds()))
+}
+
+// human is bytesToHuman of Redis' server.c.
+func human(n int64) string {
+	if n < 1024 {
+		return fmt.Sprintf("%dB", n)
+	}
+	v, unit := float64(n), 0
+	for v >= 1024 && unit < 5 {
+		v, unit = v/1024, unit+1
+	}
+	return fmt.Sprintf("%.2f%c", v, " KMGTP"[unit])
+}
+
+func ratio(a, b int64) string { return fmt.Sprintf("%.2f", float64(a)/float64(max(1, b))) }

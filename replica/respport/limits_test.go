@@ -181,7 +181,7 @@ func TestWhatAllClientsHoldHasABound(t *testing.T) {
 		// All but the end. Who is cut may have it refused.
 		_, _ = io.WriteString(c, "*2\r\n$4\r\nPING\r\n$200000\r\n"+strings.Repeat("x", 199_000))
 	}
-	until(t, "some to be cut", func() bool { return p.count().protocolErrors.Load() > 0 })
+	until(t, "some to be cut", func() bool { return p.count().ProtocolErrors.Load() > 0 })
 	if used := p.memory.used.Load(); used > 1<<20 {
 		t.Errorf("%d bytes are held", used)
 	}
@@ -374,12 +374,12 @@ func TestWhoWaitsForSomethingHoldsNobodyUp(t *testing.T) {
 	}()
 	other := p.dial()
 	until(t, "that one to be held up", func() bool {
-		before := p.count().writes.Load()
+		before := p.count().Writes.Load()
 		const pings = 100
 		for range pings {
 			other.wants("PING", "+PONG")
 		}
-		return p.count().writes.Load() == before+pings && p.count().calls[p.commands.find["info"].index].calls.Load() > 10
+		return p.count().Writes.Load() == before+pings && p.count().calls[p.commands.find["info"].index].calls.Load() > 10
 	})
 	close(gate)
 	for i, c := range waiting {

@@ -112,7 +112,7 @@ func (l *listener) run() {
 // admit makes a client of a connection, or sends it away.
 func (l *listener) admit(conn net.Conn) {
 	s := l.s
-	s.count().connections.Add(1)
+	s.count().Connections.Add(1)
 	if s.cfg.ProtectedMode && !s.password.Load().set && !loopback(conn.RemoteAddr()) {
 		l.refuse(conn, denied)
 		return
@@ -128,7 +128,7 @@ func (l *listener) admit(conn net.Conn) {
 // refuse says why, if that can be said without waiting: an empty socket buffer
 // has room for the text.
 func (l *listener) refuse(conn net.Conn, why string) {
-	l.s.count().rejected.Add(1)
+	l.s.count().Rejected.Add(1)
 	if l.tls == nil {
 		_ = conn.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
 		_, _ = conn.Write([]byte(why))

@@ -95,7 +95,7 @@ func rebase(started string) handler {
 	}
 }
 
-func lastSave(q *request) { q.int(newView(q).lastSave()) }
+func lastSave(q *request) { q.int(newView(q).LastSave()) }
 
 // shutdown is SHUTDOWN, with any of Redis' options: the daemon stores and fsyncs
 // everything that it received, and ends. The client is not answered, but cut.

@@ -40,7 +40,7 @@ func (o *outbox) push(b []byte, wait bool) {
 	}
 	if !wait && len(o.queue)+len(b) > outboxSize || !o.c.memory.take(int64(len(b))) {
 		// Not on this goroutine: a publisher holds the lock of all subscriptions.
-		o.c.s.count().unread.Add(1)
+		o.c.s.count().Unread.Add(1)
 		go o.c.cut()
 		return
 	}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"text/template"
 	"time"
 )
 
@@ -21,7 +22,7 @@ type Server struct {
 	started  time.Time
 	backend  Backend
 	commands *table
-	info     []section
+	info     *template.Template
 	pubsub   pubsub
 	memory   budget
 	counters atomic.Pointer[counters]
@@ -74,7 +75,7 @@ func newServer(cfg Config) *Server {
 	id := make([]byte, 20)
 	_, _ = rand.Read(id) // never fails (crypto/rand)
 	s := &Server{
-		cfg: cfg, runID: hex.EncodeToString(id), started: time.Now(), info: infoLayout(),
+		cfg: cfg, runID: hex.EncodeToString(id), started: time.Now(), info: infoTemplate(),
 		memory: budget{max: cfg.MaxMemoryClients}, clients: map[int64]*client{}, done: make(chan struct{}),
 		commands: newTable(), writeWithin: writeTimeout, turns: newTurns(),
 	}

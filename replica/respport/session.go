@@ -94,7 +94,7 @@ func (q *request) admits(user string, password []byte) bool {
 	want, sum := q.s.password.Load(), sha256.Sum256(password)
 	right := subtle.ConstantTimeCompare(sum[:], want.sum[:]) == 1
 	if user != "default" || want.set && !right {
-		q.s.count().denied.Add(1)
+		q.s.count().Denied.Add(1)
 		q.s.log(slog.LevelInfo, "a client gave a wrong user or password", "addr", q.c.addr())
 		return false
 	}

@@ -16,35 +16,35 @@ import (
 
 // counters count since the start, or since CONFIG RESETSTAT.
 type counters struct {
-	connections    atomic.Int64
-	rejected       atomic.Int64
-	commands       atomic.Int64
-	in, out        atomic.Int64 // bytes
-	reads, writes  atomic.Int64
-	errors         atomic.Int64
-	protocolErrors atomic.Int64
-	unread         atomic.Int64 // clients that were cut because they did not read
-	denied         atomic.Int64 // wrong users or passwords
+	Connections    atomic.Int64
+	Rejected       atomic.Int64
+	Commands       atomic.Int64
+	In, Out        atomic.Int64 // bytes
+	Reads, Writes  atomic.Int64
+	Errors         atomic.Int64
+	ProtocolErrors atomic.Int64
+	Unread         atomic.Int64 // clients that were cut because they did not read
+	Denied         atomic.Int64 // wrong users or passwords
 
-	calls []calls // by command.index
+	calls []called // by command.index
 
 	mu     sync.Mutex
 	byCode map[string]int64 // error replies
 }
 
-// calls count the calls of one command.
-type calls struct{ calls, nanoseconds, rejected, failed atomic.Int64 }
+// called counts the calls of one command.
+type called struct{ calls, nanoseconds, rejected, failed atomic.Int64 }
 
 func (s *Server) count() *counters { return s.counters.Load() }
 
 // resetStats sets all counters to 0.
 func (s *Server) resetStats() {
-	s.counters.Store(&counters{calls: make([]calls, len(s.commands.all)), byCode: map[string]int64{}})
+	s.counters.Store(&counters{calls: make([]called, len(s.commands.all)), byCode: map[string]int64{}})
 	s.rates.Store(&rates{})
 }
 
-func (k *counters) called(c *command, took time.Duration, failed bool) {
-	k.commands.Add(1)
+func (k *counters) call(c *command, took time.Duration, failed bool) {
+	k.Commands.Add(1)
 	one := &k.calls[c.index]
 	one.calls.Add(1)
 	one.nanoseconds.Add(int64(took))
@@ -58,7 +58,7 @@ const maxCodes = 128
 
 // errorReply counts an error reply by its code, the first word.
 func (k *counters) errorReply(text string) {
-	k.errors.Add(1)
+	k.Errors.Add(1)
 	code, _, _ := strings.Cut(text, " ")
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -67,7 +67,8 @@ func (k *counters) errorReply(text string) {
 	}
 }
 
-func (k *counters) errorCodes() map[string]int64 {
+// ErrorCodes are how many error replies there were of each code.
+func (k *counters) ErrorCodes() map[string]int64 {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return maps.Clone(k.byCode)
@@ -75,7 +76,7 @@ func (k *counters) errorCodes() map[string]int64 {
 
 // rates are what the last second had of each: commands, and bytes of clients and
 // of the link.
-type rates struct{ commands, in, out, replIn, replOut int64 }
+type rates struct{ Commands, In, Out, ReplIn, ReplOut int64 }
 
 // sample measures once a second what INFO tells by the second.
 func (s *Server) sample() {
@@ -91,8 +92,8 @@ func (s *Server) sample() {
 			is, took := s.totals(), now.Sub(at).Seconds()
 			per := func(now, before int64) int64 { return max(0, int64(float64(now-before)/took)) }
 			s.rates.Store(&rates{
-				per(is.commands, last.commands), per(is.in, last.in), per(is.out, last.out),
-				per(is.replIn, last.replIn), per(is.replOut, last.replOut),
+				per(is.Commands, last.Commands), per(is.In, last.In), per(is.Out, last.Out),
+				per(is.ReplIn, last.ReplIn), per(is.ReplOut, last.ReplOut),
 			})
 			last, at = is, now
 		}
@@ -102,29 +103,31 @@ func (s *Server) sample() {
 // totals are the counters of which sample takes the rates.
 func (s *Server) totals() rates {
 	k, st := s.count(), s.backend.Status()
-	return rates{k.commands.Load(), k.in.Load(), k.out.Load(), st.BytesIn, st.BytesOut}
+	return rates{k.Commands.Load(), k.In.Load(), k.Out.Load(), st.BytesIn, st.BytesOut}
 }
 
 // usage is the memory of the process, in bytes.
 type usage struct {
-	used  int64 // what the Go runtime has of the system
-	heap  int64 // what objects have of that
-	rss   int64 // as the kernel counts
-	total int64 // the host's
+	Used    int64 // what the Go runtime has of the system
+	Heap    int64 // what objects have of that
+	RSS     int64 // as the kernel counts
+	Total   int64 // the host's
+	Peak    int64 // of Used
+	Clients int64 // what clients hold
 }
 
 // readMemory asks the runtime without stopping it.
 func readMemory() usage {
-	u := usage{used: usedMemory(), heap: runtimeMetric("/memory/classes/heap/objects:bytes")}
+	u := usage{Used: usedMemory(), Heap: runtimeMetric("/memory/classes/heap/objects:bytes")}
 	if b, err := os.ReadFile("/proc/self/statm"); err == nil {
 		if f := bytes.Fields(b); len(f) > 1 {
 			pages, _ := strconv.ParseInt(string(f[1]), 10, 64)
-			u.rss = pages * int64(os.Getpagesize())
+			u.RSS = pages * int64(os.Getpagesize())
 		}
 	}
 	var s unix.Sysinfo_t
 	if unix.Sysinfo(&s) == nil {
-		u.total = int64(s.Totalram) * int64(s.Unit)
+		u.Total = int64(s.Totalram) * int64(s.Unit)
 	}
 	return u
 }
