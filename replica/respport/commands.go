@@ -2,6 +2,7 @@ package respport
 
 import (
 	_ "embed"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -12,105 +13,87 @@ var commandsText string
 // handler answers a command. The arguments are good until it returns.
 type handler func(q *request)
 
-// command is one of Redis' commands, or a subcommand of one.
+// command is one of Redis' commands, or a subcommand of one, as commands.txt has
+// it.
 type command struct {
-	name    string // container|subcommand, in small letters
-	arity   int    // with the name; negative: at least
-	keys    [3]int // first key, last key, step
-	flags   []string
-	subs    []*command // of a container
-	index   int        // in table.all
-	run     handler    // nil if the command is not served
-	traits  trait
-	refusal string // why it is not served
+	name      string // container|subcommand, in small letters
+	arity     int    // with the name; negative: at least
+	traits    []string
+	container bool    // it has subcommands
+	index     int     // in table.all
+	run       handler // nil if the command is not served
+	refusal   string  // why it is not served
 }
 
-// trait is what processCommand must know of a command.
-type trait uint8
-
-const (
-	writes         trait = 1 << iota // refused with READONLY
-	noAuth                           // needs no password
-	notInMulti                       // refused between MULTI and EXEC
-	atOnce                           // executed between MULTI and EXEC, not queued
-	forSubscribers                   // allowed to a subscriber that speaks RESP2
-)
-
-func (c *command) is(t trait) bool { return c.traits&t != 0 }
+// is tells whether a command has a trait that commands.txt explains.
+func (c *command) is(trait string) bool { return slices.Contains(c.traits, trait) }
 
 // fits tells whether a command may have so many arguments, its name included.
 func (c *command) fits(n int) bool { return n == c.arity || c.arity < 0 && n >= -c.arity }
 
-// served is what the port has for a command of commands.txt.
-type served struct {
-	run    handler
-	traits trait
-}
-
 // handlers are the commands that are served.
-func handlers() map[string]served {
-	const asSubscriber = notInMulti | forSubscribers
-	return map[string]served{
-		"ping":   {ping, forSubscribers},
-		"echo":   {echo, 0},
-		"hello":  {hello, notInMulti},
-		"auth":   {auth, 0},
-		"select": {selectDB, 0},
-		"quit":   {quit, atOnce | forSubscribers},
-		"reset":  {reset, atOnce | forSubscribers},
-		"time":   {serverTime, 0},
+func handlers() map[string]handler {
+	return map[string]handler{
+		"ping":   ping,
+		"echo":   echo,
+		"hello":  hello,
+		"auth":   auth,
+		"select": selectDB,
+		"quit":   quit,
+		"reset":  reset,
+		"time":   serverTime,
 
-		"client|setname": {clientSetName, 0},
-		"client|getname": {clientGetName, 0},
-		"client|setinfo": {clientSetInfo, 0},
-		"client|id":      {clientID, 0},
-		"client|info":    {clientInfo, 0},
-		"client|list":    {clientList, 0},
-		"client|kill":    {clientKill, 0},
+		"client|setname": clientSetName,
+		"client|getname": clientGetName,
+		"client|setinfo": clientSetInfo,
+		"client|id":      clientID,
+		"client|info":    clientInfo,
+		"client|list":    clientList,
+		"client|kill":    clientKill,
 
-		"command":       {commandAll, 0},
-		"command|count": {commandCount, 0},
-		"command|info":  {commandInfo, 0},
-		"command|docs":  {emptyDict, 0}, // redis-cli shows no hints then
+		"command":       empty, // redis-cli shows no hints then
+		"command|count": zero,
+		"command|info":  commandInfo,
+		"command|docs":  emptyDict,
 
-		"config|get":       {configGet, 0},
-		"config|rewrite":   {okay, 0}, // an order is durable when it is answered
-		"config|resetstat": {resetStat, 0},
+		"config|get":       configGet,
+		"config|rewrite":   okay, // an order is durable when it is answered
+		"config|resetstat": resetStat,
 
-		"info":         {info, 0},
-		"role":         {role, 0},
-		"lastsave":     {lastSave, 0},
-		"bgsave":       {rebase("Background saving started"), 0},
-		"bgrewriteaof": {rebase("Background append only file rewriting started"), 0},
-		"replicaof":    {replicaOf, 0},
-		"slaveof":      {replicaOf, 0},
-		"shutdown":     {shutdown, 0},
+		"info":         info,
+		"role":         role,
+		"lastsave":     lastSave,
+		"bgsave":       rebase("Background saving started"),
+		"bgrewriteaof": rebase("Background append only file rewriting started"),
+		"replicaof":    replicaOf,
+		"slaveof":      replicaOf,
+		"shutdown":     shutdown,
 
-		"multi":   {multi, atOnce},
-		"exec":    {exec, atOnce},
-		"discard": {discard, atOnce},
-		"watch":   {watch, atOnce},
-		"unwatch": {okay, 0}, // no key is watched: none ever changes here
+		"multi":   multi,
+		"exec":    exec,
+		"discard": discard,
+		"watch":   watch,
+		"unwatch": okay, // no key is watched: none ever changes here
 
-		"subscribe":       {subscribe(channel), asSubscriber},
-		"psubscribe":      {subscribe(pattern), asSubscriber},
-		"unsubscribe":     {unsubscribe(channel), asSubscriber},
-		"punsubscribe":    {unsubscribe(pattern), asSubscriber},
-		"publish":         {publish, 0},
-		"pubsub|channels": {channels, 0},
-		"pubsub|numsub":   {subscribers, 0},
-		"pubsub|numpat":   {patterns, 0},
+		"subscribe":       subscribe(channel),
+		"psubscribe":      subscribe(pattern),
+		"unsubscribe":     unsubscribe(channel),
+		"punsubscribe":    unsubscribe(pattern),
+		"publish":         publish,
+		"pubsub|channels": channels,
+		"pubsub|numsub":   subscribers,
+		"pubsub|numpat":   patterns,
 
 		// What exporters and dashboards ask for, and what is nothing here.
-		"acl|whoami":        {func(q *request) { q.bulk("default") }, 0},
-		"module|list":       {empty, 0},
-		"slowlog|get":       {empty, 0},
-		"slowlog|len":       {zero, 0},
-		"slowlog|reset":     {okay, 0},
-		"latency|latest":    {empty, 0},
-		"latency|history":   {empty, 0},
-		"latency|histogram": {emptyDict, 0},
-		"latency|reset":     {zero, 0},
+		"acl|whoami":        func(q *request) { q.bulk("default") },
+		"module|list":       empty,
+		"slowlog|get":       empty,
+		"slowlog|len":       zero,
+		"slowlog|reset":     okay,
+		"latency|latest":    empty,
+		"latency|history":   empty,
+		"latency|histogram": emptyDict,
+		"latency|reset":     zero,
 	}
 }
 
@@ -145,7 +128,6 @@ func refusals() map[string]string {
 // table are the commands that a client may send, served or not.
 type table struct {
 	all  []*command
-	top  []*command // without subcommands
 	find map[string]*command
 }
 
@@ -157,58 +139,30 @@ func newTable() *table {
 		if f[0] == "#" {
 			continue
 		}
-		c := &command{name: f[0], arity: atoi(f[1]), keys: [3]int{atoi(f[2]), atoi(f[3]), atoi(f[4])}, index: len(t.all)}
-		if f[5] != "-" {
-			c.flags = strings.Split(f[5], ",")
+		arity, _ := strconv.Atoi(f[1])
+		c := &command{name: f[0], arity: arity, traits: f[2:], index: len(t.all), run: own[f[0]]}
+		c.refusal = c.refuse(refused)
+		t.all = append(t.all, c)
+		t.find[c.name] = c
+		if container, _, sub := strings.Cut(c.name, "|"); sub {
+			t.find[container].container = true
 		}
-		c.serve(own, refused)
-		t.add(c)
 	}
 	return t
 }
 
-// serve says what the port does with a command.
-func (c *command) serve(own map[string]served, refused map[string]string) {
-	c.run, c.traits = own[c.name].run, own[c.name].traits
-	readonly := false
-	for _, flag := range c.flags {
-		switch flag {
-		case "write":
-			c.traits |= writes
-		case "no_auth":
-			c.traits |= noAuth
-		case "no_multi":
-			c.traits |= notInMulti
-		case "readonly":
-			readonly = true
-		}
-	}
+// refuse is the error reply for a command that is not served.
+func (c *command) refuse(refused map[string]string) string {
 	container, _, _ := strings.Cut(c.name, "|")
 	text, known := refused[c.name]
-	if !known && !readonly {
+	if !known && !c.is("readonly") {
 		text, known = refused[container]
 	}
 	if !known {
 		text = "replicad keeps no dataset in memory and cannot answer '" + c.name + "': read from the master, or restore the archive " +
 			"with 'replicad restore' and start redis-server on the result"
 	}
-	c.refusal = "ERR " + strings.ReplaceAll(text, "NAME", strings.ToUpper(strings.ReplaceAll(c.name, "|", " ")))
-}
-
-func (t *table) add(c *command) {
-	t.all = append(t.all, c)
-	t.find[c.name] = c
-	if container, _, sub := strings.Cut(c.name, "|"); sub {
-		parent := t.find[container]
-		parent.subs = append(parent.subs, c)
-		return
-	}
-	t.top = append(t.top, c)
-}
-
-func atoi(s string) int {
-	n, _ := strconv.Atoi(s)
-	return n
+	return "ERR " + strings.ReplaceAll(text, "NAME", strings.ToUpper(strings.ReplaceAll(c.name, "|", " ")))
 }
 
 // maxName is longer than the name of any command.
@@ -225,7 +179,7 @@ func (t *table) lookup(args [][]byte) (c, container *command) {
 	if c == nil || strings.Contains(c.name, "|") {
 		return nil, nil
 	}
-	if len(c.subs) == 0 || len(args) == 1 {
+	if !c.container || len(args) == 1 {
 		return c, c
 	}
 	if len(args[1]) > maxName {
@@ -234,48 +188,10 @@ func (t *table) lookup(args [][]byte) (c, container *command) {
 	return t.find[c.name+"|"+lower(args[1])], c
 }
 
-// commandAll is COMMAND.
-func commandAll(q *request) {
-	top := q.s.commands.top
-	q.array(len(top))
-	for _, c := range top {
-		q.describe(c)
-	}
-}
-
-// commandInfo is COMMAND INFO [name ...].
+// commandInfo is COMMAND INFO [name ...]: it describes none.
 func commandInfo(q *request) {
-	if len(q.args) == 2 {
-		commandAll(q)
-		return
-	}
 	q.array(len(q.args) - 2)
-	for _, a := range q.args[2:] {
-		q.describe(q.s.commands.find[lower(a)])
-	}
-}
-
-// describe is an entry of COMMAND (addReplyCommandInfo in Redis' server.c),
-// without ACL categories, tips, key specifications and subcommands.
-func (q *request) describe(c *command) {
-	if c == nil {
+	for range q.args[2:] {
 		q.null()
-		return
 	}
-	q.array(10)
-	q.bulk(c.name)
-	q.int(int64(c.arity))
-	q.set(len(c.flags))
-	for _, f := range c.flags {
-		q.status(f)
-	}
-	for _, n := range c.keys {
-		q.int(int64(n))
-	}
-	q.set(0)
-	q.array(0)
-	q.set(0)
-	q.array(0)
 }
-
-func commandCount(q *request) { q.int(int64(len(q.s.commands.top))) }

@@ -52,7 +52,7 @@ func (s *Server) process(c *client, args [][]byte) {
 		q.refuse(refusal)
 		return
 	}
-	if c.tx.open && !cmd.is(atOnce) {
+	if c.tx.open && !cmd.is("at_once") {
 		q.enqueue()
 		return
 	}
@@ -65,13 +65,13 @@ func (q *request) mayNot() string {
 	switch {
 	case !cmd.fits(len(q.args)):
 		return "ERR wrong number of arguments for '" + cmd.name + "' command"
-	case !c.authed && !cmd.is(noAuth):
+	case !c.authed && !cmd.is("no_auth"):
 		return "NOAUTH Authentication required."
-	case c.tx.open && cmd.is(notInMulti):
+	case c.tx.open && cmd.is("no_multi"):
 		return "ERR Command not allowed inside a transaction"
-	case cmd.is(writes):
+	case cmd.is("write"):
 		return "READONLY You can't write against a read only replica."
-	case !q.resp3 && c.subs.count() > 0 && !cmd.is(forSubscribers):
+	case !q.resp3 && c.subs.count() > 0 && !cmd.is("subscriber"):
 		return "ERR Can't execute '" + cmd.name + "': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context"
 	case cmd.run == nil:
 		return cmd.refusal

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -21,11 +20,11 @@ func TestEveryCommandThatIsServedIsOneOfRedis(t *testing.T) {
 	table := newTable()
 	for name, h := range handlers() {
 		c := table.find[name]
-		if c == nil || c.run == nil || h.run == nil {
+		if c == nil || c.run == nil || h == nil {
 			t.Errorf("%s is served, and is not in commands.txt", name)
 			continue
 		}
-		if c.is(writes) || slices.Contains(c.flags, "readonly") {
+		if c.is("write") || c.is("readonly") {
 			t.Errorf("%s is served, and works on data", name)
 		}
 	}
@@ -64,7 +63,7 @@ func TestCommandsAreAnsweredAsRedisAnswersThem(t *testing.T) {
 		{"CLIENT KILL USER x", "-ERR No such user 'x'"}, {"CLIENT KILL SKIPME maybe", "-ERR syntax error"},
 		{"ROLE", "*5|$5|slave|$8|10.0.0.1|:6379|$9|connected|:110"}, {"LASTSAVE", ":1000"},
 		{"SLOWLOG LEN", ":0"}, {"SLOWLOG GET 10", "*0"}, {"LATENCY LATEST", "*0"}, {"LATENCY HISTOGRAM", "*0"}, {"ACL WHOAMI", "$7|default"},
-		{"MODULE LIST", "*0"}, {"COMMAND INFO nonsense ping", "*2|$-1|*10|$4|ping|:-1|*1|+fast|:0|:0|:0|*0|*0|*0|*0"}, {"COMMAND DOCS", "*0"}, {"COMMAND DOCS ping", "*0"},
+		{"MODULE LIST", "*0"}, {"COMMAND INFO nonsense ping", "*2|$-1|$-1"}, {"COMMAND", "*0"}, {"COMMAND COUNT", ":0"}, {"COMMAND DOCS", "*0"}, {"COMMAND DOCS ping", "*0"},
 		{"PUBSUB NUMSUB a", "*2|$1|a|:0"}, {"PUBSUB NUMPAT", ":0"}, {"PUBLISH a b", ":0"}, {"UNSUBSCRIBE", "*3|$11|unsubscribe|$-1|:0"},
 		{"CLUSTER INFO", "-ERR This instance has cluster support disabled"}, {"REPLICAOF h x", "-ERR Invalid master port"},
 		{"BGSAVE x", "-ERR syntax error"}, {"SHUTDOWN ABORT", "-ERR No shutdown in progress."}, {"SHUTDOWN x", "-ERR syntax error"},
