@@ -11,7 +11,6 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -52,12 +51,11 @@ type client struct {
 	charged int64 // bytes of memory that buf and queries are charged with
 
 	authed  bool
-	closing bool   // the connection ends when the replies are written
-	reply   reply  // to the command that is executed
-	pending []byte // replies that are not written yet
+	closing bool  // the connection ends when the replies are written
+	reply   reply // to the command that is executed
+	out     sender
 	tx      transaction
-	subs    subscriptions          // changed under pubsub.mu
-	out     atomic.Pointer[outbox] // of a client that is, or was, a subscriber
+	subs    subscriptions // changed under pubsub.mu
 	once    sync.Once
 
 	mu sync.Mutex
@@ -83,6 +81,7 @@ func (s *Server) newClient(conn net.Conn, tlsConfig *tls.Config) *client {
 		memory:  account{b: &s.memory}, turn: turn{of: s.turns},
 		seen: seen{queued: -1, lastAt: now, last: "NULL"},
 	}
+	c.out.c, c.out.idle.L = c, &c.out.mu
 	if sc, ok := conn.(syscall.Conn); ok {
 		if raw, err := sc.SyscallConn(); err == nil {
 			c.raw = raw
@@ -109,10 +108,7 @@ func (c *client) serve() {
 		}
 		c.answer(args)
 	}
-	c.flush()
-	if o := c.out.Load(); o != nil {
-		c.turn.waiting(o.finish)
-	}
+	c.out.flush()
 }
 
 // greet makes the TLS handshake; false when it failed.
@@ -155,7 +151,7 @@ func (c *client) next() ([][]byte, error) {
 				continue
 			}
 		}
-		c.flush()
+		c.out.flush()
 		if err := c.more(); err != nil {
 			return nil, err
 		}
@@ -257,68 +253,17 @@ func (c *client) answer(args [][]byte) {
 
 // emit hands a reply over to be written.
 func (c *client) emit(b []byte) {
-	if o := c.out.Load(); o != nil {
-		if len(b) > 0 {
-			c.turn.waiting(func() { o.push(b, true) })
-		}
-		return
-	}
-	if large := int64(len(b)); large > flushAt {
-		if c.memory.take(large) {
-			defer c.memory.give(large)
+	charged := int64(0)
+	if n := int64(len(b)); n > flushAt {
+		if c.memory.take(n) {
+			charged = n
 		} else {
 			c.closing = true
 			b = redcon.AppendError(nil, "ERR "+errMemory.Error())
 		}
 	}
-	c.pending = append(c.pending, b...)
-	if len(c.pending) > flushAt {
-		c.flush()
-	}
-}
-
-// flush writes the replies that are pending. What the socket takes at once is
-// written in the client's turn.
-func (c *client) flush() {
-	p := c.pending
-	if len(p) == 0 {
-		return
-	}
-	n := 0
-	if c.raw != nil && !c.overTLS {
-		n = tryWrite(c.raw, p)
-		c.s.count().Out.Add(int64(n))
-	}
-	if n == len(p) {
-		c.s.count().Writes.Add(1)
-	} else {
-		c.turn.waiting(func() { c.put(p[n:]) })
-	}
-	if c.pending = p[:0]; cap(p) > keepSize {
-		c.pending = nil
-	}
-}
-
-// tryWrite writes what a socket takes at once.
-func tryWrite(raw syscall.RawConn, p []byte) (n int) {
-	_ = raw.Write(func(fd uintptr) bool {
-		n, _ = syscall.Write(int(fd), p)
-		return true // an error shows again at the next write
-	})
-	return max(0, n)
-}
-
-// put writes all bytes. A client that does not take them is cut.
-func (c *client) put(p []byte) {
-	_ = c.conn.SetWriteDeadline(time.Now().Add(c.s.writeWithin))
-	n, err := c.conn.Write(p)
-	c.s.count().Out.Add(int64(n))
-	c.s.count().Writes.Add(1)
-	if err != nil {
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			c.s.count().Unread.Add(1)
-		}
-		c.cut()
+	if c.out.reply(b, charged) > flushAt {
+		c.out.flush()
 	}
 }
 
@@ -350,9 +295,7 @@ func (c *client) leave() {
 // then cleans up.
 func (c *client) cut() {
 	c.once.Do(func() {
-		if o := c.out.Load(); o != nil {
-			o.close()
-		}
+		c.out.close()
 		c.s.forget(c)
 		c.memory.close()
 		if t, ok := c.conn.(*tls.Conn); ok {

@@ -140,9 +140,7 @@ func (v *view) Clients() map[string]int {
 		if seen := c.snapshot(); seen.subscribed() {
 			n["subscribers"]++
 		}
-		if o := c.out.Load(); o != nil {
-			n["waiting"] = max(n["waiting"], o.waiting())
-		}
+		n["waiting"] = max(n["waiting"], c.out.waiting())
 	}
 	return n
 }

@@ -107,7 +107,7 @@ func (c *client) deliver(message []byte, words ...string) {
 		r.bulk(w)
 	}
 	r.bytes(message)
-	c.out.Load().push(r.b, false)
+	c.out.message(r.b)
 }
 
 // count is how many names of a kind have subscribers.
@@ -120,10 +120,6 @@ func (p *pubsub) count(k kind) int {
 // subscribe is SUBSCRIBE and PSUBSCRIBE. Each name has a reply of its own.
 func subscribe(k kind) handler {
 	return func(q *request) {
-		if q.c.out.Load() == nil {
-			q.c.flush() // the replies that came before
-			q.c.out.Store(newOutbox(q.c))
-		}
 		for _, a := range q.args[1:] {
 			if refusal := q.subscribe(k, string(a)); refusal != "" {
 				q.error(refusal)
@@ -188,11 +184,7 @@ func (q *request) told(word string, name *string) {
 		r.bulk(*name)
 	}
 	r.int(int64(q.c.subs.count()))
-	if o := q.c.out.Load(); o != nil {
-		o.push(r.b, false)
-		return
-	}
-	q.b = append(q.b, r.b...)
+	q.c.out.message(r.b)
 }
 
 func (c *client) countSubscriptions() {

@@ -89,7 +89,7 @@ func exec(q *request) {
 	defer q.s.orders.Unlock()
 	q.array(len(tx.queue))
 	for _, k := range tx.queue {
-		if len(q.b) > outboxSize {
+		if len(q.b) > maxMessages {
 			q.b = q.b[:0] // better no reply than a part of one
 			q.error("ERR the replies of the transaction are too large")
 			q.c.closing = true

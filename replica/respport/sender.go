@@ -1,0 +1,148 @@
+package respport
+
+import (
+	"errors"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// maxMessages is how many bytes of messages may wait for a subscriber that does
+// not read; in Redis client-output-buffer-limit pubsub bounds them.
+const maxMessages = 1 << 20
+
+// sender writes what a client is to read, in order: the replies to its commands,
+// and the messages of its subscriptions. Whoever publishes a message does not
+// wait for a client that does not read.
+type sender struct {
+	c *client
+
+	mu      sync.Mutex
+	idle    sync.Cond // busy ended
+	queue   []byte
+	charged int64 // bytes of the queue that the client is charged with
+	busy    bool  // a goroutine writes
+	closed  bool
+}
+
+// reply queues a reply. The client's goroutine calls flush in the end.
+func (o *sender) reply(b []byte, charged int64) (waiting int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.queue = append(o.queue, b...)
+	o.charged += charged
+	return len(o.queue)
+}
+
+// message queues a message, which any goroutine writes. A client with too many of
+// them is cut.
+func (o *sender) message(b []byte) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed {
+		return
+	}
+	n := int64(len(b))
+	if len(o.queue)+len(b) > maxMessages || !o.c.memory.take(n) {
+		// Not on this goroutine: a publisher holds the lock of all subscriptions.
+		o.c.s.count().Unread.Add(1)
+		go o.c.cut()
+		return
+	}
+	o.queue = append(o.queue, b...)
+	o.charged += n
+	if !o.busy {
+		o.busy = true
+		go o.drain(o.put)
+	}
+}
+
+// flush writes the queue. Only the client's goroutine may call it.
+func (o *sender) flush() {
+	if !o.begin(false) {
+		o.c.turn.waiting(func() { o.begin(true) })
+	}
+	o.drain(o.write)
+}
+
+// begin makes this goroutine the one that writes; false while another one is.
+func (o *sender) begin(wait bool) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for wait && o.busy {
+		o.idle.Wait()
+	}
+	if o.busy {
+		return false
+	}
+	o.busy = true
+	return true
+}
+
+// drain writes until the queue is empty. The caller has made the sender busy.
+func (o *sender) drain(write func([]byte)) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for len(o.queue) > 0 && !o.closed {
+		b, charged := o.queue, o.charged
+		o.queue, o.charged = nil, 0
+		o.mu.Unlock()
+		write(b)
+		o.c.memory.give(charged)
+		o.mu.Lock()
+		if len(o.queue) == 0 && cap(b) <= keepSize {
+			o.queue = b[:0]
+		}
+	}
+	o.busy = false
+	o.idle.Broadcast()
+}
+
+// close drops the queue. It may be called more than once.
+func (o *sender) close() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.closed, o.queue = true, nil
+}
+
+// waiting is how many bytes are in the queue.
+func (o *sender) waiting() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.queue)
+}
+
+// write writes all bytes. What the socket takes at once is written in the
+// client's turn.
+func (o *sender) write(p []byte) {
+	n := 0
+	if c := o.c; c.raw != nil && !c.overTLS {
+		_ = c.raw.Write(func(fd uintptr) bool {
+			n, _ = syscall.Write(int(fd), p)
+			return true // an error shows again at the next write
+		})
+		n = max(0, n)
+		c.s.count().Out.Add(int64(n))
+	}
+	if n == len(p) {
+		o.c.s.count().Writes.Add(1)
+		return
+	}
+	o.c.turn.waiting(func() { o.put(p[n:]) })
+}
+
+// put writes all bytes. A client that does not take them is cut.
+func (o *sender) put(p []byte) {
+	c := o.c
+	_ = c.conn.SetWriteDeadline(time.Now().Add(c.s.writeWithin))
+	n, err := c.conn.Write(p)
+	c.s.count().Out.Add(int64(n))
+	c.s.count().Writes.Add(1)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		c.s.count().Unread.Add(1)
+	}
+	if err != nil {
+		c.cut()
+	}
+}
