@@ -55,7 +55,7 @@ type client struct {
 	reply   reply // to the command that is executed
 	out     sender
 	tx      transaction
-	subs    subscriptions // changed under pubsub.mu
+	subs    map[topic]struct{} // changed under pubsub.mu
 	once    sync.Once
 
 	mu sync.Mutex
@@ -78,7 +78,7 @@ func (s *Server) newClient(conn net.Conn, tlsConfig *tls.Config) *client {
 	c := &client{
 		conn: conn, fd: -1, s: s, id: s.lastID.Add(1), overTLS: tlsConfig != nil, made: now, authed: !s.password.Load().set,
 		queries: resp.QueryReader{MaxQuery: s.cfg.QueryBufferLimit, MaxArgs: maxArgs},
-		memory:  account{b: &s.memory}, turn: turn{of: s.turns},
+		subs:    map[topic]struct{}{}, memory: account{b: &s.memory}, turn: turn{of: s.turns},
 		seen: seen{queued: -1, lastAt: now, last: "NULL"},
 	}
 	c.out.c, c.out.idle.L = c, &c.out.mu
@@ -196,7 +196,7 @@ func (c *client) more() error {
 	c.buf = append(c.buf, make([]byte, size-len(c.buf))...)
 	if c.s.cfg.Timeout > 0 {
 		deadline := time.Time{}
-		if c.subs.count() == 0 { // a subscriber may be idle, as in Redis
+		if len(c.subs) == 0 { // a subscriber may be idle, as in Redis
 			deadline = time.Now().Add(c.s.cfg.Timeout)
 		}
 		_ = c.conn.SetReadDeadline(deadline)

@@ -1,17 +1,16 @@
 package respport
 
 import (
-	"cmp"
 	"maps"
 	"slices"
 	"strconv"
 	"strings"
 )
 
-// directives are what CONFIG GET tells. Passwords are not among them: a client
+// directives are what CONFIG GET tells: the settings, with what holds in place of
+// what was given. Passwords are not among them: a client
 // of this port need not know the master's.
 func (s *Server) directives() map[string]string {
-	yesNo := map[bool]string{true: "yes", false: "no"}
 	c := &s.cfg
 	master := ""
 	st := s.backend.Status()
@@ -21,20 +20,8 @@ func (s *Server) directives() map[string]string {
 	d := map[string]string{}
 	maps.Copy(d, c.Directives())
 	maps.Copy(d, map[string]string{
-		"port":                      strconv.Itoa(c.Port),
-		"tls-port":                  strconv.Itoa(c.TLSPort),
-		"bind":                      strings.Join(c.Bind, " "),
-		"protected-mode":            yesNo[c.ProtectedMode],
-		"maxclients":                strconv.Itoa(c.MaxClients),
-		"timeout":                   strconv.Itoa(int(c.Timeout.Seconds())),
-		"tcp-keepalive":             strconv.Itoa(int(c.TCPKeepAlive.Seconds())),
-		"client-query-buffer-limit": strconv.Itoa(c.QueryBufferLimit),
-		"maxmemory-clients":         strconv.FormatInt(c.MaxMemoryClients, 10),
-		"tls-cert-file":             c.TLS.Cert,
-		"tls-key-file":              c.TLS.Key,
-		"tls-ca-cert-file":          c.TLS.CACert,
-		"tls-auth-clients":          cmp.Or(c.TLS.AuthClients, "yes"),
-		"replicaof":                 master,
+		"port": strconv.Itoa(c.Port), "tls-port": strconv.Itoa(c.TLSPort), "bind": strings.Join(c.Bind, " "),
+		"maxclients": strconv.Itoa(c.MaxClients), "replicaof": master,
 		// What a replica of this kind is, whatever is configured.
 		"appendonly": "yes", "save": "", "replica-read-only": "yes", "replica-priority": "0", "replica-announced": "no",
 		"databases": strconv.Itoa(databases), "maxmemory": "0", "maxmemory-policy": "noeviction", "aof-use-rdb-preamble": "yes",

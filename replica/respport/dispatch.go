@@ -71,7 +71,7 @@ func (q *request) mayNot() string {
 		return "ERR Command not allowed inside a transaction"
 	case cmd.is("write"):
 		return "READONLY You can't write against a read only replica."
-	case !q.resp3 && c.subs.count() > 0 && !cmd.is("subscriber"):
+	case !q.resp3 && len(c.subs) > 0 && !cmd.is("subscriber"):
 		return "ERR Can't execute '" + cmd.name + "': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context"
 	case cmd.run == nil:
 		return cmd.refusal

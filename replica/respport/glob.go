@@ -1,76 +1,65 @@
 package respport
 
-// glob says whether a name matches a pattern, as Redis' stringmatchlen has it
-// (util.c): *, ?, [set], [^set], [a-z] and \ to take the next character as it
-// is. It goes back to the last * only, so that no pattern takes longer than
+// glob tells whether a name matches a pattern as in Redis (stringmatchlen in
+// util.c): *, ?, [set], [^set], [a-z], and \ to take the next character as it is.
+// It goes back to the last * only, so that no pattern takes longer than
 // len(pattern) times len(name).
 func glob(pattern, name string) bool {
-	p, n := 0, 0
-	star, from := -1, 0
-	for n < len(name) {
-		if p < len(pattern) && pattern[p] == '*' {
-			star, from = p, n
-			p++
+	starred, behindStar, unmatched := false, "", ""
+	for {
+		if pattern != "" && pattern[0] == '*' {
+			pattern = pattern[1:]
+			starred, behindStar, unmatched = true, pattern, name
 			continue
 		}
-		if next, ok := matchOne(pattern, p, name[n]); ok {
-			p, n = next, n+1
+		if name == "" {
+			return pattern == ""
+		}
+		if rest, ok := matchOne(pattern, name[0]); ok {
+			pattern, name = rest, name[1:]
 			continue
 		}
-		if star < 0 {
+		if !starred || unmatched == "" {
 			return false
 		}
-		from++
-		p, n = star+1, from
+		unmatched = unmatched[1:]
+		pattern, name = behindStar, unmatched
 	}
-	for p < len(pattern) && pattern[p] == '*' {
-		p++
-	}
-	return p == len(pattern)
 }
 
-// matchOne matches one character with the element of a pattern at p; next is
-// where the following element begins.
-func matchOne(pattern string, p int, c byte) (next int, ok bool) {
-	if p >= len(pattern) {
-		return p, false
+// matchOne matches one character with the first element of a pattern; rest is
+// the pattern behind that element.
+func matchOne(pattern string, c byte) (rest string, ok bool) {
+	switch {
+	case pattern == "":
+		return "", false
+	case pattern[0] == '?':
+		return pattern[1:], true
+	case pattern[0] == '[':
+		return matchSet(pattern[1:], c)
+	case pattern[0] == '\\' && len(pattern) > 1:
+		pattern = pattern[1:]
 	}
-	switch pattern[p] {
-	case '?':
-		return p + 1, true
-	case '[':
-		return matchSet(pattern, p+1, c)
-	case '\\':
-		if p+1 < len(pattern) {
-			p++
-		}
-	}
-	return p + 1, pattern[p] == c
+	return pattern[1:], pattern[0] == c
 }
 
-// matchSet is matchOne behind a [. A set that is not closed ends with the
-// pattern.
-func matchSet(pattern string, p int, c byte) (next int, ok bool) {
-	not := p < len(pattern) && pattern[p] == '^'
+// matchSet matches one character with a set, of which [ is cut off. A set that is
+// not closed ends with the pattern.
+func matchSet(set string, c byte) (rest string, ok bool) {
+	not := set != "" && set[0] == '^'
 	if not {
-		p++
+		set = set[1:]
 	}
-	for p < len(pattern) && pattern[p] != ']' {
+	for set != "" && set[0] != ']' {
+		low, high, size := set[0], set[0], 1
 		switch {
-		case pattern[p] == '\\' && p+1 < len(pattern):
-			p++
-			ok = ok || pattern[p] == c
-		case p+2 < len(pattern) && pattern[p+1] == '-':
-			low, high := pattern[p], pattern[p+2]
-			if low > high {
-				low, high = high, low
-			}
-			ok = ok || low <= c && c <= high
-			p += 2
-		default:
-			ok = ok || pattern[p] == c
+		case low == '\\' && len(set) > 1:
+			low, high, size = set[1], set[1], 2
+		case len(set) > 2 && set[1] == '-':
+			low, high, size = min(low, set[2]), max(low, set[2]), 3
 		}
-		p++
+		ok = ok || low <= c && c <= high
+		set = set[size:]
 	}
-	return min(p+1, len(pattern)), ok != not
+	return set[min(1, len(set)):], ok != not
 }

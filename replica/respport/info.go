@@ -21,32 +21,9 @@ import (
 //go:embed info.tmpl
 var infoText string
 
-// section is a part of INFO, a template of info.tmpl.
-type section struct {
-	title string
-	usual bool // shown by INFO without arguments, as in Redis
-	all   bool // shown by INFO all
-}
-
-// sections are in Redis' order (genRedisInfoString in server.c); Archive is
-// replicad's own.
-func sections() []section {
-	return []section{
-		{"Server", true, true},
-		{"Clients", true, true},
-		{"Memory", true, true},
-		{"Persistence", true, true},
-		{"Stats", true, true},
-		{"Replication", true, true},
-		{"Archive", true, true},
-		{"CPU", true, true},
-		{"Modules", true, false},
-		{"Commandstats", false, true},
-		{"Errorstats", true, true},
-		{"Cluster", true, true},
-		{"Keyspace", true, true},
-	}
-}
+// titles are those of the sections, in Redis' order (genRedisInfoString in
+// server.c); Archive is replicad's own. Each is a template of info.tmpl.
+const titles = "Server Clients Memory Persistence Stats Replication Archive CPU Modules Commandstats Errorstats Cluster Keyspace"
 
 // infoTemplate reads info.tmpl.
 func infoTemplate() *template.Template {
@@ -73,15 +50,15 @@ func info(q *request) {
 	all := wanted["all"] || everything
 	v := newView(q)
 	var b strings.Builder
-	for _, s := range sections() {
-		if !(wanted[strings.ToLower(s.title)] || usual && s.usual || all && s.all || everything) {
+	for _, title := range strings.Fields(titles) {
+		if !(wanted[strings.ToLower(title)] || usual && title != "Commandstats" || all && title != "Modules" || everything) {
 			continue
 		}
 		if b.Len() > 0 {
 			b.WriteByte('\n')
 		}
-		b.WriteString("# " + s.title + "\n")
-		if err := q.s.info.ExecuteTemplate(&b, s.title, v); err != nil {
+		b.WriteString("# " + title + "\n")
+		if err := q.s.info.ExecuteTemplate(&b, title, v); err != nil {
 			q.error("ERR " + err.Error())
 			return
 		}
@@ -154,8 +131,8 @@ func (v *view) Memory() usage {
 }
 
 // Channels and Patterns are how many names have subscribers.
-func (v *view) Channels() int { return v.s.pubsub.count(channel) }
-func (v *view) Patterns() int { return v.s.pubsub.count(pattern) }
+func (v *view) Channels() int { return len(v.s.pubsub.names(channel, "*")) }
+func (v *view) Patterns() int { return len(v.s.pubsub.names(pattern, "*")) }
 
 // Host and Port are the master's.
 func (v *view) Host() string { host, _ := v.HostPort(); return host }

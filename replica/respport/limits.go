@@ -5,7 +5,6 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
-	"time"
 )
 
 // errMemory is what a client is told that needs more memory than is left.
@@ -105,28 +104,4 @@ func (t *turn) waiting(do func()) {
 	t.give()
 	defer t.take()
 	do()
-}
-
-// limiter lets one message of a kind pass each second; the kinds are few.
-type limiter struct {
-	mu   sync.Mutex
-	next map[string]time.Time
-	left map[string]int
-}
-
-// may tells whether a message of the kind may pass now, and how many did not
-// since the last one that did.
-func (l *limiter) may(kind string, now time.Time) (left int, ok bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.next == nil {
-		l.next, l.left = map[string]time.Time{}, map[string]int{}
-	}
-	if now.Before(l.next[kind]) {
-		l.left[kind]++
-		return 0, false
-	}
-	left = l.left[kind]
-	l.next[kind], l.left[kind] = now.Add(time.Second), 0
-	return left, true
 }

@@ -29,8 +29,12 @@ type listener struct {
 	tls *tls.Config // nil for the plain port
 }
 
-// listen opens a port on each address of bind (listenToPort in Redis' server.c).
+// listen opens a port on each address of bind (listenToPort in Redis' server.c);
+// 0 is none.
 func (s *Server) listen(port int, overTLS bool) error {
+	if port == 0 {
+		return nil
+	}
 	lc := net.ListenConfig{KeepAlive: -1}
 	if idle := s.cfg.TCPKeepAlive; idle > 0 { // anetKeepAlive
 		lc.KeepAliveConfig = net.KeepAliveConfig{Enable: true, Idle: idle, Interval: max(idle/3, time.Second), Count: 3}

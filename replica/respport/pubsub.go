@@ -1,7 +1,6 @@
 package respport
 
 import (
-	"maps"
 	"slices"
 	"strconv"
 	"sync"
@@ -28,54 +27,51 @@ func (k kind) word(s string) string {
 // maxSubscriptions is how many subscriptions one client may have.
 const maxSubscriptions = 4096
 
-// subscriptions are a client's own.
-type subscriptions [kinds]map[string]struct{}
+// topic is what a client subscribes to.
+type topic struct {
+	kind kind
+	name string
+}
 
-func (s *subscriptions) count() int { return len(s[channel]) + len(s[pattern]) }
+// size is how many bytes a client is charged with for a subscription.
+func (t topic) size() int64 { return int64(len(t.name) + 256) }
 
-// pubsub knows who subscribed to what.
+// pubsub knows who subscribed to what. Its lock also guards client.subs.
 type pubsub struct {
 	mu  sync.Mutex
-	all [kinds]map[string]map[*client]struct{}
+	all map[topic]map[*client]struct{}
 }
 
 // add begins a subscription. The caller holds mu.
-func (p *pubsub) add(k kind, name string, c *client) {
-	if p.all[k] == nil {
-		p.all[k] = map[string]map[*client]struct{}{}
+func (p *pubsub) add(t topic, c *client) {
+	if p.all[t] == nil {
+		p.all[t] = map[*client]struct{}{}
 	}
-	if p.all[k][name] == nil {
-		p.all[k][name] = map[*client]struct{}{}
-	}
-	if c.subs[k] == nil {
-		c.subs[k] = map[string]struct{}{}
-	}
-	p.all[k][name][c], c.subs[k][name] = struct{}{}, struct{}{}
+	p.all[t][c], c.subs[t] = struct{}{}, struct{}{}
+	c.change(func(v *seen) { v.nsubs[t.kind]++ })
 }
 
-// drop ends a subscription. The caller holds mu.
-func (p *pubsub) drop(k kind, name string, c *client) {
-	if _, has := c.subs[k][name]; !has {
+// drop ends a subscription, if there is one. The caller holds mu.
+func (p *pubsub) drop(t topic, c *client) {
+	if _, has := c.subs[t]; !has {
 		return
 	}
-	delete(c.subs[k], name)
-	delete(p.all[k][name], c)
-	if len(p.all[k][name]) == 0 {
-		delete(p.all[k], name)
+	delete(c.subs, t)
+	delete(p.all[t], c)
+	if len(p.all[t]) == 0 {
+		delete(p.all, t)
 	}
-	c.memory.give(subscriptionSize(name))
+	c.change(func(v *seen) { v.nsubs[t.kind]-- })
+	c.memory.give(t.size())
 }
 
 // leave ends all subscriptions of a client.
 func (p *pubsub) leave(c *client) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for k := range kinds {
-		for name := range c.subs[k] {
-			p.drop(k, name, c)
-		}
+	for t := range c.subs {
+		p.drop(t, c)
 	}
-	c.countSubscriptions()
 }
 
 // publish gives a message to the subscribers of a channel, and tells how many
@@ -83,16 +79,16 @@ func (p *pubsub) leave(c *client) {
 func (p *pubsub) publish(name string, message []byte) (n int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for c := range p.all[channel][name] {
+	for c := range p.all[topic{channel, name}] {
 		c.deliver(message, "message", name)
 		n++
 	}
-	for by, subscribed := range p.all[pattern] {
-		if !glob(by, name) {
+	for t, subscribed := range p.all {
+		if t.kind != pattern || !glob(t.name, name) {
 			continue
 		}
 		for c := range subscribed {
-			c.deliver(message, "pmessage", by, name)
+			c.deliver(message, "pmessage", t.name, name)
 			n++
 		}
 	}
@@ -110,18 +106,24 @@ func (c *client) deliver(message []byte, words ...string) {
 	c.out.message(r.b)
 }
 
-// count is how many names of a kind have subscribers.
-func (p *pubsub) count(k kind) int {
+// names are those of a kind that have subscribers and match a pattern.
+func (p *pubsub) names(k kind, by string) (all []string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return len(p.all[k])
+	for t := range p.all {
+		if t.kind == k && glob(by, t.name) {
+			all = append(all, t.name)
+		}
+	}
+	slices.Sort(all)
+	return all
 }
 
 // subscribe is SUBSCRIBE and PSUBSCRIBE. Each name has a reply of its own.
 func subscribe(k kind) handler {
 	return func(q *request) {
 		for _, a := range q.args[1:] {
-			if refusal := q.subscribe(k, string(a)); refusal != "" {
+			if refusal := q.subscribe(topic{k, string(a)}); refusal != "" {
 				q.error(refusal)
 				return
 			}
@@ -129,24 +131,22 @@ func subscribe(k kind) handler {
 	}
 }
 
-func (q *request) subscribe(k kind, name string) (refusal string) {
+func (q *request) subscribe(t topic) (refusal string) {
 	c, p := q.c, &q.s.pubsub
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if _, has := c.subs[k][name]; !has {
-		if c.subs.count() >= maxSubscriptions {
+	if _, has := c.subs[t]; !has {
+		if len(c.subs) >= maxSubscriptions {
 			return "ERR too many subscriptions: one client may have " + strconv.Itoa(maxSubscriptions)
 		}
-		if !c.memory.take(subscriptionSize(name)) {
+		if !c.memory.take(t.size()) {
 			return "ERR " + errMemory.Error()
 		}
-		p.add(k, name, c)
+		p.add(t, c)
 	}
-	q.told(k.word("subscribe"), &name)
+	q.told(t.kind.word("subscribe"), &t.name)
 	return ""
 }
-
-func subscriptionSize(name string) int64 { return int64(len(name) + 256) }
 
 // unsubscribe is UNSUBSCRIBE and PUNSUBSCRIBE.
 func unsubscribe(k kind) handler {
@@ -159,13 +159,18 @@ func unsubscribe(k kind) handler {
 			names = append(names, string(a))
 		}
 		if len(names) == 0 {
-			names = slices.Sorted(maps.Keys(c.subs[k]))
+			for t := range c.subs {
+				if t.kind == k {
+					names = append(names, t.name)
+				}
+			}
+			slices.Sort(names)
 		}
 		if len(names) == 0 {
 			q.told(k.word("unsubscribe"), nil)
 		}
 		for _, name := range names {
-			p.drop(k, name, c)
+			p.drop(topic{k, name}, c)
 			q.told(k.word("unsubscribe"), &name)
 		}
 	}
@@ -174,7 +179,6 @@ func unsubscribe(k kind) handler {
 // told answers about one name. The caller holds pubsub.mu, so that no message
 // overtakes the answer.
 func (q *request) told(word string, name *string) {
-	q.c.countSubscriptions()
 	r := reply{resp3: q.resp3}
 	r.push(3)
 	r.bulk(word)
@@ -183,32 +187,22 @@ func (q *request) told(word string, name *string) {
 	} else {
 		r.bulk(*name)
 	}
-	r.int(int64(q.c.subs.count()))
+	r.int(int64(len(q.c.subs)))
 	q.c.out.message(r.b)
-}
-
-func (c *client) countSubscriptions() {
-	n := [kinds]int{len(c.subs[channel]), len(c.subs[pattern])}
-	c.change(func(v *seen) { v.nsubs = n })
 }
 
 func publish(q *request) { q.int(q.s.pubsub.publish(string(q.args[1]), q.args[2])) }
 
 // channels is PUBSUB CHANNELS [pattern].
 func channels(q *request) {
-	if len(q.args) > 3 {
+	switch len(q.args) {
+	case 2:
+		q.strings(q.s.pubsub.names(channel, "*"))
+	case 3:
+		q.strings(q.s.pubsub.names(channel, string(q.args[2])))
+	default:
 		q.arity()
-		return
 	}
-	by := "*"
-	if len(q.args) == 3 {
-		by = string(q.args[2])
-	}
-	p := &q.s.pubsub
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	names := slices.Sorted(maps.Keys(p.all[channel]))
-	q.strings(slices.DeleteFunc(names, func(name string) bool { return !glob(by, name) }))
 }
 
 // subscribers is PUBSUB NUMSUB [channel ...].
@@ -219,9 +213,9 @@ func subscribers(q *request) {
 	q.array(2 * (len(q.args) - 2))
 	for _, name := range q.args[2:] {
 		q.bytes(name)
-		q.int(int64(len(p.all[channel][string(name)])))
+		q.int(int64(len(p.all[topic{channel, string(name)}])))
 	}
 }
 
 // patterns is PUBSUB NUMPAT.
-func patterns(q *request) { q.int(int64(q.s.pubsub.count(pattern))) }
+func patterns(q *request) { q.int(int64(len(q.s.pubsub.names(pattern, "*")))) }

@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"log/slog"
-	"net"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -30,13 +29,13 @@ type Server struct {
 	peak     atomic.Int64 // of used_memory
 	orders   sync.Mutex   // held while an order is given; by EXEC, around all of its commands
 	lastID   atomic.Int64
-	logged   limiter
 	turns    turns
 
 	writeWithin time.Duration
 
 	mu        sync.Mutex
 	clients   map[int64]*client
+	silent    map[string]time.Time // until when a message is not logged again
 	listeners []*listener
 	closed    bool
 	done      chan struct{}
@@ -54,18 +53,13 @@ func Listen(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s := newServer(cfg)
-	for _, overTLS := range []bool{false, true} {
-		port := cfg.Port
-		if overTLS {
-			port = cfg.TLSPort
-		}
-		if port == 0 {
-			continue
-		}
-		if err := s.listen(port, overTLS); err != nil {
-			s.Close()
-			return nil, err
-		}
+	err := s.listen(cfg.Port, false)
+	if err == nil {
+		err = s.listen(cfg.TLSPort, true)
+	}
+	if err != nil {
+		s.Close()
+		return nil, err
 	}
 	return s, nil
 }
@@ -76,21 +70,12 @@ func newServer(cfg Config) *Server {
 	_, _ = rand.Read(id) // never fails (crypto/rand)
 	s := &Server{
 		cfg: cfg, runID: hex.EncodeToString(id), started: time.Now(), info: infoTemplate(),
-		memory: budget{max: cfg.MaxMemoryClients}, clients: map[int64]*client{}, done: make(chan struct{}),
-		commands: newTable(), writeWithin: writeTimeout, turns: newTurns(),
+		memory: budget{max: cfg.MaxMemoryClients}, clients: map[int64]*client{}, silent: map[string]time.Time{}, done: make(chan struct{}),
+		commands: newTable(), pubsub: pubsub{all: map[topic]map[*client]struct{}{}}, writeWithin: writeTimeout, turns: newTurns(),
 	}
 	s.SetRequirePass(cfg.RequirePass)
 	s.resetStats()
 	return s
-}
-
-// Addrs are the addresses on which the server listens.
-func (s *Server) Addrs() []net.Addr {
-	var all []net.Addr
-	for _, l := range s.listeners {
-		all = append(all, l.Addr())
-	}
-	return all
 }
 
 // SetRequirePass changes the password; "" means none. Clients that gave the
@@ -167,14 +152,16 @@ func (s *Server) connected() []*client {
 }
 
 // log logs what a peer can bring about at will: each message once a second at
-// most.
+// most. The messages are few.
 func (s *Server) log(level slog.Level, msg string, args ...any) {
-	left, ok := s.logged.may(msg, time.Now())
-	if !ok {
-		return
+	s.mu.Lock()
+	now := time.Now()
+	due := now.After(s.silent[msg])
+	if due {
+		s.silent[msg] = now.Add(time.Second)
 	}
-	if left > 0 {
-		args = append(args, "more_like_this", left)
+	s.mu.Unlock()
+	if due {
+		s.cfg.Log.Log(context.Background(), level, msg, args...)
 	}
-	s.cfg.Log.Log(context.Background(), level, msg, args...)
 }

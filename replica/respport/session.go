@@ -16,7 +16,7 @@ func ping(q *request) {
 	switch {
 	case len(q.args) > 2:
 		q.arity()
-	case q.c.subs.count() > 0 && !q.resp3:
+	case len(q.c.subs) > 0 && !q.resp3:
 		q.array(2)
 		q.bulk("pong")
 		if len(q.args) < 2 {
@@ -161,19 +161,19 @@ func (q *request) greet() {
 	if q.resp3 {
 		proto = 3
 	}
+	word := func(name, value string) {
+		q.bulk(name)
+		q.bulk(value)
+	}
 	q.dict(7)
-	q.bulk("server")
-	q.bulk("redis")
-	q.bulk("version")
-	q.bulk(RedisVersion)
+	word("server", "redis")
+	word("version", RedisVersion)
 	q.bulk("proto")
 	q.int(proto)
 	q.bulk("id")
 	q.int(q.c.id)
-	q.bulk("mode")
-	q.bulk("standalone")
-	q.bulk("role")
-	q.bulk("replica")
+	word("mode", "standalone")
+	word("role", "replica")
 	q.bulk("modules")
 	q.array(0)
 }

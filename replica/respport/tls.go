@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"sync"
-	"time"
 )
 
 // TLSFiles are redis.conf's tls-* directives for a port.
@@ -65,12 +64,7 @@ type certificates struct {
 
 	mu    sync.Mutex
 	good  *tls.Config
-	marks [3]mark // of what was read for it
-}
-
-type mark struct {
-	size int64
-	at   time.Time
+	marks string // of the files that it was read from
 }
 
 // config is what a listener uses.
@@ -81,7 +75,7 @@ func (c *certificates) config() *tls.Config {
 func (c *certificates) current() (*tls.Config, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	marks := [3]mark{markOf(c.files.Cert), markOf(c.files.Key), markOf(c.files.CACert)}
+	marks := c.files.marks()
 	if c.good != nil && marks == c.marks {
 		return c.good, nil
 	}
@@ -97,10 +91,12 @@ func (c *certificates) current() (*tls.Config, error) {
 	return c.good, nil
 }
 
-func markOf(path string) mark {
-	st, err := os.Stat(path)
-	if path == "" || err != nil {
-		return mark{}
+// marks change when a file does.
+func (t TLSFiles) marks() (all string) {
+	for _, path := range []string{t.Cert, t.Key, t.CACert} {
+		if st, err := os.Stat(path); err == nil {
+			all += fmt.Sprint(path, st.Size(), st.ModTime().UnixNano(), " ")
+		}
 	}
-	return mark{st.Size(), st.ModTime()}
+	return all
 }
