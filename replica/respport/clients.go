@@ -99,8 +99,6 @@ func newFilter(word, value []byte) (f filter, refusal string) {
 		return func(_ *client, v *seen) bool { return kind == v.kind() }, ""
 	case "addr":
 		return func(c *client, _ *seen) bool { return c.addr() == string(value) }, ""
-	case "laddr":
-		return func(c *client, _ *seen) bool { return c.conn.LocalAddr().String() == string(value) }, ""
 	case "user":
 		if string(value) != "default" {
 			return nil, "ERR No such user '" + printableName(value) + "'"

@@ -84,7 +84,7 @@ func (q *request) mayNot() string {
 func (q *request) refuse(text string) {
 	q.c.tx.dirty = q.c.tx.dirty || q.c.tx.open
 	if q.cmd != nil {
-		q.s.count().calls[q.cmd.index].rejected.Add(1)
+		q.s.count().Calls[q.cmd.index].Rejected.Add(1)
 	}
 	q.s.count().errorReply(text)
 	q.error(text)

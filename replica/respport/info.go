@@ -125,7 +125,7 @@ func (v *view) Clients() map[string]int {
 // Memory is what the section Memory tells.
 func (v *view) Memory() usage {
 	u := readMemory()
-	u.Peak = max(u.Used, v.s.peak.Load())
+	u.Peak = max(u.Used, v.CPU(false).Maxrss*1024)
 	u.Clients = v.s.memory.used.Load()
 	return u
 }
@@ -226,24 +226,6 @@ func (v *view) CPU(children bool) unix.Rusage {
 	var r unix.Rusage
 	_ = unix.Getrusage(who, &r)
 	return r
-}
-
-// calls are the calls of one command.
-type calls struct {
-	Name                          string
-	Calls, Usec, Rejected, Failed int64
-}
-
-// Calls are those of the commands that were sent.
-func (v *view) Calls() (all []calls) {
-	for _, c := range v.s.commands.all {
-		k := &v.Counts.calls[c.index]
-		one := calls{c.name, k.calls.Load(), k.nanoseconds.Load() / 1000, k.rejected.Load(), k.failed.Load()}
-		if one.Calls > 0 || one.Rejected > 0 {
-			all = append(all, one)
-		}
-	}
-	return all
 }
 
 // ago is how many seconds ago something was; -1 if it never was.

@@ -379,7 +379,7 @@ func TestWhoWaitsForSomethingHoldsNobodyUp(t *testing.T) {
 		for range pings {
 			other.wants("PING", "+PONG")
 		}
-		return p.count().Writes.Load() == before+pings && p.count().calls[p.commands.find["info"].index].calls.Load() > 10
+		return p.count().Writes.Load() == before+pings && p.count().Calls[p.commands.find["info"].index].Calls.Load() > 10
 	})
 	close(gate)
 	for i, c := range waiting {

@@ -26,8 +26,7 @@ type Server struct {
 	memory   budget
 	counters atomic.Pointer[counters]
 	rates    atomic.Pointer[rates]
-	peak     atomic.Int64 // of used_memory
-	orders   sync.Mutex   // held while an order is given; by EXEC, around all of its commands
+	orders   sync.Mutex // held while an order is given; by EXEC, around all of its commands
 	lastID   atomic.Int64
 	turns    turns
 
@@ -76,13 +75,6 @@ func newServer(cfg Config) *Server {
 	s.SetRequirePass(cfg.RequirePass)
 	s.resetStats()
 	return s
-}
-
-// SetRequirePass changes the password; "" means none. Clients that gave the
-// former password stay.
-func (s *Server) SetRequirePass(password string) {
-	p := newSecret(password)
-	s.password.Store(&p)
 }
 
 // Serve answers on behalf of b, and returns after Close. Clients that connected

@@ -84,8 +84,10 @@ type secret struct {
 	sum [sha256.Size]byte
 }
 
-func newSecret(password string) secret {
-	return secret{set: password != "", sum: sha256.Sum256([]byte(password))}
+// SetRequirePass changes the password; "" means none. Clients that gave the
+// former password stay.
+func (s *Server) SetRequirePass(password string) {
+	s.password.Store(&secret{password != "", sha256.Sum256([]byte(password))})
 }
 
 // admits tells whether a password is the user's, and lets the client in if it

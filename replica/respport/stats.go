@@ -26,30 +26,40 @@ type counters struct {
 	Unread         atomic.Int64 // clients that were cut because they did not read
 	Denied         atomic.Int64 // wrong users or passwords
 
-	calls []called // by command.index
+	Calls []called // by command.index
 
 	mu     sync.Mutex
 	byCode map[string]int64 // error replies
 }
 
 // called counts the calls of one command.
-type called struct{ calls, nanoseconds, rejected, failed atomic.Int64 }
+type called struct {
+	Name                              string
+	Calls, Rejected, Failed, duration atomic.Int64
+}
+
+// Usec is how many microseconds the calls took.
+func (c *called) Usec() int64 { return time.Duration(c.duration.Load()).Microseconds() }
 
 func (s *Server) count() *counters { return s.counters.Load() }
 
 // resetStats sets all counters to 0.
 func (s *Server) resetStats() {
-	s.counters.Store(&counters{calls: make([]called, len(s.commands.all)), byCode: map[string]int64{}})
+	k := &counters{Calls: make([]called, len(s.commands.all)), byCode: map[string]int64{}}
+	for i, c := range s.commands.all {
+		k.Calls[i].Name = c.name
+	}
+	s.counters.Store(k)
 	s.rates.Store(&rates{})
 }
 
 func (k *counters) call(c *command, took time.Duration, failed bool) {
 	k.Commands.Add(1)
-	one := &k.calls[c.index]
-	one.calls.Add(1)
-	one.nanoseconds.Add(int64(took))
+	one := &k.Calls[c.index]
+	one.Calls.Add(1)
+	one.duration.Add(int64(took))
 	if failed {
-		one.failed.Add(1)
+		one.Failed.Add(1)
 	}
 }
 
@@ -88,7 +98,6 @@ func (s *Server) sample() {
 		case <-s.done:
 			return
 		case now := <-tick.C:
-			s.peak.Store(max(s.peak.Load(), usedMemory()))
 			is, took := s.totals(), now.Sub(at).Seconds()
 			per := func(now, before int64) int64 { return max(0, int64(float64(now-before)/took)) }
 			s.rates.Store(&rates{
@@ -112,13 +121,16 @@ type usage struct {
 	Heap    int64 // what objects have of that
 	RSS     int64 // as the kernel counts
 	Total   int64 // the host's
-	Peak    int64 // of Used
+	Peak    int64 // the most that it was, as the kernel counts
 	Clients int64 // what clients hold
 }
 
 // readMemory asks the runtime without stopping it.
 func readMemory() usage {
-	u := usage{Used: usedMemory(), Heap: runtimeMetric("/memory/classes/heap/objects:bytes")}
+	u := usage{
+		Used: runtimeMetric("/memory/classes/total:bytes") - runtimeMetric("/memory/classes/heap/released:bytes"),
+		Heap: runtimeMetric("/memory/classes/heap/objects:bytes"),
+	}
 	if b, err := os.ReadFile("/proc/self/statm"); err == nil {
 		if f := bytes.Fields(b); len(f) > 1 {
 			pages, _ := strconv.ParseInt(string(f[1]), 10, 64)
@@ -130,10 +142,6 @@ func readMemory() usage {
 		u.Total = int64(s.Totalram) * int64(s.Unit)
 	}
 	return u
-}
-
-func usedMemory() int64 {
-	return runtimeMetric("/memory/classes/total:bytes") - runtimeMetric("/memory/classes/heap/released:bytes")
 }
 
 func runtimeMetric(name string) int64 {
