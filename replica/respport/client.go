@@ -81,7 +81,7 @@ func (s *Server) newClient(conn net.Conn, tlsConfig *tls.Config) *client {
 		subs:    map[topic]struct{}{}, memory: account{b: &s.memory}, turn: turn{of: s.turns},
 		seen: seen{queued: -1, lastAt: now, last: "NULL"},
 	}
-	c.out.c, c.out.idle.L = c, &c.out.mu
+	c.out.c = c
 	if sc, ok := conn.(syscall.Conn); ok {
 		if raw, err := sc.SyscallConn(); err == nil {
 			c.raw = raw

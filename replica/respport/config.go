@@ -1,6 +1,7 @@
 package respport
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 	"time"
@@ -118,15 +119,9 @@ func (c *Config) fill() {
 	if len(c.Bind) == 0 {
 		c.Bind = []string{DefaultBind}
 	}
-	if c.MaxClients <= 0 {
-		c.MaxClients = DefaultMaxClients
-	}
-	if c.QueryBufferLimit <= 0 {
-		c.QueryBufferLimit = DefaultQueryBufferLimit
-	}
-	if c.MaxMemoryClients == 0 {
-		c.MaxMemoryClients = DefaultMaxMemoryClients
-	}
+	c.MaxClients = cmp.Or(c.MaxClients, DefaultMaxClients)
+	c.QueryBufferLimit = cmp.Or(c.QueryBufferLimit, DefaultQueryBufferLimit)
+	c.MaxMemoryClients = cmp.Or(c.MaxMemoryClients, DefaultMaxMemoryClients)
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}

@@ -70,8 +70,6 @@ func explainListen(err error, address string, port int) error {
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
 		remedy = fmt.Sprintf(": port %d is in use: choose another port (--port), or 0 for none", port)
-	case errors.Is(err, syscall.EACCES):
-		remedy = ": ports below 1024 need a capability: choose another port (--port)"
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
 		remedy = fmt.Sprintf(": %s is no address of this host: see bind (--bind); -%s would be passed over", address, address)
 	}

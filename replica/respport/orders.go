@@ -2,6 +2,7 @@ package respport
 
 import (
 	"errors"
+	"slices"
 	"strings"
 
 	"replicad/replica"
@@ -100,24 +101,15 @@ func lastSave(q *request) { q.int(newView(q).LastSave()) }
 // shutdown is SHUTDOWN, with any of Redis' options: the daemon stores and fsyncs
 // everything that it received, and ends. The client is not answered, but cut.
 func shutdown(q *request) {
-	abort := false
+	if len(q.args) == 2 && lower(q.args[1]) == "abort" {
+		q.error("ERR No shutdown in progress.")
+		return
+	}
 	for _, a := range q.args[1:] {
-		switch lower(a) {
-		case "save", "nosave", "now", "force":
-		case "abort":
-			abort = true
-		default:
+		if !slices.Contains([]string{"save", "nosave", "now", "force"}, lower(a)) {
 			q.syntax()
 			return
 		}
-	}
-	switch {
-	case abort && len(q.args) > 2:
-		q.syntax()
-		return
-	case abort:
-		q.error("ERR No shutdown in progress.")
-		return
 	}
 	q.s.cfg.Log.Warn("SHUTDOWN", "client", q.c.addr(), "client_name", q.c.snapshot().name)
 	q.c.closing = true

@@ -25,9 +25,6 @@ func (r *reply) array(n int)     { r.b = redcon.AppendArray(r.b, n) }
 // dict opens a map of n pairs.
 func (r *reply) dict(n int) { r.open('%', n, 2*n) }
 
-// set opens a set of n members.
-func (r *reply) set(n int) { r.open('~', n, n) }
-
 // push opens a message of n elements that no command asked for.
 func (r *reply) push(n int) { r.open('>', n, n) }
 

@@ -16,22 +16,26 @@ const maxMessages = 1 << 20
 // and the messages of its subscriptions. Whoever publishes a message does not
 // wait for a client that does not read.
 type sender struct {
-	c *client
+	c       *client
+	writing sync.Mutex // held by the goroutine that writes
 
 	mu      sync.Mutex
-	idle    sync.Cond // busy ended
 	queue   []byte
-	charged int64 // bytes of the queue that the client is charged with
-	busy    bool  // a goroutine writes
+	spare   []byte // becomes the queue while that is written
+	charged int64  // bytes of the queue that the client is charged with
+	begun   bool   // a goroutine was started to write messages
 	closed  bool
 }
 
-// reply queues a reply. The client's goroutine calls flush in the end.
+// reply queues a reply, and tells how many bytes wait. The client's goroutine
+// calls flush in the end.
 func (o *sender) reply(b []byte, charged int64) (waiting int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.queue = append(o.queue, b...)
-	o.charged += charged
+	if !o.closed {
+		o.queue = append(o.queue, b...)
+		o.charged += charged
+	}
 	return len(o.queue)
 }
 
@@ -52,58 +56,55 @@ func (o *sender) message(b []byte) {
 	}
 	o.queue = append(o.queue, b...)
 	o.charged += n
-	if !o.busy {
-		o.busy = true
-		go o.drain(o.put)
+	if !o.begun {
+		o.begun = true
+		go func() {
+			o.writing.Lock()
+			defer o.writing.Unlock()
+			o.drain(o.put)
+		}()
 	}
 }
 
 // flush writes the queue. Only the client's goroutine may call it.
 func (o *sender) flush() {
-	if !o.begin(false) {
-		o.c.turn.waiting(func() { o.begin(true) })
+	if !o.writing.TryLock() {
+		o.c.turn.waiting(o.writing.Lock)
 	}
+	defer o.writing.Unlock()
 	o.drain(o.write)
 }
 
-// begin makes this goroutine the one that writes; false while another one is.
-func (o *sender) begin(wait bool) bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	for wait && o.busy {
-		o.idle.Wait()
-	}
-	if o.busy {
-		return false
-	}
-	o.busy = true
-	return true
-}
-
-// drain writes until the queue is empty. The caller has made the sender busy.
+// drain writes until the queue is empty. The caller holds writing.
 func (o *sender) drain(write func([]byte)) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	for len(o.queue) > 0 && !o.closed {
-		b, charged := o.queue, o.charged
-		o.queue, o.charged = nil, 0
-		o.mu.Unlock()
+	for {
+		b, charged := o.take()
+		if len(b) == 0 {
+			return
+		}
 		write(b)
 		o.c.memory.give(charged)
-		o.mu.Lock()
-		if len(o.queue) == 0 && cap(b) <= keepSize {
-			o.queue = b[:0]
-		}
 	}
-	o.busy = false
-	o.idle.Broadcast()
+}
+
+// take takes the queue, to be written before the next call.
+func (o *sender) take() (b []byte, charged int64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	b, charged = o.queue, o.charged
+	o.queue, o.spare = o.spare[:0], b
+	if cap(b) > keepSize {
+		o.spare = nil
+	}
+	o.charged, o.begun = 0, false
+	return b, charged
 }
 
 // close drops the queue. It may be called more than once.
 func (o *sender) close() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.closed, o.queue = true, nil
+	o.closed, o.queue, o.spare = true, nil, nil
 }
 
 // waiting is how many bytes are in the queue.
