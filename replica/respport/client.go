@@ -65,8 +65,7 @@ type client struct {
 // seen is what CLIENT LIST shows of a client to others.
 type seen struct {
 	name, libName, libVer string
-	resp3                 bool
-	db                    int
+	db, protocol          int    // protocol: 2 or 3
 	last                  string // command
 	lastAt                time.Time
 	queued                int // commands of a transaction; -1 without one
@@ -79,7 +78,7 @@ func (s *Server) newClient(conn net.Conn, tlsConfig *tls.Config) *client {
 		conn: conn, fd: -1, s: s, id: s.lastID.Add(1), overTLS: tlsConfig != nil, made: now, authed: !s.password.Load().set,
 		queries: resp.QueryReader{MaxQuery: s.cfg.QueryBufferLimit, MaxArgs: maxArgs},
 		subs:    map[topic]struct{}{}, memory: account{b: &s.memory}, turn: turn{of: s.turns},
-		seen: seen{queued: -1, lastAt: now, last: "NULL"},
+		seen: seen{protocol: 2, queued: -1, lastAt: now, last: "NULL"},
 	}
 	c.out.c = c
 	if sc, ok := conn.(syscall.Conn); ok {

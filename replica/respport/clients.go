@@ -66,14 +66,10 @@ func (c *client) line(now time.Time) string {
 	if flags == "" {
 		flags = "N"
 	}
-	protocol := 2
-	if v.resp3 {
-		protocol = 3
-	}
 	return fmt.Sprintf("id=%d addr=%s laddr=%s fd=%d name=%s age=%d idle=%d flags=%s db=%d sub=%d psub=%d ssub=0 multi=%d "+
 		"qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=%d tot-mem=%d events=r cmd=%s user=default redir=-1 resp=%d lib-name=%s lib-ver=%s",
 		c.id, c.addr(), c.conn.LocalAddr(), c.fd, v.name, int(now.Sub(c.made).Seconds()), max(0, int(now.Sub(v.lastAt).Seconds())), flags,
-		v.db, v.nsubs[channel], v.nsubs[pattern], v.queued, c.out.waiting(), c.memory.holds()+2*keepSize, v.last, protocol, v.libName, v.libVer)
+		v.db, v.nsubs[channel], v.nsubs[pattern], v.queued, c.out.waiting(), c.memory.holds()+2*keepSize, v.last, v.protocol, v.libName, v.libVer)
 }
 
 // filter tells whether CLIENT LIST or CLIENT KILL means a client.

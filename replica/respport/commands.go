@@ -41,7 +41,6 @@ func handlers() map[string]handler {
 		"select": selectDB,
 		"quit":   quit,
 		"reset":  reset,
-		"time":   serverTime,
 
 		"client|setname": clientSetName,
 		"client|getname": clientGetName,
@@ -118,7 +117,7 @@ func refusals() map[string]string {
 		"cluster": cluster, "readonly": cluster, "readwrite": cluster, "asking": cluster,
 		"debug": dataset, "module": dataset, "failover": dataset, "monitor": dataset,
 		"client": other, "config": other, "latency": other, "memory": other, "slowlog": other, "command": other, "commandlog": other,
-		"pubsub": other, "spublish": other, "ssubscribe": other, "sunsubscribe": other,
+		"time": other, "pubsub": other, "spublish": other, "ssubscribe": other, "sunsubscribe": other,
 		"config|set": "NAME is not offered: replicad reads its settings when it starts",
 		"acl":        "replicad has no ACL: its only user is default, whose password is requirepass",
 		"save":       "replicad has no dataset in memory to save: everything is on disk already. BGSAVE begins a new generation",

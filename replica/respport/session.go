@@ -1,12 +1,12 @@
 package respport
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"crypto/subtle"
 	"log/slog"
 	"strconv"
 	"strings"
-	"time"
 )
 
 // databases is redis.conf's default. No database has anything in it here.
@@ -58,7 +58,7 @@ func reset(q *request) {
 	c.endTransaction()
 	q.s.pubsub.leave(c)
 	c.authed = !q.s.password.Load().set
-	c.change(func(v *seen) { v.name, v.db, v.resp3 = "", 0, false })
+	c.change(func(v *seen) { v.name, v.db, v.protocol = "", 0, 2 })
 	q.resp3 = false
 	q.status("RESET")
 }
@@ -107,7 +107,7 @@ func (q *request) admits(user string, password []byte) bool {
 // hello is helloCommand of Redis' networking.c.
 func hello(q *request) {
 	options := q.args[1:]
-	version := int64(0)
+	version := 0
 	if len(options) > 0 {
 		n, err := strconv.ParseInt(string(options[0]), 10, 64)
 		if err != nil {
@@ -118,7 +118,7 @@ func hello(q *request) {
 			q.error("NOPROTO unsupported protocol version")
 			return
 		}
-		version, options = n, options[1:]
+		version, options = int(n), options[1:]
 	}
 	var name *string
 	for len(options) > 0 {
@@ -150,19 +150,15 @@ func hello(q *request) {
 		if name != nil {
 			v.name = *name
 		}
-		if version != 0 {
-			v.resp3 = version == 3
-		}
-		q.resp3 = v.resp3
+		v.protocol = cmp.Or(version, v.protocol)
+		version = v.protocol
 	})
-	q.greet()
+	q.greet(version)
 }
 
-func (q *request) greet() {
-	proto := int64(2)
-	if q.resp3 {
-		proto = 3
-	}
+// greet is the answer to HELLO, in the protocol that it chose.
+func (q *request) greet(protocol int) {
+	q.resp3 = protocol == 3
 	word := func(name, value string) {
 		q.bulk(name)
 		q.bulk(value)
@@ -171,19 +167,13 @@ func (q *request) greet() {
 	word("server", "redis")
 	word("version", RedisVersion)
 	q.bulk("proto")
-	q.int(proto)
+	q.int(int64(protocol))
 	q.bulk("id")
 	q.int(q.c.id)
 	word("mode", "standalone")
 	word("role", "replica")
 	q.bulk("modules")
 	q.array(0)
-}
-
-// serverTime is TIME.
-func serverTime(q *request) {
-	now := time.Now()
-	q.strings([]string{strconv.FormatInt(now.Unix(), 10), strconv.Itoa(now.Nanosecond() / 1000)})
 }
 
 const badName = "ERR Client names cannot contain spaces, newlines or special characters."
