@@ -2,6 +2,7 @@ package respport
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -87,12 +88,12 @@ func newFilter(word, value []byte) (f filter, refusal string) {
 		return func(c *client, _ *seen) bool { return c.id == id }, ""
 	case "type":
 		kind := lower(value)
-		switch kind {
-		case "normal", "pubsub", "master", "replica", "slave":
-		default:
+		if !slices.Contains([]string{"normal", "pubsub", "master", "replica", "slave"}, kind) {
 			return nil, "ERR Unknown client type '" + printableName(value) + "'"
 		}
-		return func(_ *client, v *seen) bool { return kind == v.kind() }, ""
+		return func(_ *client, v *seen) bool {
+			return kind == "pubsub" && v.subscribed() || kind == "normal" && !v.subscribed()
+		}, ""
 	case "addr":
 		return func(c *client, _ *seen) bool { return c.addr() == string(value) }, ""
 	case "user":
@@ -104,28 +105,12 @@ func newFilter(word, value []byte) (f filter, refusal string) {
 	return nil, "ERR syntax error"
 }
 
-// kind is the type of a client for TYPE.
-func (v *seen) kind() string {
-	if v.subscribed() {
-		return "pubsub"
-	}
-	return "normal"
-}
-
 // matching are the clients that all filters mean.
 func (s *Server) matching(filters ...filter) []*client {
-	var all []*client
-next:
-	for _, c := range s.connected() {
+	return slices.DeleteFunc(s.connected(), func(c *client) bool {
 		v := c.snapshot()
-		for _, f := range filters {
-			if !f(c, &v) {
-				continue next
-			}
-		}
-		all = append(all, c)
-	}
-	return all
+		return slices.ContainsFunc(filters, func(f filter) bool { return !f(c, &v) })
+	})
 }
 
 // clientList is CLIENT LIST [TYPE type | ID id ...].
@@ -168,12 +153,13 @@ func clientList(q *request) {
 // must hold.
 func clientKill(q *request) {
 	if len(q.args) == 3 {
-		for _, c := range q.s.matching(func(c *client, _ *seen) bool { return c.addr() == string(q.args[2]) }) {
-			q.kill(c)
-			q.ok()
+		all := q.s.matching(func(c *client, _ *seen) bool { return c.addr() == string(q.args[2]) })
+		if len(all) == 0 {
+			q.error("ERR No such client")
 			return
 		}
-		q.error("ERR No such client")
+		q.kill(all[0])
+		q.ok()
 		return
 	}
 	if len(q.args)%2 != 0 {

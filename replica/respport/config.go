@@ -137,9 +137,9 @@ func (c *Config) fill() {
 	}
 }
 
-// directives are what CONFIG GET tells: the settings, with what holds in place of
-// what was given. Passwords are not among them: a client
-// of this port need not know the master's.
+// directives are what CONFIG GET tells: the settings, with the value that holds
+// in place of the one that was given. Passwords are not among them: a client of
+// this port need not know the master's.
 func (s *Server) directives() map[string]string {
 	c := &s.cfg
 	master := ""
@@ -158,12 +158,9 @@ func (s *Server) directives() map[string]string {
 		"appenddirname": "appendonlydir", "appendfilename": "appendonly.aof", "cluster-enabled": "no", "daemonize": "no",
 		"slowlog-log-slower-than": "-1", "slowlog-max-len": "0", "latency-monitor-threshold": "0", "io-threads": "1",
 	})
-	for old, name := range map[string]string{
-		"slaveof": "replicaof", "slave-read-only": "replica-read-only", "slave-priority": "replica-priority",
-		"slave-announce-ip": "replica-announce-ip", "slave-announce-port": "replica-announce-port",
-	} {
-		if v, ok := d[name]; ok {
-			d[old] = v
+	for name, value := range maps.Clone(d) { // the old names
+		if tail, ok := strings.CutPrefix(name, "replica"); ok {
+			d["slave"+tail] = value
 		}
 	}
 	return d

@@ -122,25 +122,23 @@ func hello(q *request) {
 	}
 	var name *string
 	for len(options) > 0 {
-		n := 0
 		switch option := lower(options[0]); {
 		case option == "auth" && len(options) > 2:
 			if !q.admits(string(options[1]), options[2]) {
 				q.error(wrongPass)
 				return
 			}
-			n = 3
+			options = options[3:]
 		case option == "setname" && len(options) > 1:
 			if name = new(string(options[1])); !validName(*name) {
 				q.error(badName)
 				return
 			}
-			n = 2
+			options = options[2:]
 		default:
 			q.error("ERR Syntax error in HELLO option '" + printableName(options[0]) + "'")
 			return
 		}
-		options = options[n:]
 	}
 	if !q.c.authed {
 		q.error("NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time")
