@@ -102,6 +102,9 @@ func TestWhatIsNoQueryIsToldAsRedisTellsIt(t *testing.T) {
 		"*1\r\n$" + strings.Repeat("1", 66000): "too big bulk count string",
 	} {
 		for _, size := range []int{0, 1, 1000} {
+			if size == 1 && len(sent) > 1000 {
+				continue
+			}
 			if _, err := readQueries(t, &QueryReader{}, []byte(sent), size); fmt.Sprint(err) != "Protocol error: "+want {
 				t.Errorf("%.40q by %d: %v, want %s", sent, size, err, want)
 			}
@@ -155,17 +158,17 @@ func TestTheMemoryOfManyArgumentsIsToldAndGivenBack(t *testing.T) {
 	}
 }
 
-// A reader that began anew with each piece would take hours.
+// A reader that began anew with each piece would take minutes.
 func TestEachByteIsLookedAtOnce(t *testing.T) {
 	began := time.Now()
-	b := []byte("*1048576\r\n" + strings.Repeat("$0\r\n\r\n", 200_000))
+	b := []byte("*1048576\r\n" + strings.Repeat("$0\r\n\r\n", 30_000))
 	var r QueryReader
 	for here := 1; here <= len(b); here++ {
 		if _, n, err := r.Next(b[:here]); n != 0 || err != nil {
 			t.Fatalf("%d, %v", n, err)
 		}
 	}
-	if took := time.Since(began); took > 30*time.Second {
+	if took := time.Since(began); took > 20*time.Second {
 		t.Errorf("%d bytes one by one took %v", len(b), took)
 	}
 }
