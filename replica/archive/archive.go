@@ -120,7 +120,7 @@ func (a *Archive) open(strict bool) error {
 		return err
 	}
 	a.mu.Lock()
-	a.pos = replica.Position{ReplID: s.recovery.ReplID, Offset: s.at.fsynced.offset, DB: s.at.db}
+	a.pos = replica.Position{ReplID: s.recovery.ReplID, Offset: s.at.end.offset, DB: s.at.db}
 	a.known = s.recovery.ReplID != ""
 	a.is = Current{Generation: gen.number, BaseOffset: s.timeline.BaseOffset, BaseBytes: s.timeline.BaseSize, BaseTime: s.timeline.BaseTime}
 	a.mu.Unlock()
@@ -233,9 +233,9 @@ func (e tail) Continue(replID string) {
 	if e.log == nil {
 		return
 	}
-	e.mu.Lock()
-	from := e.taken
-	e.mu.Unlock()
+	e.shared.Lock()
+	from := e.shared.received
+	e.shared.Unlock()
 	e.note(replidFact(replID, from))
 }
 

@@ -731,7 +731,7 @@ func TestTheBufferIsBoundedAndComesBack(t *testing.T) {
 		f.commit(buf[:k])
 		n += k
 	}
-	if n > ringSize || n < ringSize-room {
+	if n > ringSize || n < ringSize-leastRoom {
 		t.Fatalf("the buffer took %d bytes, want about %d", n, ringSize)
 	}
 	close(gate)

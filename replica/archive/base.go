@@ -3,7 +3,6 @@ package archive
 import (
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"math"
 	"os"
@@ -21,15 +20,14 @@ import (
 // base is a generation in the making. It implements replica.Base and
 // replica.Splicer.
 type base struct {
-	a      *Archive
-	next   *Successor // not nil when it is to stand aside until it takes over
-	need   *atomic.Int64
-	gen    generation // where it will be
-	full   replica.FullSync
-	f      *os.File // nil once committed or aborted
-	size   int64
-	ahead  ahead
-	kicked int64
+	a     *Archive
+	next  *Successor // not nil when it is to stand aside until it takes over
+	need  *atomic.Int64
+	gen   generation // where it will be
+	full  replica.FullSync
+	f     *os.File // nil once committed or aborted
+	size  int64
+	ahead ahead
 }
 
 // BeginBase implements replica.Store. What the stream before it still has in
@@ -125,10 +123,6 @@ func (b *base) grew(n int) {
 		last = math.MaxInt64
 	}
 	b.ahead.grew(b.f, b.a.opt.disk, b.size, last)
-	if b.size-b.kicked >= writeback {
-		_ = unix.SyncFileRange(int(b.f.Fd()), b.kicked, b.size-b.kicked, unix.SYNC_FILE_RANGE_WRITE)
-		b.kicked = b.size
-	}
 }
 
 func (b *base) failed(err error) error {
@@ -213,10 +207,8 @@ func (b *base) commit() (replica.Position, error) {
 // files writes all that stands beside the base in a new generation.
 func (b *base) files(pos replica.Position, now time.Time) (Segment, checkpoint, error) {
 	tmp := b.gen.tmp()
-	head := selectHeader(pos.DB)
-	seg := Segment{Seq: 1, From: pos.Offset, DB: pos.DB, Header: int64(len(head))}
-	at := place{pos.Offset, crc32.Checksum(head, castagnoli)}
-	c := checkpoint{serial: 0, seq: 1, fsynced: at, boundary: at, db: pos.DB}
+	seg := newSegment(1, pos.Offset, pos.DB)
+	c := seg.start()
 	var lines []byte
 	for _, fact := range []string{
 		timelineVersion,
@@ -227,7 +219,7 @@ func (b *base) files(pos replica.Position, now time.Time) (Segment, checkpoint, 
 		lines = sealed(lines, fact)
 	}
 	err := errors.Join(
-		writeSynced(tmp.segment(1), head),
+		writeSynced(tmp.segment(1), seg.SelectHeader()),
 		writeSynced(tmp.timeline(), lines),
 		createFsynced(tmp.fsynced(), c),
 		writeSynced(tmp.aof(ManifestName), Manifest(1)),

@@ -1,7 +1,6 @@
 package archive
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -18,6 +17,14 @@ import (
 
 // ErrDamaged: a file is not what was written to it.
 var ErrDamaged = errors.New("the file is damaged")
+
+// checks is the checker: the goroutine that reads complete files again, each
+// once, and notes the result in the timeline.
+type checks struct {
+	more         chan struct{} // something was added to shared.unread
+	baseVerified bool          // the base needs no reading again
+	stop         func()        // ends the checker, and waits for that; nil where there is none
+}
 
 // check reads the files of the archive's generation again.
 func (a *Archive) check(g *log) {
@@ -36,18 +43,17 @@ func badRDB(err error) bool {
 	return errors.Is(err, rdb.ErrChecksum) || errors.Is(err, rdb.ErrMalformed) || errors.Is(err, rdb.ErrNotRDB)
 }
 
-// startChecks reads the files of a generation again in the background, each
-// once: its base, of which the result is told, and the segments as they become
-// complete and durable.
+// startChecks starts the checker: it reads the base, and tells the result; then
+// the segments, as they become complete and durable.
 func (g *log) startChecks(base func(error)) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
-	g.stopChecks = func() {
+	g.checks.stop = func() {
 		cancel()
 		wg.Wait()
 	}
 	wg.Go(func() {
-		if !g.baseChecked {
+		if !g.checks.baseVerified {
 			err := g.verifyBase(ctx)
 			base(err)
 			if badRDB(err) {
@@ -61,16 +67,16 @@ func (g *log) startChecks(base func(error)) {
 			}
 			select {
 			case <-ctx.Done():
-			case <-g.readable:
+			case <-g.checks.more:
 			}
 		}
 	})
 }
 
-// stopChecks ends the reading again of the log that is open.
+// stopChecks ends the checker of the log that is open.
 func (a *Archive) stopChecks() {
-	if g := a.log.Load(); g != nil && g.stopChecks != nil {
-		g.stopChecks()
+	if g := a.log.Load(); g != nil && g.checks.stop != nil {
+		g.checks.stop()
 	}
 }
 
@@ -86,8 +92,8 @@ func (g *log) verifyBase(ctx context.Context) error {
 	return err
 }
 
-// verifySegment checks a segment, and notes the result. A damaged one is told
-// and no more: the stream behind it is sound, and so is what is before.
+// verifySegment checks a segment, and notes the result. A damaged segment is
+// reported and no more: the stream behind it is sound, and so is what is before.
 func (g *log) verifySegment(ctx context.Context, seg Segment) {
 	began := time.Now()
 	err := checkSegment(ctx, g, seg)
@@ -103,13 +109,14 @@ func (g *log) verifySegment(ctx context.Context, seg Segment) {
 
 // nextUnread takes the oldest segment that was not read again.
 func (g *log) nextUnread() (Segment, bool) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if len(g.unread) == 0 {
+	s := &g.shared
+	s.Lock()
+	defer s.Unlock()
+	if len(s.unread) == 0 {
 		return Segment{}, false
 	}
-	seg := g.unread[0]
-	g.unread = g.unread[1:]
+	seg := s.unread[0]
+	s.unread = s.unread[1:]
 	return seg, true
 }
 
@@ -121,39 +128,37 @@ func (g *log) openFile(path func(generation) string) (*os.File, error) {
 }
 
 // checkSegment reads the file of a complete segment. The error wraps ErrDamaged
-// where it is not what the timeline says.
+// where the file is not what the timeline says.
 func checkSegment(ctx context.Context, g *log, seg Segment) error {
+	damaged := func(format string, args ...any) error {
+		return fmt.Errorf("segment %d: %w: %w", seg.Seq, ErrDamaged, fmt.Errorf(format, args...))
+	}
 	f, err := g.openFile(func(at generation) string { return at.segment(seg.Seq) })
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("segment %d: %w: %w", seg.Seq, ErrDamaged, err)
+		return damaged("%w", err)
 	}
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	want := seg.SelectHeader()
-	header := make([]byte, len(want))
-	if n, _ := f.ReadAt(header, 0); !bytes.Equal(header, want) {
-		return fmt.Errorf("segment %d: %w: it starts with %q, not with %q", seg.Seq, ErrDamaged, header[:n], want)
+	st, err := f.Stat()
+	if err != nil {
+		return err
 	}
-	var crc uint32
-	var size int64
-	for buf := make([]byte, 256<<10); ; {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		n, err := f.ReadAt(buf, size)
-		crc = crc32.Update(crc, castagnoli, buf[:n])
-		size += int64(n)
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			return fmt.Errorf("segment %d: %w: at byte %d: %w", seg.Seq, ErrDamaged, size, err)
-		}
+	if st.Size() != seg.Size() {
+		return damaged("%d bytes, not %d", st.Size(), seg.Size())
 	}
-	if size != seg.Size() || crc != seg.CRC {
-		return fmt.Errorf("segment %d: %w: %d bytes with CRC-32C %08x, not %d with %08x", seg.Seq, ErrDamaged, size, crc, seg.Size(), seg.CRC)
+	if got, right, _ := seg.ReadHeader(f); !right {
+		return damaged("it starts with %q, not with %q", got, seg.SelectHeader())
+	}
+	w := seg.walkFrom(f, seg.start().end, nil)
+	if err := w.To(ctx, seg.To); ctx.Err() != nil {
+		return ctx.Err()
+	} else if err != nil {
+		return damaged("behind offset %d: %w", w.At(), err)
+	}
+	if w.CRC() != seg.CRC {
+		return damaged("its CRC-32C is %08x, not %08x", w.CRC(), seg.CRC)
 	}
 	return nil
 }

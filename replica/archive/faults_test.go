@@ -237,10 +237,10 @@ func TestNoRecordHasItsBoundaryBehindItsEnd(t *testing.T) {
 				return
 			default:
 			}
-			g.mu.Lock()
-			c := g.reached
-			g.mu.Unlock()
-			if c.boundary.offset > c.fsynced.offset {
+			g.shared.Lock()
+			c := g.shared.stored
+			g.shared.Unlock()
+			if c.boundary.offset > c.end.offset {
 				bad.Add(1)
 			}
 		}
@@ -286,8 +286,8 @@ func TestWithoutARecordStrictRecoveryStillAsksTheMarks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.at.fsynced.offset+s.seg.Header-s.seg.From > int64(i) {
-		t.Fatalf("strict recovery without a record kept %d bytes, zeros at %d included", s.at.fsynced.offset+s.seg.Header-s.seg.From, i)
+	if s.at.end.offset+s.seg.Header-s.seg.From > int64(i) {
+		t.Fatalf("strict recovery without a record kept %d bytes, zeros at %d included", s.at.end.offset+s.seg.Header-s.seg.From, i)
 	}
 }
 
@@ -306,16 +306,16 @@ func TestRotThatBreaksTheFramingTakesWhatIsBeforeItAlong(t *testing.T) {
 	a := open(t, dir, Options{AppendFsync: No})
 	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, rdbtest.Empty(0, true))
 	g := a.log.Load()
-	g.mu.Lock()
-	first := g.reached
-	g.mu.Unlock()
+	g.shared.Lock()
+	first := g.shared.stored
+	g.shared.Unlock()
 	f.feed(resp.AppendCommand(nil, "SET", "a", "vvvvvvvvvvvv"), 1000)
 	f.feed(resp.AppendCommand(nil, "SET", "b", "vvvvvvvvvvvv"), 1000)
 	f.awaitStored()
 	mustClose(t, a)
 	gen := generationIn(dir, 1)
 	// A record as written when a chunk ends at the ring's end: the boundary is that before the chunk.
-	c := g.reached
+	c := g.shared.stored
 	c.boundary, c.db = first.boundary, first.db
 	os.Remove(gen.fsynced())
 	fs, _ := openFsynced(gen.fsynced(), 0, realDisk())

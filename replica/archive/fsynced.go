@@ -5,12 +5,13 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 )
 
 // The file fsynced says how far a generation is durable. It has two slots, a
-// page apart, which are written in turn and each fsynced after the data it
-// speaks of: when one is torn by a power cut the other still holds. A slot is
+// page apart. They are written in turn, and each is fsynced after the data that
+// it speaks of: when a power cut tears one, the other still holds. A slot is
 // one line, sealed like those of the timeline and padded with spaces:
 //
 //	fsynced <offset> segment <seq> crc <crc> boundary <offset> db <n> crc <crc> serial <n>
@@ -18,10 +19,10 @@ import (
 // Everything up to the first offset was fsynced; the boundary is the last one
 // at or before it; the CRCs are those of the segment's file up to there.
 //
-// A third slot says how far the data is written, and is itself only written,
-// with each write of data: what was acknowledged is known to be sound after
-// kill -9, though the last mark of the timeline may be 100 ms old. After a
-// power cut it counts for as much as its CRC proves.
+// A third slot says how far the data is stored. It is written with each write of
+// data, and not fsynced. So after kill -9 all that was acknowledged is known to
+// be sound, though the last mark of the timeline may be 100 ms old. After a
+// power cut the slot counts for as much as its CRC proves.
 //
 //	written <offset> segment <seq> crc <crc>
 const (
@@ -34,77 +35,120 @@ const (
 // place is an offset with what is needed to go on from there.
 type place struct {
 	offset int64
-	crc    uint32
+	crc    uint32 // CRC-32C of the segment's file up to there
 }
 
 // checkpoint is the content of a slot.
 type checkpoint struct {
 	serial   int64
 	seq      int
-	fsynced  place
-	boundary place
-	db       int
+	end      place // all up to there was fsynced
+	boundary place // the last one at or before end
+	db       int   // the database selected there
 }
 
-func (c checkpoint) line() string {
-	return fmt.Sprintf("fsynced %d segment %d crc %08x boundary %d db %d crc %08x serial %d",
-		c.fsynced.offset, c.seq, c.fsynced.crc, c.boundary.offset, c.db, c.boundary.crc, c.serial)
-}
-
-func parseCheckpoint(s string) (c checkpoint, ok bool) {
-	line, ok := unseal(strings.TrimRight(s, " \n"))
-	if !ok {
-		return c, false
-	}
+func parseCheckpoint(line string) (c checkpoint, ok bool) {
 	p := fields{f: strings.Fields(line)}
-	c.fsynced.offset, c.seq, c.fsynced.crc = p.after(0, "fsynced"), int(p.after(2, "segment")), p.crc(4)
+	c.end.offset, c.seq, c.end.crc = p.after(0, "fsynced"), int(p.after(2, "segment")), p.crc(4)
 	c.boundary.offset, c.db, c.boundary.crc = p.after(6, "boundary"), int(p.after(8, "db")), p.crc(10)
 	c.serial = p.after(12, "serial")
 	return c, !p.bad
 }
 
-// encode gives the slot's bytes.
-func (c checkpoint) encode() []byte { return slot(c.line()) }
-
-// slot seals a line and pads it.
-func slot(line string) []byte {
-	p := sealed(make([]byte, 0, slotSize), line)
-	p = p[:len(p)-1]
-	p = append(p, bytes.Repeat([]byte{' '}, slotSize-1-len(p))...)
-	return append(p, '\n')
-}
-
-// readCheckpoint returns the newest slot that checks; false when none does.
-func readCheckpoint(r io.ReaderAt) (newest checkpoint, ok bool) {
-	buf := make([]byte, slotSize)
-	for i := range int64(slots) {
-		n, _ := r.ReadAt(buf, i*slotStride)
-		if c, good := parseCheckpoint(string(buf[:n])); good && (!ok || c.serial > newest.serial) {
-			newest, ok = c, true
-		}
-	}
-	return newest, ok
-}
-
-// readWritten returns what the third slot says, as a mark without a time; false
-// when it does not check.
-func readWritten(r io.ReaderAt) (m Mark, ok bool) {
-	buf := make([]byte, slotSize)
-	n, _ := r.ReadAt(buf, writtenSlot*slotStride)
-	line, ok := unseal(strings.TrimRight(string(buf[:n]), " \n"))
-	if !ok {
-		return m, false
-	}
+func parseWritten(line string) (m Mark, ok bool) {
 	p := fields{f: strings.Fields(line)}
 	m.Offset, m.Seq, m.CRC = p.after(0, "written"), int(p.after(2, "segment")), p.crc(4)
 	return m, !p.bad
 }
 
-// fsyncedFile writes checkpoints.
+// encode gives the slot's bytes.
+func (c checkpoint) encode() []byte {
+	return slot(fmt.Appendf(make([]byte, 0, slotSize), "fsynced %d segment %d crc %08x boundary %d db %d crc %08x serial %d",
+		c.end.offset, c.seq, c.end.crc, c.boundary.offset, c.db, c.boundary.crc, c.serial))
+}
+
+// slot seals a line and pads it.
+func slot(line []byte) []byte {
+	line = seal(line)
+	for len(line) < slotSize-1 {
+		line = append(line, ' ')
+	}
+	return append(line, '\n')
+}
+
+// Fsynced is what the file fsynced of a generation says.
+type Fsynced struct {
+	Found   bool    // one of the two slots checks
+	Written Mark    // up to there it is stored; zero where nothing says so
+	Damaged []int64 // where the slots begin that neither check nor are blank
+
+	newest checkpoint // of the slots that check
+}
+
+// Durable is the place up to which the generation is fsynced, without a time.
+func (r Fsynced) Durable() Mark {
+	return Mark{Offset: r.newest.end.offset, CRC: r.newest.end.crc, Seq: r.newest.seq}
+}
+
+// Boundary is the last boundary at or before Durable, without a time.
+func (r Fsynced) Boundary() Mark {
+	return Mark{Offset: r.newest.boundary.offset, CRC: r.newest.boundary.crc, Seq: r.newest.seq}
+}
+
+// ReadFsynced reads the file fsynced. Beside a running daemon a slot may be read
+// while it is written.
+func (g Generation) ReadFsynced() (Fsynced, error) {
+	f, err := os.Open(generation{dir: g.Dir}.fsynced())
+	if err != nil {
+		return Fsynced{}, err
+	}
+	defer f.Close()
+	return readFsynced(f)
+}
+
+// readFsynced reads the slots. Beside an error it says what the readable ones
+// hold.
+func readFsynced(f io.ReaderAt) (r Fsynced, err error) {
+	buf := make([]byte, slotSize)
+	for i := range int64(slots + 1) {
+		n, e := f.ReadAt(buf, i*slotStride)
+		if e != nil && e != io.EOF {
+			err = e
+		}
+		text := string(buf[:n])
+		line, sound := unseal(strings.TrimRight(text, " \n"))
+		sound = sound && r.take(i, line)
+		// What stands behind the line is checked, too, but costs no slot.
+		blank := strings.Trim(text, " \n\x00") == ""
+		if !blank && (!sound || string(slot([]byte(line))) != text) {
+			r.Damaged = append(r.Damaged, i*slotStride)
+		}
+	}
+	return r, err
+}
+
+// take takes what a slot says.
+func (r *Fsynced) take(i int64, line string) (ok bool) {
+	if i == writtenSlot {
+		m, ok := parseWritten(line)
+		if ok {
+			r.Written = m
+		}
+		return ok
+	}
+	c, ok := parseCheckpoint(line)
+	if ok && (!r.Found || c.serial > r.newest.serial) {
+		r.newest, r.Found = c, true
+	}
+	return ok
+}
+
+// fsyncedFile writes the slots.
 type fsyncedFile struct {
 	f      *os.File
 	disk   disk
 	serial int64
+	buf    [slotSize]byte // of the third slot
 }
 
 // createFsynced makes the file with its full length, so that writing a slot
@@ -124,7 +168,7 @@ func openFsynced(path string, serial int64, d disk) (*fsyncedFile, error) {
 }
 
 // put writes a checkpoint over the older slot and makes it durable. The data
-// it speaks of must be.
+// that it speaks of must be durable.
 func (s *fsyncedFile) put(c checkpoint) error {
 	c.serial = s.serial + 1
 	if _, err := s.disk.pwrite(s.f, c.encode(), c.serial%slots*slotStride); err != nil {
@@ -134,9 +178,13 @@ func (s *fsyncedFile) put(c checkpoint) error {
 	return s.disk.fdatasync(s.f)
 }
 
-// wrote writes the third slot. It is no more than a hint, and so is its error.
+// wrote writes the third slot, without allocating. The slot is no more than a
+// hint, and so is an error.
 func (s *fsyncedFile) wrote(seq int, at place) {
-	_, _ = s.disk.pwrite(s.f, slot(fmt.Sprintf("written %d segment %d crc %08x", at.offset, seq, at.crc)), writtenSlot*slotStride)
+	p := strconv.AppendInt(append(s.buf[:0], "written "...), at.offset, 10)
+	p = strconv.AppendInt(append(p, " segment "...), int64(seq), 10)
+	p = appendCRC(append(p, " crc "...), at.crc)
+	_, _ = s.disk.pwrite(s.f, slot(p), writtenSlot*slotStride)
 }
 
 func (s *fsyncedFile) close() error { return s.f.Close() }

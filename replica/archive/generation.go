@@ -9,8 +9,6 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
-
-	"replicad/replica/resp"
 )
 
 // Names in a generation's folder. Those of the AOF are redis.conf's defaults for
@@ -122,10 +120,10 @@ func Manifest(last int) []byte {
 	return p
 }
 
-// selectHeader opens a segment: redis-server starts every file in database 0.
-func selectHeader(db int) []byte {
-	return resp.AppendCommand(nil, "SELECT", strconv.Itoa(db))
+// writeManifest has the manifest name the segments up to last.
+func (g generation) writeManifest(last int, d disk) error {
+	return d.replace(g.aof(ManifestName), func(f *os.File) error {
+		_, err := d.pwrite(f, Manifest(last), 0)
+		return err
+	})
 }
-
-// SelectHeader is the command that a segment opens with, Header bytes long.
-func (s Segment) SelectHeader() []byte { return selectHeader(s.DB) }

@@ -151,8 +151,8 @@ func (g generation) describe(read func(generation) (Timeline, int64, error)) (Ge
 		d.Problem = "its manifest is missing"
 	}
 	if f, err := os.Open(g.fsynced()); err == nil {
-		if c, ok := readCheckpoint(f); ok {
-			d.FsyncedOffset = min(c.fsynced.offset, d.EndOffset)
+		if r, _ := readFsynced(f); r.Found {
+			d.FsyncedOffset = min(r.newest.end.offset, d.EndOffset)
 		}
 		f.Close()
 	}

@@ -6,7 +6,6 @@ import (
 	"io"
 	"math"
 	"os"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -296,65 +295,4 @@ func (r *Reader) TimesInOrder(bad func(m Mark, before time.Time)) error {
 			last, stepped = m.Time, false
 		},
 	})
-}
-
-// Fsynced is what the file fsynced of a generation says.
-type Fsynced struct {
-	Found    bool    // one of the two slots checks
-	Durable  Mark    // up to there it is fsynced; without a time
-	Boundary Mark    // the last boundary at or before that; without a time
-	DB       int     // the database that is selected there
-	Written  Mark    // up to there it is written; zero where nothing says so
-	Damaged  []int64 // where the slots begin that neither check nor are blank
-}
-
-// ReadFsynced reads the record of what is durable. Beside a running daemon a
-// slot may be read while it is written.
-func (g Generation) ReadFsynced() (Fsynced, error) {
-	f, err := os.Open(generation{dir: g.Dir}.fsynced())
-	if err != nil {
-		return Fsynced{}, err
-	}
-	defer f.Close()
-	var r Fsynced
-	c, ok := readCheckpoint(f)
-	if ok {
-		r.Found, r.DB = true, c.db
-		r.Durable = Mark{Offset: c.fsynced.offset, CRC: c.fsynced.crc, Seq: c.seq}
-		r.Boundary = Mark{Offset: c.boundary.offset, CRC: c.boundary.crc, Seq: c.seq}
-	}
-	r.Written, _ = readWritten(f)
-	for i := range int64(slots + 1) {
-		good, err := slotChecks(f, i)
-		if err != nil {
-			return r, err
-		}
-		if !good {
-			r.Damaged = append(r.Damaged, i*slotStride)
-		}
-	}
-	return r, nil
-}
-
-// slotChecks says whether a slot is blank, or is what it was written as.
-func slotChecks(f io.ReaderAt, i int64) (bool, error) {
-	buf := make([]byte, slotSize)
-	n, err := f.ReadAt(buf, i*slotStride)
-	if err != nil && err != io.EOF {
-		return false, err
-	}
-	text := string(buf[:n])
-	if strings.Trim(text, " \n\x00") == "" {
-		return true, nil
-	}
-	line, ok := unseal(strings.TrimRight(text, " \n"))
-	if !ok || string(slot(line)) != text {
-		return false, nil
-	}
-	if i == writtenSlot {
-		_, ok = readWritten(f)
-	} else {
-		_, ok = parseCheckpoint(text)
-	}
-	return ok, nil
 }

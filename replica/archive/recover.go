@@ -3,9 +3,7 @@ package archive
 import (
 	"bufio"
 	"bytes"
-	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"os"
 
@@ -36,7 +34,7 @@ type state struct {
 // walked is a segment that recovery looked at.
 type walked struct {
 	seg     Segment
-	trusted int64 // offset up to which the record says it was fsynced
+	trusted int64 // offset up to which a slot says that the segment was fsynced
 	end     place // where it ends now
 }
 
@@ -44,15 +42,15 @@ type walked struct {
 // the last segments can be trusted, cuts the history at the last boundary before
 // that, and writes down that it did. strict trusts nothing that was not fsynced.
 func recoverGeneration(gen generation, opt Options, strict bool) (*state, error) {
-	record, err := os.OpenFile(gen.fsynced(), os.O_RDWR|os.O_CREATE, 0o640)
+	f, err := os.OpenFile(gen.fsynced(), os.O_RDWR|os.O_CREATE, 0o640)
 	if err != nil {
 		return nil, err
 	}
-	defer record.Close()
-	known, ok := readCheckpoint(record)
+	defer f.Close()
+	known, _ := readFsynced(f) // a slot that can't be read counts as lost
 
 	s := &state{gen: gen}
-	marks, err := s.readTimeline(known.fsynced.offset)
+	marks, err := s.readTimeline(known.newest.end.offset)
 	if err != nil {
 		return nil, err
 	}
@@ -63,15 +61,14 @@ func recoverGeneration(gen generation, opt Options, strict bool) (*state, error)
 		s.recovery = Recovery{Generation: gen.number, ReplID: id, Offset: s.timeline.Last.Offset}
 		return s, nil
 	}
-	w := &walk{state: s, strict: strict, limits: opt.Limits, known: known, marks: marks}
-	w.written, _ = readWritten(record)
-	if err := w.run(ok); err != nil {
+	e := &endSearch{state: s, strict: strict, limits: opt.Limits, known: known, marks: marks}
+	if err := e.run(); err != nil {
 		return nil, err
 	}
-	s.at.serial = known.serial
-	s.recovery = Recovery{Generation: gen.number, ReplID: id, Offset: s.at.fsynced.offset, Cut: w.cut, Why: w.why}
-	inOrder := ok && !strict && len(s.walked) == 1 && w.why == "" && w.cut == 0 &&
-		known.fsynced == s.at.fsynced && known.boundary == s.at.boundary && !s.timeline.beyond(s.at.fsynced.offset)
+	s.at.serial = known.newest.serial
+	s.recovery = Recovery{Generation: gen.number, ReplID: id, Offset: s.at.end.offset, Cut: e.cut, Why: e.why}
+	inOrder := known.Found && !strict && len(s.walked) == 1 && e.why == "" && e.cut == 0 &&
+		known.newest.end == s.at.end && known.newest.boundary == s.at.boundary && !s.timeline.beyond(s.at.end.offset)
 	if !inOrder {
 		if err := s.settle(opt.disk); err != nil {
 			return nil, err
@@ -83,75 +80,79 @@ func recoverGeneration(gen generation, opt Options, strict bool) (*state, error)
 	return s, s.tidy(opt.disk)
 }
 
-// walk goes through the segments behind the last place that is known to be
+// endSearch goes through the segments behind the last place that is known to be
 // fsynced: after a power cut what was written to any of them may be lost.
-type walk struct {
+type endSearch struct {
 	*state
-	strict  bool
-	limits  resp.Limits
-	known   checkpoint
-	marks   []Mark // of all segments behind known
-	written Mark
+	strict bool
+	limits resp.Limits
+	known  Fsynced
+	marks  []Mark // of all segments behind known
 
 	cut int64 // bytes that go
 	why string
 }
 
 // run looks at one segment after the other, as long as they are whole.
-func (w *walk) run(ok bool) error {
-	segments := w.timeline.Segments
-	first, lost := w.first(ok)
+func (s *endSearch) run() error {
+	segments := s.timeline.Segments
+	first := s.first()
 	for i := first; ; i++ {
-		e, err := w.open(i, i == first, lost)
+		e, err := s.open(i, i == first)
 		if err != nil {
 			return err
 		}
-		w.seg = segments[i]
-		w.at, err = e.examine(w.marksOf(w.seg.Seq))
+		s.seg = segments[i]
+		s.at, err = e.examine(s.marksOf(s.seg.Seq))
 		e.f.Close()
 		if err != nil {
 			return err
 		}
-		at := w.at.fsynced.offset
-		w.walked = append(w.walked, walked{w.seg, min(e.from.fsynced.offset, at), w.at.fsynced})
-		if w.follows(i) && at == segments[i+1].From {
+		at := s.at.end.offset
+		s.walked = append(s.walked, walked{s.seg, min(e.from.end.offset, at), s.at.end})
+		if s.follows(i) && at == segments[i+1].From {
 			continue
 		}
-		w.cut, w.why = e.end-at, e.why
-		return w.drop(i + 1)
+		s.cut, s.why = e.end-at, e.why
+		return s.drop(i + 1)
 	}
 }
 
-// first is the segment where to begin. lost says that there is no checkpoint;
-// then it is the one behind the last that was read again, as that was durable
+// lost says that no slot names a segment of the timeline.
+func (s *endSearch) lost() bool {
+	return !s.known.Found || s.timeline.segment(int64(s.known.newest.seq)) == nil
+}
+
+// first is the segment where to begin: the one that the slot names, or, where
+// that is lost, the one behind the last that was read again, as that was durable
 // before.
-func (w *walk) first(ok bool) (i int, lost bool) {
-	segments := w.timeline.Segments
+func (s *endSearch) first() int {
+	segments, lost := s.timeline.Segments, s.lost()
 	for i := range segments {
-		if ok && segments[i].Seq == w.known.seq {
-			return i, false
+		if !lost && segments[i].Seq == s.known.newest.seq {
+			return i
 		}
 	}
 	for i := len(segments) - 1; i > 0; i-- {
 		if segments[i-1].Verified || segments[i-1].Damaged {
-			return i, true
+			return i
 		}
 	}
-	return 0, true
+	return 0
 }
 
 // follows says whether the timeline goes on behind a segment without a gap.
-func (w *walk) follows(i int) bool {
-	if i+1 >= len(w.timeline.Segments) {
+func (s *endSearch) follows(i int) bool {
+	if i+1 >= len(s.timeline.Segments) {
 		return false
 	}
-	s, next := w.timeline.Segments[i], w.timeline.Segments[i+1]
-	return next.Seq == s.Seq+1 && (!s.Sealed || s.To == next.From)
+	seg, next := s.timeline.Segments[i], s.timeline.Segments[i+1]
+	return next.Seq == seg.Seq+1 && (!seg.Sealed || seg.To == next.From)
 }
 
 // marksOf gives the marks of a segment.
-func (w *walk) marksOf(seq int) []Mark {
-	marks := w.marks
+func (s *endSearch) marksOf(seq int) []Mark {
+	marks := s.marks
 	for len(marks) > 0 && marks[0].Seq < seq {
 		marks = marks[1:]
 	}
@@ -165,19 +166,22 @@ func (w *walk) marksOf(seq int) []Mark {
 
 // open prepares to look at a segment. All but the first one may be missing:
 // their names may not have been durable.
-func (w *walk) open(i int, first, lost bool) (*examiner, error) {
-	seg := w.timeline.Segments[i]
+func (s *endSearch) open(i int, first bool) (*examiner, error) {
+	seg := s.timeline.Segments[i]
 	flags := os.O_RDWR
 	if !first {
 		flags |= os.O_CREATE
 	}
-	f, err := os.OpenFile(w.gen.segment(seg.Seq), flags, 0o640)
+	f, err := os.OpenFile(s.gen.segment(seg.Seq), flags, 0o640)
 	if err != nil {
 		return nil, err
 	}
-	e := &examiner{f: f, seg: seg, strict: w.strict, lost: lost, limits: w.limits}
+	e := &examiner{
+		f: f, seg: seg, from: seg.start(), written: s.known.Written,
+		limits: s.limits, strict: s.strict, lost: s.lost(),
+	}
 	if err = repairHeader(f, seg); err == nil {
-		err = w.begin(e, i, first)
+		err = s.begin(e, i, first)
 	}
 	if err != nil {
 		f.Close()
@@ -187,64 +191,60 @@ func (w *walk) open(i int, first, lost bool) (*examiner, error) {
 }
 
 // begin says from where on a segment is to be read, and how far.
-func (w *walk) begin(e *examiner, i int, first bool) error {
-	seg := e.seg
+func (s *endSearch) begin(e *examiner, i int, first bool) error {
 	st, err := e.f.Stat()
 	if err != nil {
 		return err
 	}
-	e.end = seg.From + st.Size() - seg.Header
+	e.end = e.seg.From + st.Size() - e.seg.Header
 	switch {
-	case seg.Sealed:
-		e.end = min(e.end, seg.To)
-	case w.follows(i): // its line was lost
-		e.end = min(e.end, w.timeline.Segments[i+1].From)
+	case e.seg.Sealed:
+		e.end = min(e.end, e.seg.To)
+	case s.follows(i): // its line was lost
+		e.end = min(e.end, s.timeline.Segments[i+1].From)
 	}
-	header := place{seg.From, crc32.Checksum(seg.SelectHeader(), castagnoli)}
-	e.from = checkpoint{seq: seg.Seq, fsynced: header, boundary: header, db: seg.DB}
-	switch known := w.known; {
-	case !first || e.lost:
-	case known.fsynced.offset > e.end && known.boundary.offset <= e.end:
+	if !first {
+		return nil
+	}
+	switch known := s.known.newest; {
+	case e.lost:
+	case known.end.offset <= e.end:
+		e.from = known
+	case known.boundary.offset <= e.end:
 		// As when settle was interrupted: up to the boundary it is whole.
 		e.from = known
-		e.from.fsynced = known.boundary
-	case known.fsynced.offset > e.end:
-		e.short = known.fsynced.offset - e.end
+		e.from.end = known.boundary
 	default:
-		e.from = known
+		e.short = known.end.offset - e.end
 	}
-	if first && (e.lost || e.short > 0) {
-		if w.marks, err = w.readTimeline(seg.From); err != nil {
-			return err
-		}
+	if e.lost || e.short > 0 {
+		s.marks, err = s.readTimeline(e.seg.From)
 	}
-	if o := w.written; o.Seq == seg.Seq && o.Offset > e.from.fsynced.offset {
-		e.written = o
-	}
-	return nil
+	return err
 }
 
 // drop counts what is in the segments from i on, which go.
-func (w *walk) drop(i int) error {
-	for _, seg := range w.timeline.Segments[i:] {
-		st, err := os.Stat(w.gen.segment(seg.Seq))
+func (s *endSearch) drop(i int) error {
+	for _, seg := range s.timeline.Segments[i:] {
+		st, err := os.Stat(s.gen.segment(seg.Seq))
 		if ignoreMissing(err) != nil {
 			return err
 		}
 		if err == nil {
-			w.cut += max(st.Size()-seg.Header, 0)
+			s.cut += max(st.Size()-seg.Header, 0)
 		}
-		if w.why == "" {
-			w.why = fmt.Sprintf("segment %d is not whole, and those behind it were not fsynced", w.seg.Seq)
+		if s.why == "" {
+			s.why = fmt.Sprintf("segment %d is not whole, and those behind it were not fsynced", s.seg.Seq)
 		}
 	}
 	return nil
 }
 
-// settle brings the files to what recovery found. A crash in between finds the
-// same again: the record says where, before anything that it is found by goes.
+// settle brings the files to what recovery found. After a crash in between the
+// next recovery finds the same: the slots say where the history ends before
+// anything goes that recovery found it by.
 func (s *state) settle(d disk) error {
-	at := s.at.fsynced.offset
+	at := s.at.end.offset
 	for _, w := range s.walked {
 		if err := w.keep(s.gen, d); err != nil {
 			return err
@@ -258,14 +258,14 @@ func (s *state) settle(d disk) error {
 		return err
 	}
 	defer t.close()
-	if err := t.sync(); err != nil { // it tells of the segment that the record will name
+	if err := t.sync(); err != nil { // it tells of the segment that the slots will name
 		return err
 	}
 	if err := s.record(d); err != nil {
 		return err
 	}
 	for _, w := range s.walked {
-		if err := w.cut(s.gen, d); err != nil {
+		if err := d.truncate(s.gen.segment(w.seg.Seq), w.seg.Position(w.end.offset)); err != nil {
 			return err
 		}
 	}
@@ -288,7 +288,7 @@ func (s *state) settle(d disk) error {
 }
 
 // reseal gives the facts that say where complete segments end, of those that
-// were looked at, where a power cut took them and left the next segment's.
+// were looked at, where a power cut took the facts and left the next segment's.
 func (s *state) reseal() (facts []string) {
 	for _, w := range s.walked[:len(s.walked)-1] {
 		if seg := s.timeline.segment(int64(w.seg.Seq)); !seg.Sealed {
@@ -316,20 +316,6 @@ func (w walked) keep(gen generation, d disk) error {
 	return d.fdatasync(f)
 }
 
-// cut removes what does not stay of a segment, and gives back what was allocated
-// ahead of it.
-func (w walked) cut(gen generation, d disk) error {
-	f, err := os.OpenFile(gen.segment(w.seg.Seq), os.O_RDWR, 0)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if err := f.Truncate(w.seg.Position(w.end.offset)); err != nil {
-		return err
-	}
-	return d.fdatasync(f)
-}
-
 // record writes down where the history ends now.
 func (s *state) record(d disk) error {
 	out, err := openFsynced(s.gen.fsynced(), s.at.serial, d)
@@ -343,14 +329,14 @@ func (s *state) record(d disk) error {
 		}
 	}
 	s.at.serial = out.serial
-	out.wrote(s.at.seq, s.at.fsynced) // nor may the third
+	out.wrote(s.at.seq, s.at.end) // nor may the third
 	return nil
 }
 
 // renew writes the timeline anew without the lines that a power cut damaged,
 // so that nobody is told of them for ever; and where an fsync failed, since the
-// page cache may then hold lines that the disk does not. One that lacks the fact
-// of a segment stays as it is, to be looked at.
+// page cache may then hold lines that the disk does not. A timeline that lacks
+// the fact of a segment stays as it is, to be looked at.
 func (s *state) renew(strict bool, d disk) error {
 	if s.timeline.Damaged == 0 && !strict || s.timeline.gap() {
 		return nil
@@ -360,35 +346,26 @@ func (s *state) renew(strict bool, d disk) error {
 		return err
 	}
 	defer in.Close()
-	path := s.gen.timeline() + tmpSuffix
-	out, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o640)
-	if err != nil {
-		return err
-	}
-	defer out.Close()
-	lines := bufio.NewWriterSize(out, 64<<10)
 	length := int64(0)
-	_, _, err = readTimeline(io.LimitReader(in, s.length), visitor{line: func(raw []byte) {
-		lines.Write(raw) // its error comes back by Flush
-		length += int64(len(raw))
-	}})
+	err = d.replace(s.gen.timeline(), func(out *os.File) error {
+		lines := bufio.NewWriterSize(out, 64<<10)
+		_, _, err := readTimeline(io.LimitReader(in, s.length), visitor{line: func(raw []byte) {
+			lines.Write(raw) // its error comes back by Flush
+			length += int64(len(raw))
+		}})
+		if err != nil {
+			return err
+		}
+		return lines.Flush()
+	})
 	if err != nil {
-		return err
-	}
-	if err := lines.Flush(); err != nil {
-		return err
-	}
-	if err := d.fdatasync(out); err != nil {
-		return err
-	}
-	if err := os.Rename(path, s.gen.timeline()); err != nil {
 		return err
 	}
 	if s.recovery.Why == "" && s.timeline.Damaged > 0 {
 		s.recovery.Why = fmt.Sprintf("%d damaged lines were taken out of the timeline", s.timeline.Damaged)
 	}
 	s.length, s.timeline.Damaged = length, 0
-	return d.syncDir(s.gen.dir)
+	return nil
 }
 
 // tidy has the manifest name what the timeline does, and removes the files of
@@ -477,162 +454,4 @@ func thin(marks []Mark) []Mark {
 		kept = append(kept, marks[i])
 	}
 	return kept
-}
-
-// repairHeader writes the SELECT that opens a segment where it is missing or
-// damaged: what it must be, the timeline says.
-func repairHeader(f *os.File, seg Segment) error {
-	want := seg.SelectHeader()
-	if int64(len(want)) != seg.Header {
-		return fmt.Errorf("%w: the header of segment %d is said to have %d bytes, SELECT %d has %d", ErrTimeline, seg.Seq, seg.Header, seg.DB, len(want))
-	}
-	got := make([]byte, len(want))
-	if n, err := f.ReadAt(got, 0); err != nil && err != io.EOF {
-		return err
-	} else if string(got[:n]) == string(want) {
-		return nil
-	}
-	_, err := f.WriteAt(want, 0)
-	return err
-}
-
-// examiner reads a segment from a place that is known on, and finds how
-// far it can be trusted.
-type examiner struct {
-	f      *os.File
-	seg    Segment
-	from   checkpoint // what is trusted, and where to begin
-	end    int64      // offset where the file ends
-	strict bool
-	lost   bool  // no checkpoint is readable: trust what no mark speaks against
-	short  int64 // so many fsynced bytes are missing at the end
-	limits resp.Limits
-	why    string
-	// What was written last, as the process said that wrote it; zero when
-	// nothing is said of bytes behind from.
-	written Mark
-
-	at      place
-	scanner *resp.Scanner
-	bad     error
-}
-
-// examine returns the last boundary that can be trusted, as fsynced and
-// boundary both.
-func (e *examiner) examine(marks []Mark) (checkpoint, error) {
-	e.at = e.from.boundary
-	e.scanner = resp.NewScanner(e.from.db, e.limits)
-	// What was fsynced is there; read on to know its boundaries.
-	if err := e.readTo(e.from.fsynced.offset); err != nil {
-		return checkpoint{}, err
-	}
-	good := e.scanner.Boundary()
-	if e.bad != nil || e.at.crc != e.from.fsynced.crc {
-		// Rot, or a record from before a cut. The boundary is older than
-		// both, and the master has the rest.
-		e.why = fmt.Sprintf("the fsynced bytes before offset %d are not those that were written", e.at.offset)
-		good = resp.Boundary{DB: e.from.db}
-	}
-	for _, m := range marks {
-		if e.strict && !e.lost && e.short == 0 || e.bad != nil || e.why != "" || m.Offset > e.end {
-			break
-		}
-		if err := e.check(m, &good); err != nil {
-			return checkpoint{}, err
-		}
-	}
-	if e.seg.Sealed && (!e.strict || e.lost) && e.bad == nil && e.why == "" && e.at.offset <= e.seg.To && e.seg.To <= e.end {
-		if err := e.check(Mark{Offset: e.seg.To, CRC: e.seg.CRC}, &good); err != nil {
-			return checkpoint{}, err
-		}
-	}
-	if w := e.written; !e.strict && e.bad == nil && e.why == "" && w.Offset > e.at.offset && w.Offset <= e.end {
-		if err := e.check(w, &good); err != nil {
-			return checkpoint{}, err
-		}
-	}
-	if (e.lost || e.short > 0) && !e.strict && e.why == "" && e.bad == nil {
-		if err := e.readTo(e.end); err != nil {
-			return checkpoint{}, err
-		}
-		good = e.scanner.Boundary()
-	}
-	cut := place{offset: e.from.boundary.offset + good.Offset}
-	e.explain(cut.offset)
-	var err error
-	if cut.crc, err = e.crcTo(cut.offset); err != nil {
-		return checkpoint{}, err
-	}
-	return checkpoint{seq: e.seg.Seq, fsynced: cut, boundary: cut, db: good.DB}, nil
-}
-
-// check walks up to a mark; where it is right, good becomes the last boundary
-// before it.
-func (e *examiner) check(m Mark, good *resp.Boundary) error {
-	if err := e.readTo(m.Offset); err != nil {
-		return err
-	}
-	if e.at.crc != m.CRC {
-		e.why = fmt.Sprintf("the bytes before offset %d are not those that were received", m.Offset)
-		return nil
-	}
-	*good = e.scanner.Boundary()
-	return nil
-}
-
-// explain says why bytes are cut, unless that is known.
-func (e *examiner) explain(cut int64) {
-	switch {
-	case e.why != "":
-	case e.bad != nil:
-		e.why = e.bad.Error()
-	case e.lost:
-		e.why = "the record of what was fsynced is damaged"
-	case e.short > 0:
-		e.why = fmt.Sprintf("%d fsynced bytes are missing at the end of the file", e.short)
-	case cut < e.end:
-		e.why = "not fsynced, or an unfinished command or transaction"
-	}
-}
-
-// readTo walks the segment up to an offset, unless it is damaged before.
-func (e *examiner) readTo(offset int64) error {
-	buf := make([]byte, 256<<10)
-	for e.at.offset < offset && e.bad == nil {
-		p := buf[:min(int64(len(buf)), offset-e.at.offset)]
-		if err := e.read(p); err != nil {
-			return err
-		}
-		e.at.crc = crc32.Update(e.at.crc, castagnoli, p)
-		e.at.offset += int64(len(p))
-		for len(p) > 0 && e.bad == nil {
-			n, _, err := e.scanner.Scan(p)
-			p, e.bad = p[n:], err
-		}
-	}
-	return nil
-}
-
-func (e *examiner) read(p []byte) error {
-	_, err := e.f.ReadAt(p, e.seg.Header+e.at.offset-e.seg.From)
-	if errors.Is(err, io.EOF) {
-		err = io.ErrUnexpectedEOF
-	}
-	return err
-}
-
-// crcTo computes the CRC of the segment's file up to an offset at or behind
-// the place where examination began.
-func (e *examiner) crcTo(offset int64) (uint32, error) {
-	buf := make([]byte, 256<<10)
-	e.at = e.from.boundary
-	for e.at.offset < offset {
-		p := buf[:min(int64(len(buf)), offset-e.at.offset)]
-		if err := e.read(p); err != nil {
-			return 0, err
-		}
-		e.at.crc = crc32.Update(e.at.crc, castagnoli, p)
-		e.at.offset += int64(len(p))
-	}
-	return e.at.crc, nil
 }

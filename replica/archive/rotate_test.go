@@ -165,7 +165,7 @@ func loadable(t *testing.T, g generation) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if c, ok := readCheckpoint(f); !ok || c.seq > segmentsOf(t, g) {
+	if c, ok := newestSlot(f); !ok || c.seq > segmentsOf(t, g) {
 		t.Fatalf("the record names segment %d, %v; the timeline tells of %d", c.seq, ok, segmentsOf(t, g))
 	}
 	for seq := 1; seq <= last; seq++ {
@@ -256,7 +256,7 @@ func TestWhatRecoveryFoundAfterAKillIsThereAfterAPowerCut(t *testing.T) {
 		after := t.TempDir()
 		k.j.cutPower(t, chance, k.dir, after)
 		loadable(t, generationIn(after, 1))
-		checkRecovered(t, after, f.sent.Bytes(), 50, s.at.fsynced.offset)
+		checkRecovered(t, after, f.sent.Bytes(), 50, s.at.end.offset)
 	}
 	t.Logf("%d kills, behind %d of which recovery went through several segments", len(kills), several)
 	if several == 0 {
@@ -283,8 +283,8 @@ func TestAPowerCutInsideRecoveryFindsTheSameAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, a := range again {
-			if pos := checkRecovered(t, a.dir, stream, 50, c.durable); pos.Offset != s.at.fsynced.offset {
-				t.Fatalf("the first recovery went to %d, the second to %d", s.at.fsynced.offset, pos.Offset)
+			if pos := checkRecovered(t, a.dir, stream, 50, c.durable); pos.Offset != s.at.end.offset {
+				t.Fatalf("the first recovery went to %d, the second to %d", s.at.end.offset, pos.Offset)
 			}
 			n++
 		}
@@ -648,7 +648,7 @@ func TestARecordWithoutASlotIsLookedForBehindTheLastVerifiedSegment(t *testing.T
 		t.Fatal(err)
 	}
 	s, err := recoverGeneration(g, Options{disk: realDisk()}, false)
-	if err != nil || s.at.fsynced.offset != f.end() || s.recovery.Why == "" {
+	if err != nil || s.at.end.offset != f.end() || s.recovery.Why == "" {
 		t.Fatalf("recovered to %+v, want %d: %v", s, f.end(), err)
 	}
 	tl, _, _ := g.readTimeline()
@@ -720,7 +720,7 @@ func withoutLines(t *testing.T, lost []string) {
 	var first checkpoint
 	a := open(t, dir, Options{AppendFsync: No, SegmentSize: small})
 	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, rdbtest.Empty(0, true))
-	first = a.log.Load().reached
+	first = a.log.Load().shared.stored
 	r := rand.New(rand.NewPCG(33, 33))
 	f.feedSlowly(r, commands(r, 100))
 	mustClose(t, a)

@@ -226,18 +226,18 @@ func await(ctx context.Context, ok func() (bool, error)) error {
 	}
 }
 
-// settle waits until all that was taken and noted is durable.
+// settle waits until all bytes and facts that were received are durable.
 func (g *log) settle(ctx context.Context) error {
-	g.mu.Lock()
-	end, noted := g.taken, g.noted
-	g.mu.Unlock()
+	g.shared.Lock()
+	end, facts := g.shared.received, g.shared.factsReceived
+	g.shared.Unlock()
 	return await(ctx, func() (bool, error) {
 		signal(g.seal) // has the flusher sync, whatever the policy
-		g.mu.Lock()
-		kept := g.kept
-		g.mu.Unlock()
+		g.shared.Lock()
+		durable := g.shared.factsDurable
+		g.shared.Unlock()
 		p := g.progress()
-		return kept >= noted && p.Durable >= end, p.Failed
+		return durable >= facts && p.Durable >= end, p.Failed
 	})
 }
 
@@ -248,7 +248,7 @@ func (s *Successor) Abort() error {
 		return nil
 	}
 	if g := s.log.Swap(nil); g != nil {
-		g.stopChecks()
+		g.checks.stop()
 		_ = g.close() // it goes
 	}
 	s.mu.Lock()

@@ -3,6 +3,8 @@ package archive
 import (
 	"bufio"
 	"bytes"
+	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -48,7 +50,19 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // sealed appends a line with its checksum.
 func sealed(dst []byte, line string) []byte {
-	return fmt.Appendf(dst, "%s #%08x\n", line, crc32.Checksum([]byte(line), castagnoli))
+	return append(dst, append(seal([]byte(line)), '\n')...)
+}
+
+// seal appends its checksum to a line.
+func seal(line []byte) []byte {
+	return appendCRC(append(line, " #"...), crc32.Checksum(line, castagnoli))
+}
+
+// appendCRC appends a CRC-32C as eight hex digits.
+func appendCRC(dst []byte, crc uint32) []byte {
+	var p [4]byte
+	binary.BigEndian.PutUint32(p[:], crc)
+	return hex.AppendEncode(dst, p[:])
 }
 
 // unseal checks a line without its newline and takes the checksum off.
@@ -58,7 +72,8 @@ func unseal(line string) (string, bool) {
 		return "", false
 	}
 	// The text, not the number: a digit in upper case is a flipped bit.
-	if line[i+2:] != fmt.Sprintf("%08x", crc32.Checksum([]byte(line[:i]), castagnoli)) {
+	var digits [8]byte
+	if line[i+2:] != string(appendCRC(digits[:0], crc32.Checksum([]byte(line[:i]), castagnoli))) {
 		return "", false
 	}
 	return line[:i], true
@@ -69,26 +84,6 @@ type History struct {
 	ReplID string `json:"id"` // "" for a master without PSYNC
 	From   int64  `json:"from"`
 }
-
-// Segment is one INCR file of a generation.
-type Segment struct {
-	Seq    int   // from 1
-	From   int64 // the offset behind which it starts
-	DB     int   // the database its header selects
-	Header int64 // bytes before the stream's
-
-	Sealed   bool   // it is complete
-	To       int64  // where it ends; of one that is not sealed only a Reader knows
-	CRC      uint32 // CRC-32C of the file; of a sealed one
-	Verified bool   // it was read again, and is what was written
-	Damaged  bool   // it was read again, and is not
-}
-
-// Size is the length of the segment's file in bytes.
-func (s Segment) Size() int64 { return s.Header + s.To - s.From }
-
-// Position is where the byte behind offset lies in the segment's file.
-func (s Segment) Position(offset int64) int64 { return s.Header + offset - s.From }
 
 // Mark is a moment: at that time the history had reached that offset.
 type Mark struct {

@@ -2,7 +2,6 @@ package archive
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -10,37 +9,6 @@ import (
 
 	"golang.org/x/sys/unix"
 )
-
-// Policy is redis.conf's appendfsync.
-type Policy uint8
-
-// The policies. Everysec is the default.
-const (
-	Everysec Policy = iota // fsync each second
-	Always                 // fsync as soon as there is something to
-	No                     // leave it to the kernel; fsync on close, and seldom, so that recovery need not read all
-)
-
-// ParsePolicy reads always, everysec or no.
-func ParsePolicy(s string) (Policy, error) {
-	for _, p := range []Policy{Everysec, Always, No} {
-		if s == p.String() {
-			return p, nil
-		}
-	}
-	return 0, fmt.Errorf("appendfsync %q: want always, everysec or no", s)
-}
-
-// String gives the policy as redis.conf writes it.
-func (p Policy) String() string {
-	switch p {
-	case Always:
-		return "always"
-	case No:
-		return "no"
-	}
-	return "everysec"
-}
 
 // disk is what the archive asks of the operating system; tests put faults in
 // its place.
@@ -110,33 +78,65 @@ func writeSynced(path string, p []byte) error {
 	if _, err = f.Write(p); err == nil {
 		err = f.Sync()
 	}
-	if e := f.Close(); err == nil {
-		err = e
-	}
-	return err
+	return errors.Join(err, f.Close())
 }
 
-// lockFile takes the flock(2) of a file. It does not wait for another writer,
-// only for the moment that List needs to look.
-func lockFile(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o640)
+// truncate cuts a file, durably. It gives back what was allocated ahead of the
+// file.
+func (d disk) truncate(path string, size int64) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	for deadline := time.Now().Add(lockPatience); ; time.Sleep(lockPatience / 20) {
-		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err != unix.EWOULDBLOCK || time.Now().After(deadline) {
-			break
-		}
+	defer f.Close()
+	if err := f.Truncate(size); err != nil {
+		return err
 	}
-	if err == nil {
-		return f, nil
-	}
-	f.Close()
-	if err == unix.EWOULDBLOCK {
-		return nil, ErrLocked
-	}
-	return nil, &os.PathError{Op: "flock", Path: path, Err: err}
+	return d.fdatasync(f)
 }
 
-const lockPatience = 200 * time.Millisecond
+// replace gives a file new content in one step, durably: a crash leaves the old
+// content or the new one.
+func (d disk) replace(path string, write func(*os.File) error) error {
+	f, err := os.OpenFile(path+tmpSuffix, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o640)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := write(f); err != nil {
+		return err
+	}
+	if err := d.fdatasync(f); err != nil {
+		return err
+	}
+	if err := os.Rename(path+tmpSuffix, path); err != nil {
+		return err
+	}
+	return d.syncDir(filepath.Dir(path))
+}
+
+// Free says how much an unprivileged process may still write below path
+// (statfs(2), f_bavail), in bytes.
+func Free(path string) (int64, error) {
+	free, _, err := Space(path)
+	return free, err
+}
+
+// Space is Free, and how large the file system is (f_blocks), in bytes.
+func Space(path string) (free, size int64, err error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(path, &st); err != nil {
+		return 0, 0, &os.PathError{Op: "statfs", Path: path, Err: err}
+	}
+	return int64(st.Bavail) * st.Bsize, int64(st.Blocks) * st.Bsize, nil
+}
+
+// SyncPath makes a file durable, or the names in a folder (fsync(2)).
+func SyncPath(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return f.Sync()
+}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -49,28 +50,27 @@ func RemoveLeft(dir string) error {
 	return os.RemoveAll(dir)
 }
 
-// Free says how much an unprivileged process may still write below path
-// (statfs(2), f_bavail), in bytes.
-func Free(path string) (int64, error) {
-	free, _, err := Space(path)
-	return free, err
-}
-
-// Space is Free, and how large the file system is (f_blocks), in bytes.
-func Space(path string) (free, size int64, err error) {
-	var st unix.Statfs_t
-	if err := unix.Statfs(path, &st); err != nil {
-		return 0, 0, &os.PathError{Op: "statfs", Path: path, Err: err}
-	}
-	return int64(st.Bavail) * st.Bsize, int64(st.Blocks) * st.Bsize, nil
-}
-
-// SyncPath makes a file durable, or the names in a folder (fsync(2)).
-func SyncPath(path string) error {
-	f, err := os.Open(path)
+// lockFile takes the flock(2) of a file. It does not wait for another writer,
+// only for the moment that List needs to look.
+func lockFile(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o640)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer f.Close()
-	return f.Sync()
+	for deadline := time.Now().Add(lockPatience); ; time.Sleep(lockPatience / 20) {
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err != unix.EWOULDBLOCK || time.Now().After(deadline) {
+			break
+		}
+	}
+	if err == nil {
+		return f, nil
+	}
+	f.Close()
+	if err == unix.EWOULDBLOCK {
+		return nil, ErrLocked
+	}
+	return nil, &os.PathError{Op: "flock", Path: path, Err: err}
 }
+
+const lockPatience = 200 * time.Millisecond
