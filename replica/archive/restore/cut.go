@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"os"
 
@@ -106,15 +105,13 @@ func checkSegment(r *archive.Reader, k int, whole bool) error {
 		return err
 	}
 	defer f.Close()
-	want := seg.SelectHeader()
-	header := make([]byte, len(want))
-	n, err := f.ReadAt(header, 0)
-	if err != nil && err != io.EOF {
+	header, right, err := seg.ReadHeader(f)
+	if err != nil {
 		return err
 	}
-	if string(header[:n]) != string(want) || seg.Header != int64(len(want)) {
-		bad.Reason = fmt.Sprintf("it opens with %q, not with %q", header[:n], want)
-		if err == io.EOF {
+	if want := seg.SelectHeader(); !right || seg.Header != int64(len(want)) {
+		bad.Reason = fmt.Sprintf("it opens with %q, not with %q", header, want)
+		if len(header) < len(want) {
 			bad.Err = io.ErrUnexpectedEOF
 		}
 		return bad
@@ -133,18 +130,12 @@ func checkSegment(r *archive.Reader, k int, whole bool) error {
 
 // scan walks the segment that is cut.
 type scan struct {
-	ctx     context.Context
-	f       *os.File
-	seg     archive.Segment
-	scanner *resp.Scanner
-	at      int64  // offset
-	crc     uint32 // of the file up to there
-	proved  int64  // the last boundary before a mark that was right
-	marked  bool   // there was one
-	buf     []byte
+	*archive.Walk
+	ctx    context.Context
+	path   string
+	seg    archive.Segment
+	proved int64 // the last boundary before a mark that was right; -1 before the first
 }
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // scanTo returns the last boundary of a segment up to an offset. On the way it
 // checks the marks of the timeline, each of which has the checksum of all before
@@ -155,14 +146,10 @@ func scanTo(ctx context.Context, r *archive.Reader, seg archive.Segment, offset 
 		return 0, err
 	}
 	defer f.Close()
-	header := seg.SelectHeader()
-	s := &scan{
-		ctx: ctx, f: f, seg: seg, scanner: resp.NewScanner(seg.DB, limits),
-		at: seg.From, proved: seg.From, crc: crc32.Checksum(header, castagnoli), buf: make([]byte, 256<<10),
-	}
+	s := &scan{Walk: seg.Walk(f, limits), ctx: ctx, path: f.Name(), seg: seg, proved: -1}
 	var bad error
 	err = r.Marks(func(m archive.Mark) bool {
-		if m.Seq == seg.Seq && m.Offset > s.at && m.Offset <= offset {
+		if m.Seq == seg.Seq && m.Offset > s.At() && m.Offset <= offset {
 			bad = s.check(m)
 		}
 		return bad == nil && m.Offset < offset
@@ -176,60 +163,41 @@ func scanTo(ctx context.Context, r *archive.Reader, seg archive.Segment, offset 
 	return s.boundary(), nil
 }
 
-func (s *scan) boundary() int64 { return s.seg.From + s.scanner.Boundary().Offset }
+func (s *scan) boundary() int64 {
+	offset, _ := s.Boundary()
+	return offset
+}
 
 // check reads up to a mark.
 func (s *scan) check(m archive.Mark) error {
 	if err := s.readTo(m.Offset); err != nil {
 		return err
 	}
-	if s.crc != m.CRC {
-		e := s.damaged(s.seg.Position(s.proved), "the bytes from there up to offset %d are not those that were received", m.Offset)
-		e.Sound = s.proved
+	if s.CRC() != m.CRC {
+		from := max(s.proved, s.seg.From)
+		e := s.damaged(s.seg.Position(from), "the bytes from there up to offset %d are not those that were received", m.Offset)
+		e.Sound = from
 		return e
 	}
-	s.proved, s.marked = s.boundary(), true
+	s.proved = s.boundary()
 	return nil
 }
 
 // readTo walks on to an offset.
 func (s *scan) readTo(offset int64) error {
-	for s.at < offset {
-		if err := s.ctx.Err(); err != nil {
-			return err
-		}
-		p := s.buf[:min(int64(len(s.buf)), offset-s.at)]
-		n, err := s.f.ReadAt(p, s.seg.Position(s.at))
-		if err == io.EOF && n < len(p) {
-			e := s.damaged(s.seg.Position(s.at)+int64(n), "the file ends there, before offset %d", offset)
-			e.Err = io.ErrUnexpectedEOF
-			return e
-		}
-		if err != nil && err != io.EOF {
-			return err
-		}
-		s.crc = crc32.Update(s.crc, castagnoli, p)
-		if err := s.walk(p); err != nil {
-			return err
-		}
-		s.at += int64(len(p))
+	err := s.To(s.ctx, offset)
+	var broken *resp.ProtocolError
+	var e *DamagedError
+	switch {
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		e = s.damaged(s.seg.Position(s.At()), "the file ends there, before offset %d", offset)
+	case errors.As(err, &broken):
+		e = s.damaged(s.seg.Position(s.Parsed()), "%s", broken.Reason)
+	default:
+		return err
 	}
-	return nil
-}
-
-// walk has the scanner go through p.
-func (s *scan) walk(p []byte) error {
-	for len(p) > 0 {
-		n, _, err := s.scanner.Scan(p)
-		var broken *resp.ProtocolError
-		if errors.As(err, &broken) {
-			e := s.damaged(s.seg.Header+broken.Offset, "%s", broken.Reason)
-			e.Err = err
-			return e
-		}
-		p = p[n:]
-	}
-	return nil
+	e.Err = err
+	return e
 }
 
 // damaged says that the segment is not what it was at a byte of its file. What
@@ -237,11 +205,11 @@ func (s *scan) walk(p []byte) error {
 // the last boundary.
 func (s *scan) damaged(at int64, format string, args ...any) *DamagedError {
 	e := &DamagedError{
-		File: s.f.Name(), Byte: at, Offset: s.seg.From + at - s.seg.Header,
-		Reason: fmt.Sprintf(format, args...), Sound: s.boundary(),
+		File: s.path, Byte: at, Offset: s.seg.From + at - s.seg.Header,
+		Reason: fmt.Sprintf(format, args...), Sound: s.proved,
 	}
-	if s.marked {
-		e.Sound = s.proved
+	if s.proved < 0 {
+		e.Sound = s.boundary()
 	}
 	return e
 }

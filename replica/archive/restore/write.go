@@ -36,7 +36,6 @@ type writer struct {
 	done     int64
 	total    int64
 	noClone  bool // the file system can't
-	noRange  bool // likewise copy_file_range
 }
 
 // multipart makes dir/appendonlydir, durably but for its name.
@@ -75,7 +74,7 @@ func (w *writer) singleFile(path string) (err error) {
 		return err
 	}
 	defer dst.Close()
-	if w.base, err = w.fill(dst, w.reader.BasePath(), w.reader.BaseSize); err != nil {
+	if w.base, err = w.fill(dst, w.reader.BasePath(), w.reader.BaseSize, false); err != nil {
 		return err
 	}
 	for _, s := range w.cut.segments {
@@ -86,61 +85,45 @@ func (w *writer) singleFile(path string) (err error) {
 	return dst.Sync()
 }
 
-// bring makes dst of the first n bytes of src: by a clone, by a hard link where
-// that is allowed and src has no more, or by copying.
+// bring makes dst of the first n bytes of src, durably but for its name: by a
+// clone, by a hard link where that is allowed and src has no more, or by copying.
 func (w *writer) bring(src, dst string, n int64, link bool) (Way, error) {
 	f, err := create(dst)
 	if err != nil {
 		return "", err
 	}
 	defer f.Close()
-	if err := w.clone(f, src, n); err == nil {
-		return Cloned, f.Sync()
-	} else if !errors.Is(err, errNoClone) {
-		return "", err
-	}
-	if link {
-		if err := os.Remove(dst); err != nil {
-			return "", err
-		}
-		if linked(src, dst, n) {
-			w.told(n)
-			return Linked, nil
-		}
-		if f, err = create(dst); err != nil {
-			return "", err
-		}
-		defer f.Close()
-	}
-	if err := w.appendFrom(f, src, n); err != nil {
-		return "", err
-	}
-	return Copied, f.Sync()
+	way, err := w.fill(f, src, n, link)
+	return way, errors.Join(err, f.Sync())
 }
 
-// fill writes the first n bytes of src to dst, which is new.
-func (w *writer) fill(dst *os.File, src string, n int64) (Way, error) {
+// fill writes the first n bytes of src to dst, which is new, or replaces dst by
+// a link.
+func (w *writer) fill(dst *os.File, src string, n int64, link bool) (Way, error) {
 	err := w.clone(dst, src, n)
-	if err == nil {
+	switch {
+	case err == nil:
 		_, err = dst.Seek(n, io.SeekStart)
 		return Cloned, err
-	}
-	if !errors.Is(err, errNoClone) {
+	case !errors.Is(err, errNoClone):
 		return "", err
+	case link && linkOver(src, dst.Name(), n):
+		w.told(n)
+		return Linked, nil
 	}
 	return Copied, w.appendFrom(dst, src, n)
 }
 
-// linked makes a hard link, and says whether that is a file of n bytes.
-func linked(src, dst string, n int64) bool {
-	if err := os.Link(src, dst); err != nil {
+// linkOver replaces dst by a hard link to src, if src is a file of n bytes.
+func linkOver(src, dst string, n int64) bool {
+	link := dst + ".link"
+	if err := os.Link(src, link); err != nil {
 		return false // another file system, or not ours: it is copied
 	}
-	st, err := os.Stat(dst)
-	if err == nil && st.Size() == n {
+	if st, err := os.Stat(link); err == nil && st.Size() == n && os.Rename(link, dst) == nil {
 		return true
 	}
-	_ = os.Remove(dst)
+	_ = os.Remove(link)
 	return false
 }
 
@@ -173,61 +156,29 @@ func (w *writer) clone(dst *os.File, src string, n int64) error {
 
 const piece = 8 << 20 // bytes copied at a time: so often ctx is asked
 
-// appendFrom copies the first n bytes of src behind dst's position.
+// appendFrom copies the first n bytes of src behind dst's position, in the
+// kernel where it can (copy_file_range(2)).
 func (w *writer) appendFrom(dst *os.File, src string, n int64) error {
 	from, err := os.Open(src)
 	if err != nil {
 		return err
 	}
 	defer from.Close()
-	var buf []byte
 	for at := int64(0); at < n; {
 		if err := w.ctx.Err(); err != nil {
 			return err
 		}
-		k, err := w.copyPiece(dst, from, &buf, int(min(piece, n-at)))
+		k, err := io.CopyN(dst, from, min(piece, n-at))
+		at += k
+		w.told(k)
+		if err == io.EOF {
+			return endsEarly(src, at, n)
+		}
 		if err != nil {
 			return err
 		}
-		if k == 0 {
-			return endsEarly(src, at, n)
-		}
-		at += int64(k)
-		w.told(int64(k))
 	}
 	return nil
-}
-
-// copyPiece copies up to n bytes between the positions of two files, in the
-// kernel where it can (copy_file_range(2)); 0 at the end of the file.
-func (w *writer) copyPiece(dst, src *os.File, buf *[]byte, n int) (int, error) {
-	if !w.noRange {
-		k, err := unix.CopyFileRange(int(src.Fd()), nil, int(dst.Fd()), nil, n, 0)
-		switch err {
-		case nil:
-			if k > 0 {
-				return k, nil
-			}
-			w.noRange = true // some file systems give 0 instead of an error
-		case unix.EINTR, unix.EAGAIN:
-			return w.copyPiece(dst, src, buf, n)
-		case unix.EXDEV, unix.EINVAL, unix.ENOSYS, unix.EOPNOTSUPP, unix.EPERM, unix.EBADF:
-			w.noRange = true
-		default:
-			return 0, &os.PathError{Op: "copy_file_range", Path: dst.Name(), Err: err}
-		}
-	}
-	if *buf == nil {
-		*buf = make([]byte, 1<<20)
-	}
-	k, err := src.Read((*buf)[:min(n, len(*buf))])
-	if err == io.EOF {
-		return 0, nil
-	}
-	if err != nil {
-		return 0, err
-	}
-	return dst.Write((*buf)[:k])
 }
 
 // told counts bytes that are there now.

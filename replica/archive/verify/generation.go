@@ -164,16 +164,21 @@ func (c *checker) checkManifest() {
 		switch {
 		case c.damaged && err == nil:
 			return
-		case named < last && !c.result.Closed && named >= c.fsynced.Durable.Seq:
+		case named < last && !c.result.Closed && named >= c.fsynced.Durable().Seq:
 			c.note("the manifest does not name segments %d to %d yet: they are not durable", named+1, last)
 			return
 		}
 	}
-	at := 0
-	for at < min(len(want), len(c.manifest)) && want[at] == c.manifest[at] {
-		at++
+	c.problem(c.r.ManifestPath(), firstDifference(c.manifest, want), -1, -1, "it is not the manifest of %d segments", last)
+}
+
+// firstDifference is how many bytes got and want begin with in common.
+func firstDifference(got, want []byte) int64 {
+	n := 0
+	for n < min(len(got), len(want)) && got[n] == want[n] {
+		n++
 	}
-	c.problem(c.r.ManifestPath(), int64(at), -1, -1, "it is not the manifest of %d segments", last)
+	return int64(n)
 }
 
 // base checks the RDB file. The error is ctx's.

@@ -1,7 +1,8 @@
 package verify
 
 import (
-	"hash/crc32"
+	"cmp"
+	"errors"
 	"io"
 	"os"
 	"slices"
@@ -10,14 +11,11 @@ import (
 	"replicad/replica/resp"
 )
 
-const bufferSize = 1 << 20
-
 // point is an offset at which the CRC-32C of a segment's file is known.
 type point struct {
 	offset int64
 	crc    uint32
 	file   string // which says so
-	mark   bool
 }
 
 // walker goes through the segments once, from point to point.
@@ -25,7 +23,6 @@ type walker struct {
 	*checker
 	next  int // index of the segment behind the open one
 	read  *reading
-	buf   []byte
 	sound int64
 	whole bool // nothing was damaged yet
 	db    int  // selected at the end of the segment before; -1 for not known
@@ -33,29 +30,24 @@ type walker struct {
 
 // reading is the segment that is open.
 type reading struct {
-	seg     archive.Segment
-	path    string
-	f       *os.File
-	points  []point // but for the marks, by offset
-	scanner *resp.Scanner
-	at      int64 // offset
-	crc     uint32
-	bad     error  // what the scanner found
-	end     int64  // of the file, as an offset
-	last    int64  // offset of the last point
-	good    int64  // offset up to which the bytes are proved
-	sound   int64  // the last boundary at or before good
-	wrong   *point // the first that did not agree
-	short   bool   // there is a mark beyond its end
-	result  Segment
+	seg    archive.Segment
+	path   string
+	f      *os.File
+	walk   *archive.Walk
+	points []point // but for the marks, by offset
+	bad    error   // the bytes are no well-formed commands
+	last   int64   // offset of the last mark
+	good   int64   // offset up to which the bytes are proved
+	sound  int64   // the last boundary at or before good
+	wrong  *point  // the first that did not agree
+	short  bool    // there is a mark beyond its end
+	result Segment
 }
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // segments walks all of them and returns the offset up to which they are sound.
 // The error is ctx's.
 func (c *checker) segments() (int64, error) {
-	w := &walker{checker: c, buf: make([]byte, bufferSize), sound: c.r.Timeline.BaseOffset, whole: true, db: -1}
+	w := &walker{checker: c, sound: c.r.Timeline.BaseOffset, whole: true, db: -1}
 	defer func() {
 		if w.read != nil {
 			w.read.f.Close()
@@ -101,7 +93,7 @@ func (w *walker) mark(m archive.Mark) {
 		return
 	}
 	w.points(m.Offset)
-	w.reach(point{m.Offset, m.CRC, w.r.TimelinePath(), true})
+	w.reach(point{m.Offset, m.CRC, w.r.TimelinePath()})
 	r.last = m.Offset
 	r.result.Marks++
 	w.result.Marks++
@@ -131,49 +123,50 @@ func (w *walker) open(seg archive.Segment) {
 		return
 	}
 	r := &reading{
-		seg: seg, path: path, f: f, scanner: resp.NewScanner(seg.DB, w.opt.Limits),
-		at: seg.From, good: seg.From, sound: seg.From, last: seg.From,
+		seg: seg, path: path, f: f, walk: seg.Walk(&counted{w.ctx, f, w.progress}, w.opt.Limits),
+		good: seg.From, sound: seg.From, last: seg.From,
 		result: Segment{Seq: seg.Seq, From: seg.From, To: seg.To, Sealed: seg.Sealed},
 	}
 	w.read = r
-	if st, err := f.Stat(); err != nil {
-		w.unreadable(path, err)
-	} else {
-		r.end = seg.From + st.Size() - seg.Header
-	}
-	open := w.next == len(w.r.Segments) && !seg.Sealed
-	if r.end < seg.To || r.end > seg.To && !open {
-		// Where the timeline has lost lines, only a segment's own "sealed" says
-		// where it ends: the next one that is known need not be the next.
-		if !w.damaged || r.end < seg.To && seg.Sealed {
-			at := min(r.end, seg.To)
-			w.problem(path, max(seg.Position(at), 0), -1, max(at, seg.From), "it has %d bytes, and %d are due", r.end-seg.From+seg.Header, seg.Size())
-		}
-	}
+	w.size()
 	w.header()
 	w.gather()
+}
+
+// size checks how long the segment's file is.
+func (w *walker) size() {
+	r, seg := w.read, w.read.seg
+	st, err := r.f.Stat()
+	if err != nil {
+		w.unreadable(r.path, err)
+		return
+	}
+	// Where the timeline has lost lines, only a segment's own "sealed" says
+	// where it ends: the next one that is known need not be the next.
+	has, due := st.Size(), seg.Size()
+	short := has < due && (!w.damaged || seg.Sealed)
+	long := has > due && !w.damaged && (seg.Sealed || w.next < len(w.r.Segments))
+	if short || long {
+		at := min(has, due)
+		w.problem(r.path, max(at, 0), -1, max(seg.From+at-seg.Header, seg.From), "it has %d bytes, and %d are due", has, due)
+	}
 }
 
 // header checks the SELECT that opens a segment.
 func (w *walker) header() {
 	r := w.read
 	want := r.seg.SelectHeader()
-	got := make([]byte, len(want))
-	n, err := r.f.ReadAt(got, 0)
-	if err != nil && err != io.EOF {
+	got, right, err := r.seg.ReadHeader(r.f)
+	if err != nil {
 		w.unreadable(r.path, err)
 	}
-	w.progress.add(n)
-	r.crc = crc32.Update(0, castagnoli, got[:n])
+	w.progress.add(len(got))
 	if int64(len(want)) != r.seg.Header {
 		w.problem(w.r.TimelinePath(), -1, -1, r.seg.From, "the header of segment %d has %d bytes, and not %d", r.seg.Seq, len(want), r.seg.Header)
 	}
-	for i := range want {
-		if i >= n || got[i] != want[i] {
-			w.problem(r.path, int64(i), -1, r.seg.From, "it starts with %q, and %q is due", got[:n], want)
-			w.whole = false
-			break
-		}
+	if !right {
+		w.problem(r.path, firstDifference(got, want), -1, r.seg.From, "it starts with %q, and %q is due", got, want)
+		w.whole = false
 	}
 	if w.db >= 0 && w.db != r.seg.DB {
 		w.problem(r.path, 0, -1, r.seg.From, "it selects database %d, and the segment before it ends in %d", r.seg.DB, w.db)
@@ -186,22 +179,22 @@ func (w *walker) gather() {
 	path := w.r.FsyncedPath()
 	add := func(m archive.Mark) {
 		if m.Seq == r.seg.Seq && m.Offset >= r.seg.From && m.Offset <= r.seg.To {
-			r.points = append(r.points, point{m.Offset, m.CRC, path, false})
+			r.points = append(r.points, point{m.Offset, m.CRC, path})
 		}
 	}
 	if d := w.fsynced; d.Found && len(d.Damaged) == 0 {
-		add(d.Boundary)
-		add(d.Durable)
+		add(d.Boundary())
+		add(d.Durable())
 		last := w.next == len(w.r.Segments)
-		if last && (d.Durable.Offset > r.seg.To || d.Durable.Seq > r.seg.Seq) && !w.damaged {
-			w.problem(r.path, max(r.seg.Position(r.seg.To), 0), -1, r.seg.To, "it ends here, and was fsynced up to offset %d", d.Durable.Offset)
+		if last && (d.Durable().Offset > r.seg.To || d.Durable().Seq > r.seg.Seq) && !w.damaged {
+			w.problem(r.path, max(r.seg.Position(r.seg.To), 0), -1, r.seg.To, "it ends here, and was fsynced up to offset %d", d.Durable().Offset)
 		}
 	}
 	add(w.fsynced.Written)
 	if r.seg.Sealed {
-		r.points = append(r.points, point{r.seg.To, r.seg.CRC, w.r.TimelinePath(), false})
+		r.points = append(r.points, point{r.seg.To, r.seg.CRC, w.r.TimelinePath()})
 	}
-	slices.SortStableFunc(r.points, func(a, b point) int { return int(min(max(a.offset-b.offset, -1), 1)) })
+	slices.SortStableFunc(r.points, func(a, b point) int { return cmp.Compare(a.offset, b.offset) })
 }
 
 // points goes through those that are no marks, up to an offset, and reads up to
@@ -220,8 +213,8 @@ func (w *walker) reach(p point) {
 	r := w.read
 	w.scan(p.offset)
 	switch {
-	case r.at != p.offset: // the file is shorter
-	case r.crc != p.crc:
+	case r.walk.At() != p.offset: // the file is shorter
+	case r.walk.CRC() != p.crc:
 		if r.wrong == nil {
 			r.wrong = &p
 		}
@@ -232,68 +225,60 @@ func (w *walker) reach(p point) {
 			w.problem(r.wrong.file, -1, -1, r.wrong.offset, "its CRC-32C %08x of segment %d up to there is not that of the file, which is sound", r.wrong.crc, r.seg.Seq)
 		}
 		r.wrong = nil
-		r.good, r.sound = p.offset, r.seg.From+r.scanner.Boundary().Offset
+		r.good = p.offset
+		r.sound, _ = r.walk.Boundary()
 	}
 }
 
-// scan reads up to an offset.
+// scan reads up to an offset. Where the file ends before, size has told.
 func (w *walker) scan(offset int64) {
 	r := w.read
-	for r.at < offset && w.ctx.Err() == nil {
-		n, err := r.f.ReadAt(w.buf[:min(int64(len(w.buf)), offset-r.at)], r.seg.Position(r.at))
-		p := w.buf[:n]
-		r.crc = crc32.Update(r.crc, castagnoli, p)
-		r.at += int64(n)
-		w.progress.add(n)
-		for len(p) > 0 && r.bad == nil {
-			n, _, e := r.scanner.Scan(p)
-			p, r.bad = p[n:], e
-		}
-		if n == 0 && err != nil {
-			if err != io.EOF {
-				w.problem(r.path, r.seg.Position(r.at), -1, r.at, "%v", err)
-			}
-			return
-		}
+	err := r.walk.To(w.ctx, offset)
+	var broken *resp.ProtocolError
+	if errors.As(err, &broken) {
+		r.bad = err
+		err = r.walk.To(w.ctx, offset)
+	}
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && w.ctx.Err() == nil {
+		w.problem(r.path, r.seg.Position(r.walk.At()), -1, r.walk.At(), "%v", err)
 	}
 }
 
 // end says what was found in a segment.
 func (w *walker) end() {
 	r := w.read
-	b := r.scanner.Boundary()
-	boundary := r.seg.From + b.Offset
-	sound := boundary
+	boundary, db := r.walk.Boundary()
+	sound, at := boundary, r.walk.At()
 	if r.wrong != nil {
 		w.problem(r.path, r.seg.Position(r.good), r.seg.Position(r.wrong.offset), r.good, "the bytes are not those that were received: their CRC-32C is wrong")
 		sound = r.sound
 	}
 	if r.bad != nil {
-		at := r.seg.From + r.scanner.Scanned()
-		w.problem(r.path, r.seg.Position(at), -1, at, "no well-formed command: %v", r.bad)
+		from := r.walk.Parsed()
+		w.problem(r.path, r.seg.Position(from), -1, from, "no well-formed command: %v", r.bad)
 	}
 	last := w.next == len(w.r.Segments) && !r.seg.Sealed
-	cut := r.bad == nil && r.at == r.seg.To && boundary < r.at
+	cut := r.bad == nil && at == r.seg.To && boundary < at
 	if cut && !last && r.wrong == nil && !w.damaged {
 		w.problem(r.path, r.seg.Position(boundary), -1, boundary, "it ends inside a command or transaction")
 	}
 	sealed := r.seg.Sealed && r.wrong == nil
-	r.result.Bytes, r.result.Commands = r.seg.Header+r.at-r.seg.From, r.scanner.Commands()
+	r.result.Bytes, r.result.Commands = r.seg.Header+at-r.seg.From, r.walk.Commands()
 	if cut && last {
-		r.result.Unfinished = r.at - boundary
+		r.result.Unfinished = at - boundary
 		w.note("the last %d bytes are a command or transaction that is not complete", r.result.Unfinished)
 	}
-	if !sealed && r.wrong == nil && r.at > r.good {
-		r.result.Uncovered = r.at - r.good
+	if !sealed && r.wrong == nil && at > r.good {
+		r.result.Uncovered = at - r.good
 		w.note("no checksum covers the last %d bytes of segment %d; they are well-formed commands", r.result.Uncovered, r.seg.Seq)
 	}
 	w.result.Segments = append(w.result.Segments, r.result)
 	if w.whole {
 		w.sound = max(w.sound, sound)
 	}
-	damaged := r.wrong != nil || r.bad != nil || r.at < r.seg.To
+	damaged := r.wrong != nil || r.bad != nil || at < r.seg.To
 	w.whole = w.whole && !damaged
-	w.db = b.DB
+	w.db = db
 	if damaged || w.damaged {
 		w.db = -1
 	}
