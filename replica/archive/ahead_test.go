@@ -44,6 +44,7 @@ func needFallocate(t *testing.T, d disk) {
 }
 
 func TestSpaceIsAllocatedAheadOfAFileThatGrowsAndItsLengthStays(t *testing.T) {
+	t.Parallel()
 	needFallocate(t, realDisk())
 	for _, c := range []struct {
 		name      string
@@ -79,6 +80,7 @@ func TestSpaceIsAllocatedAheadOfAFileThatGrowsAndItsLengthStays(t *testing.T) {
 }
 
 func TestWhatIsAllocatedAheadIsGivenBackInTheEnd(t *testing.T) {
+	t.Parallel()
 	needFallocate(t, realDisk())
 	dir := t.TempDir()
 	a := open(t, dir, Options{})

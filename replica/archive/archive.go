@@ -222,61 +222,20 @@ func (a *Archive) Position() (replica.Position, bool) {
 }
 
 // Continue implements replica.Store.
-func (a *Archive) Continue(replID string) { tail{a.log.Load()}.Continue(replID) }
-
-// tail is the open end of a history, as replica.Store has it: a log, nil before
-// there is one.
-type tail struct{ *log }
-
-// Continue notes that the history goes on under another id.
-func (e tail) Continue(replID string) {
-	if e.log == nil {
-		return
-	}
-	e.shared.Lock()
-	from := e.shared.received
-	e.shared.Unlock()
-	e.note(replidFact(replID, from))
-}
-
-// Buffer is room for the stream.
-func (e tail) Buffer() []byte {
-	if e.log == nil {
-		return nil
-	}
-	return e.buffer()
-}
-
-// Commit takes what was read into it.
-func (e tail) Commit(n int, b replica.Boundary) {
-	if e.log != nil {
-		e.commit(n, b)
-	}
-}
-
-// Progress tells how far the log is; failed is what else ails its store.
-func (e tail) Progress(failed error) (p replica.Progress) {
-	if e.log != nil {
-		p = e.progress()
-	}
-	if p.Failed == nil {
-		p.Failed = failed
-	}
-	return p
-}
+func (a *Archive) Continue(replID string) { a.log.Load().goOnAs(replID) }
 
 // Buffer implements replica.Store.
-func (a *Archive) Buffer() []byte { return tail{a.log.Load()}.Buffer() }
+func (a *Archive) Buffer() []byte { return a.log.Load().buffer() }
 
 // Commit implements replica.Store.
-func (a *Archive) Commit(n int, b replica.Boundary) { tail{a.log.Load()}.Commit(n, b) }
+func (a *Archive) Commit(n int, b replica.Boundary) { a.log.Load().commit(n, b) }
 
 // Progress implements replica.Store.
 func (a *Archive) Progress() replica.Progress {
 	a.mu.Lock()
 	failed := a.failed
 	a.mu.Unlock()
-	return tail{a.log.Load()}.Progress(failed)
+	return a.log.Load().progressOr(failed)
 }
 
 // adopt makes a generation that was just committed the one that is written,

@@ -211,6 +211,7 @@ func segmentBytes(t *testing.T, g generation) (stream []byte) {
 }
 
 func TestAGenerationIsADirectoryThatRedisServerLoads(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	a := open(t, dir, Options{})
 	f := fullSync(t, a, replica.FullSync{ReplID: idA, Offset: 100, Size: -1}, rdbtest.Empty(5, true))
@@ -234,6 +235,7 @@ func TestAGenerationIsADirectoryThatRedisServerLoads(t *testing.T) {
 }
 
 func TestAByteOfTheStreamLiesWhereTheTimelineSays(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	a := open(t, dir, Options{})
 	const base = 123456
@@ -259,6 +261,7 @@ func TestAByteOfTheStreamLiesWhereTheTimelineSays(t *testing.T) {
 }
 
 func TestAReopenedArchiveGoesOnWhereItEnded(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	r := rand.New(rand.NewPCG(2, 2))
 	a := open(t, dir, Options{AppendFsync: No})
@@ -285,10 +288,11 @@ func TestAReopenedArchiveGoesOnWhereItEnded(t *testing.T) {
 }
 
 func TestClosingInsideACommandOrTransactionReopensAtTheBoundaryBefore(t *testing.T) {
+	t.Parallel()
 	whole := resp.AppendCommand(resp.AppendCommand(nil, "SELECT", "3"), "SET", "a", "1")
 	multi := resp.AppendCommand(resp.AppendCommand(nil, "MULTI"), "SELECT", "9")
 	tail := append(bytes.Clone(multi), resp.AppendCommand(nil, "SET", "b", "2")...)
-	for n := 1; n <= len(tail); n++ {
+	for n := 1; n <= len(tail); n += len(tail) / soak(25, len(tail)) {
 		dir := t.TempDir()
 		a := open(t, dir, Options{AppendFsync: No})
 		f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, rdbtest.Empty(0, true))
@@ -307,6 +311,7 @@ func TestClosingInsideACommandOrTransactionReopensAtTheBoundaryBefore(t *testing
 }
 
 func TestAnUnfinishedFullSyncLeavesNoTrace(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	a := open(t, dir, Options{})
 	fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, rdbtest.Empty(0, true))
@@ -344,6 +349,7 @@ func TestAnUnfinishedFullSyncLeavesNoTrace(t *testing.T) {
 }
 
 func TestWhatIsNoRDBMakesNoGeneration(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	a := open(t, dir, Options{})
 	b, err := a.BeginBase(replica.FullSync{ReplID: idA, Size: -1})
@@ -360,6 +366,7 @@ func TestWhatIsNoRDBMakesNoGeneration(t *testing.T) {
 }
 
 func TestANewGenerationTouchesNothingOfTheOldOne(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	a := open(t, dir, Options{})
 	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, rdbtest.Empty(0, true))
@@ -407,6 +414,7 @@ func snapshotDir(t *testing.T, dir string) map[string][]byte {
 }
 
 func TestASecondWriterIsRefused(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	a := open(t, dir, Options{})
 	if _, err := Open(dir, Options{}); !errors.Is(err, ErrLocked) {
@@ -417,6 +425,7 @@ func TestASecondWriterIsRefused(t *testing.T) {
 }
 
 func TestALookByListDoesNotKeepAWriterOut(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	mustClose(t, open(t, filepath.Join(dir, "m"), Options{}))
 	stop := make(chan struct{})
@@ -439,6 +448,7 @@ func TestALookByListDoesNotKeepAWriterOut(t *testing.T) {
 }
 
 func TestAnotherReplicationIDIsWrittenDownAtItsOffset(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	a := open(t, dir, Options{})
 	f := fullSync(t, a, replica.FullSync{ReplID: idA, Offset: 10, Size: -1}, rdbtest.Empty(0, true))
@@ -463,6 +473,7 @@ func TestAnotherReplicationIDIsWrittenDownAtItsOffset(t *testing.T) {
 }
 
 func TestAMasterWithoutPSYNCHasNoHistoryToContinue(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	a := open(t, dir, Options{})
 	f := fullSync(t, a, replica.FullSync{Size: -1}, rdbtest.Empty(0, true))
@@ -479,6 +490,7 @@ func TestAMasterWithoutPSYNCHasNoHistoryToContinue(t *testing.T) {
 }
 
 func TestADamagedBaseIsFoundAndItsGenerationDiscarded(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	a := open(t, dir, Options{})
 	payload := rdbtest.Empty(0, true)
@@ -499,6 +511,7 @@ func TestADamagedBaseIsFoundAndItsGenerationDiscarded(t *testing.T) {
 }
 
 func TestTheBaseIsVerifiedAgainAfterARestartThatCameBefore(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	a := open(t, dir, Options{})
 	fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, rdbtest.Empty(0, false))
@@ -515,6 +528,7 @@ func TestTheBaseIsVerifiedAgainAfterARestartThatCameBefore(t *testing.T) {
 }
 
 func TestAnRDBLargerThanTheFreeDiskIsRefusedBeforeAByteIsWritten(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	var free atomic.Int64
 	free.Store(10 << 20)
@@ -537,6 +551,7 @@ func TestAnRDBLargerThanTheFreeDiskIsRefusedBeforeAByteIsWritten(t *testing.T) {
 }
 
 func TestADiskThatFillsUpDuringAFullSyncIsRememberedUntilThereIsRoom(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	var free atomic.Int64
 	free.Store(1 << 20)
@@ -570,6 +585,7 @@ func TestADiskThatFillsUpDuringAFullSyncIsRememberedUntilThereIsRoom(t *testing.
 }
 
 func TestAFullDiskStopsTheWriterLosesNothingAndHeals(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	var quota atomic.Int64
 	quota.Store(1 << 62)
@@ -620,6 +636,7 @@ func TestAFullDiskStopsTheWriterLosesNothingAndHeals(t *testing.T) {
 }
 
 func TestClosingOnAFullDiskSaysThatSomethingIsLost(t *testing.T) {
+	t.Parallel()
 	opt := Options{disk: realDisk()}
 	var full atomic.Bool
 	opt.disk.pwrite = func(f *os.File, p []byte, off int64) (int, error) {
@@ -650,6 +667,7 @@ func failingDisk(fails func() bool) disk {
 }
 
 func TestAnFsyncThatFailsTakesTheArchiveBackToTheLastOneThatDidNot(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	var broken atomic.Bool
 	opt := Options{AppendFsync: Always, disk: failingDisk(broken.Load)}
@@ -677,6 +695,7 @@ func TestAnFsyncThatFailsTakesTheArchiveBackToTheLastOneThatDidNot(t *testing.T)
 }
 
 func TestEachFsyncOfTheStreamIsToldWithItsDuration(t *testing.T) {
+	t.Parallel()
 	const slow = 2 * time.Millisecond
 	own := int64(-1) // fsyncs of the base's making, which are not the stream's
 	for _, fails := range []bool{false, true} {
@@ -714,6 +733,7 @@ func TestEachFsyncOfTheStreamIsToldWithItsDuration(t *testing.T) {
 }
 
 func TestTheBufferIsBoundedAndComesBack(t *testing.T) {
+	t.Parallel()
 	opt := Options{disk: realDisk()}
 	gate := make(chan struct{})
 	opt.disk.pwrite = func(f *os.File, p []byte, off int64) (int, error) {
@@ -740,6 +760,7 @@ func TestTheBufferIsBoundedAndComesBack(t *testing.T) {
 }
 
 func TestAppendFsyncAlwaysMakesEachWriteDurableByItself(t *testing.T) {
+	t.Parallel()
 	a := open(t, t.TempDir(), Options{AppendFsync: Always})
 	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, rdbtest.Empty(0, true))
 	for i := range 20 {
@@ -749,6 +770,7 @@ func TestAppendFsyncAlwaysMakesEachWriteDurableByItself(t *testing.T) {
 }
 
 func TestListDescribesFinishedAndUnfinishedGenerations(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	a := open(t, filepath.Join(dir, "main"), Options{})
 	if err := os.Mkdir(filepath.Join(dir, "something else"), 0o750); err != nil {

@@ -84,12 +84,22 @@ func (a *Archive) stopChecks() {
 // right.
 func (g *log) verifyBase(ctx context.Context) error {
 	began := time.Now()
-	crc, size, err := checkBase(ctx, g)
-	if err == nil {
-		g.note(verifiedBaseFact(crc))
-		g.opt.observed(Event{Kind: BaseVerified, Generation: g.generation().number, Bytes: size, Took: time.Since(began)})
+	f, err := g.openFile(generation.base)
+	if err != nil {
+		return err
 	}
-	return err
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	_, crc, err := CheckBase(ctx, f, st.Size())
+	if err != nil {
+		return err
+	}
+	g.note(verifiedBaseFact(crc))
+	g.opt.observed(Event{Kind: BaseVerified, Generation: g.generation().number, Bytes: st.Size(), Took: time.Since(began)})
+	return nil
 }
 
 // verifySegment checks a segment, and notes the result. A damaged segment is
@@ -163,52 +173,41 @@ func checkSegment(ctx context.Context, g *log, seg Segment) error {
 	return nil
 }
 
-// checkBase verifies the base's own checksum, and computes the CRC-32C of its
-// file: a master with rdbchecksum no leaves none of its own.
-func checkBase(ctx context.Context, g *log) (crc uint32, size int64, err error) {
-	f, err := g.openFile(generation.base)
-	if err != nil {
-		return 0, 0, err
+// CheckBase reads a base of size bytes. It verifies the checksum that the RDB
+// ends with, and computes the CRC-32C of the file: a master with rdbchecksum no
+// leaves no checksum of its own.
+func CheckBase(ctx context.Context, f io.ReaderAt, size int64) (own rdb.Verdict, crc uint32, err error) {
+	t := &tee{file: f}
+	if own, err = rdb.VerifyChecksum(ctx, t, size); err != nil {
+		return own, 0, err
 	}
-	defer f.Close()
-	st, err := f.Stat()
-	if err != nil {
-		return 0, 0, err
+	// Of an RDB without a checksum not all was read.
+	for buf := make([]byte, 256<<10); t.next < size; {
+		if err := ctx.Err(); err != nil {
+			return own, 0, err
+		}
+		n, err := t.ReadAt(buf[:min(int64(len(buf)), size-t.next)], t.next)
+		if n == 0 {
+			return own, 0, err
+		}
 	}
-	t := &Tee{R: f}
-	if _, err = rdb.VerifyChecksum(ctx, t, st.Size()); err != nil {
-		return 0, 0, err
-	}
-	crc, err = t.Sum(st.Size())
-	return crc, st.Size(), err
+	return own, t.crc, nil
 }
 
-// Tee computes the CRC-32C of a file while another reader goes through it in
-// order; places that it jumps to are not counted twice.
-type Tee struct {
-	R    io.ReaderAt
+// tee computes the CRC-32C of a file while another reader goes through it in
+// order; places that the reader jumps to are not counted twice.
+type tee struct {
+	file io.ReaderAt
 	next int64
 	crc  uint32
 }
 
 // ReadAt implements io.ReaderAt.
-func (t *Tee) ReadAt(p []byte, off int64) (int, error) {
-	n, err := t.R.ReadAt(p, off)
+func (t *tee) ReadAt(p []byte, off int64) (int, error) {
+	n, err := t.file.ReadAt(p, off)
 	if off <= t.next && t.next < off+int64(n) {
 		t.crc = crc32.Update(t.crc, castagnoli, p[t.next-off:n])
 		t.next = off + int64(n)
 	}
 	return n, err
-}
-
-// Sum reads what is left of size bytes, and returns the CRC-32C of all.
-func (t *Tee) Sum(size int64) (uint32, error) {
-	buf := make([]byte, 64<<10)
-	for t.next < size {
-		n, err := t.ReadAt(buf[:min(int64(len(buf)), size-t.next)], t.next)
-		if n == 0 && err != nil {
-			return 0, err
-		}
-	}
-	return t.crc, nil
 }

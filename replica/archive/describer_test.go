@@ -14,6 +14,7 @@ import (
 )
 
 func TestADescriberSaysAtAllTimesWhatAReadingOfAllSays(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "m")
 	d := NewDescriber(dir)
 	same := func(when string) (got Master) { // soon, for somebody may write

@@ -28,6 +28,7 @@ func waitMarked(t *testing.T, dir string, off int64) {
 }
 
 func TestAResetThatIsTriedAgainStillTrustsOnlyWhatWasFsynced(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	var broken atomic.Bool
 	opt := Options{disk: failingDisk(broken.Load)}
@@ -59,6 +60,7 @@ func TestAResetThatIsTriedAgainStillTrustsOnlyWhatWasFsynced(t *testing.T) {
 }
 
 func TestAnFsyncThatFailsInsideResetIsNotOverlooked(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	var fails atomic.Int64
 	opt := Options{AppendFsync: No, disk: failingDisk(func() bool { return fails.Add(-1) >= 0 })}
@@ -76,6 +78,7 @@ func TestAnFsyncThatFailsInsideResetIsNotOverlooked(t *testing.T) {
 }
 
 func TestBytesWhoseFsyncFailedAreWrittenAgainAfterARestart(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	var fails atomic.Int64
 	opt := Options{AppendFsync: No, disk: failingDisk(func() bool { return fails.Add(-1) >= 0 })}
@@ -101,6 +104,7 @@ func TestBytesWhoseFsyncFailedAreWrittenAgainAfterARestart(t *testing.T) {
 }
 
 func TestTheReplicationIDOutlivesACutBeforeThePlaceWhereItBegan(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	a := open(t, dir, Options{})
 	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, rdbtest.Empty(0, true))
@@ -128,6 +132,7 @@ func TestTheReplicationIDOutlivesACutBeforeThePlaceWhereItBegan(t *testing.T) {
 }
 
 func TestAFullSyncThatFailsAfterTheRenameLeavesNoGeneration(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	a := open(t, dir, Options{})
 	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, rdbtest.Empty(0, true))
@@ -158,6 +163,7 @@ func TestAFullSyncThatFailsAfterTheRenameLeavesNoGeneration(t *testing.T) {
 }
 
 func TestASealedLineWithoutWordsIsDamage(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	stored(t, dir, 10)
 	g := generationIn(dir, 1)
@@ -169,6 +175,7 @@ func TestASealedLineWithoutWordsIsDamage(t *testing.T) {
 }
 
 func TestAGenerationThatAKillLeftOpenIsEndedAtTheNextOpen(t *testing.T) {
+	t.Parallel()
 	dir, after := t.TempDir(), t.TempDir()
 	var once sync.Once
 	opt := Options{AppendFsync: No, disk: realDisk()}
@@ -197,6 +204,7 @@ func TestAGenerationThatAKillLeftOpenIsEndedAtTheNextOpen(t *testing.T) {
 }
 
 func TestAnEndedGenerationIsNeitherContinuedNorChanged(t *testing.T) {
+	t.Parallel()
 	for _, tail := range []string{"", "*3\r\n$3\r\nSET\r\n$1\r\nk"} {
 		dir := t.TempDir()
 		a := open(t, dir, Options{})
@@ -224,6 +232,7 @@ func TestAnEndedGenerationIsNeitherContinuedNorChanged(t *testing.T) {
 }
 
 func TestNoRecordHasItsBoundaryBehindItsEnd(t *testing.T) {
+	t.Parallel()
 	a := open(t, t.TempDir(), Options{AppendFsync: No})
 	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, rdbtest.Empty(0, true))
 	g := a.log.Load()
@@ -258,6 +267,7 @@ func TestNoRecordHasItsBoundaryBehindItsEnd(t *testing.T) {
 }
 
 func TestABaseWithADamagedMagicIsFound(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	a := open(t, dir, Options{})
 	fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, rdbtest.Empty(0, true))
@@ -274,6 +284,7 @@ func TestABaseWithADamagedMagicIsFound(t *testing.T) {
 }
 
 func TestWithoutARecordStrictRecoveryStillAsksTheMarks(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	stored(t, dir, 100)
 	g := generationIn(dir, 1)
@@ -292,6 +303,7 @@ func TestWithoutARecordStrictRecoveryStillAsksTheMarks(t *testing.T) {
 }
 
 func TestAGenerationWithoutManifestIsNotComplete(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	stored(t, dir, 10)
 	os.Remove(generationIn(dir, 1).aof(ManifestName))
@@ -302,6 +314,7 @@ func TestAGenerationWithoutManifestIsNotComplete(t *testing.T) {
 }
 
 func TestRotThatBreaksTheFramingTakesWhatIsBeforeItAlong(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	a := open(t, dir, Options{AppendFsync: No})
 	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, rdbtest.Empty(0, true))
@@ -334,6 +347,7 @@ func TestRotThatBreaksTheFramingTakesWhatIsBeforeItAlong(t *testing.T) {
 }
 
 func TestARecordWhoseFsyncFailedIsWrittenAgain(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	var broken atomic.Bool
 	var since atomic.Int64
@@ -368,6 +382,7 @@ func TestARecordWhoseFsyncFailedIsWrittenAgain(t *testing.T) {
 }
 
 func TestAGenerationWithoutItsSegmentIsLeftAloneAndNotContinued(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	stored(t, dir, 10)
 	if err := os.Remove(generationIn(dir, 1).segment(1)); err != nil {
@@ -384,6 +399,7 @@ func TestAGenerationWithoutItsSegmentIsLeftAloneAndNotContinued(t *testing.T) {
 }
 
 func TestVeryManyMarksTakeBoundedMemoryAndTheNewestStays(t *testing.T) {
+	t.Parallel()
 	g := generationIn(t.TempDir(), 1)
 	if err := os.Mkdir(g.dir, 0o750); err != nil {
 		t.Fatal(err)

@@ -42,6 +42,7 @@ func written(t *testing.T, dir string, number int, bytes int64, facts ...string)
 func at(n, offset int64) string { return markFact(Mark{Time: ms(n), Offset: offset}) }
 
 func TestATimeMeansTheLastMomentAtOrBeforeIt(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	written(t, dir, 1, 900, at(100, 1100), at(200, 1200), at(300, 1300),
 		cutFact(1250), at(1000, 1400), // a restart: what was marked as 1300 was cut
@@ -70,6 +71,7 @@ func TestATimeMeansTheLastMomentAtOrBeforeIt(t *testing.T) {
 }
 
 func TestAGenerationThatTookOverIsUsedFromThenOnAndIsNotBehind(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	written(t, dir, 1, 900, at(100, 1100), at(500, 1500), endFact(1500))
 	// It was still catching up when its last mark before was written.
@@ -90,6 +92,7 @@ func TestAGenerationThatTookOverIsUsedFromThenOnAndIsNotBehind(t *testing.T) {
 }
 
 func TestWhatIsNotThereIsSaidWithWhatIs(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	written(t, dir, 1, 500, at(1000, 1500), endFact(1500))
 	later := written(t, dir, 2, 500, sinceFact(ms(3_600_000), 1400), at(3_601_000, 1500))
@@ -136,6 +139,7 @@ func TestWhatIsNotThereIsSaidWithWhatIs(t *testing.T) {
 }
 
 func TestABareNumberIsWhatTheArchiveHas(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	written(t, dir, 1, 500, at(1000, 1500))
 	for s, want := range map[string]int64{
@@ -155,6 +159,7 @@ func TestABareNumberIsWhatTheArchiveHas(t *testing.T) {
 }
 
 func TestMomentsAreReadInTheFormsThatPeopleWrite(t *testing.T) {
+	t.Parallel()
 	now := time.Date(2026, 11, 24, 12, 0, 0, 0, time.Local)
 	for s, want := range map[string]time.Time{
 		"2026-11-23T10:00:00Z": time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC), "2026-11-23T10:00:00.25+02:00": time.Date(2026, 11, 23, 8, 0, 0, 250e6, time.UTC),
@@ -177,6 +182,7 @@ func TestMomentsAreReadInTheFormsThatPeopleWrite(t *testing.T) {
 }
 
 func TestMarksThatWereCutAreNotTold(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	g := written(t, dir, 1, 900, at(1, 1100), at(2, 1200), at(3, 1300), cutFact(1250), at(4, 1260), at(5, 1400), cutFact(1150), at(6, 1500))
 	r, err := openReader(g)

@@ -15,6 +15,7 @@ import (
 const now = unix.LOCK_EX | unix.LOCK_NB
 
 func TestWhatIsLockedIsNotRemovedAndWhatWasLeftIs(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "work")
 	if err := os.MkdirAll(filepath.Join(dir, "inner"), 0o750); err != nil {
 		t.Fatal(err)

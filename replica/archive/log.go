@@ -30,7 +30,8 @@ const (
 //   - The checker goroutine reads complete files again; see check.go.
 //
 // What they tell each other is in shared. The other methods belong to the
-// goroutine that opened the log.
+// goroutine that opened the log. What replica.Store asks for may also be asked
+// of a nil log, which holds nothing.
 type log struct {
 	opt    Options
 	disk   disk
@@ -163,6 +164,9 @@ func (g *log) closeFiles() {
 
 // buffer is replica.Store's Buffer.
 func (g *log) buffer() []byte {
+	if g == nil {
+		return nil
+	}
 	s := &g.shared
 	s.Lock()
 	received, stored, failed := s.received, s.stored.end.offset, s.failed
@@ -176,11 +180,25 @@ func (g *log) buffer() []byte {
 
 // commit is replica.Store's Commit.
 func (g *log) commit(n int, b replica.Boundary) {
+	if g == nil {
+		return
+	}
 	g.shared.Lock()
 	g.shared.received += int64(n)
 	g.shared.boundary = b
 	g.shared.Unlock()
 	signal(g.wake)
+}
+
+// goOnAs is replica.Store's Continue.
+func (g *log) goOnAs(replID string) {
+	if g == nil {
+		return
+	}
+	g.shared.Lock()
+	from := g.shared.received
+	g.shared.Unlock()
+	g.note(replidFact(replID, from))
 }
 
 // note has facts written to the timeline, before anything that is received
@@ -198,6 +216,18 @@ func (g *log) progress() replica.Progress {
 	s.Lock()
 	defer s.Unlock()
 	return replica.Progress{Stored: s.stored.end.offset, Durable: s.durable, Stalled: s.stalled, Failed: s.failed}
+}
+
+// progressOr is replica.Store's Progress; failed is what else the store has
+// failed by.
+func (g *log) progressOr(failed error) (p replica.Progress) {
+	if g != nil {
+		p = g.progress()
+	}
+	if p.Failed == nil {
+		p.Failed = failed
+	}
+	return p
 }
 
 func signal(c chan struct{}) {

@@ -1,7 +1,6 @@
 package archive
 
 import (
-	"bufio"
 	"fmt"
 	"io"
 	"math"
@@ -254,19 +253,32 @@ func (r *Reader) Files() map[string]bool {
 	return names
 }
 
-// DamagedLines tells where the timeline's lines begin that do not check, and
-// why. An unfinished line at the end is none, unless only its newline is wrong.
-func (r *Reader) DamagedLines(f func(position int64, why string)) error {
+// CheckTimeline reads the timeline as it was when the reader was opened.
+// damaged is told where the lines begin that do not check, and why; an
+// unfinished line at the end is none, unless only its newline is wrong. older is
+// told of the marks that are older than the one before them, though no "clock"
+// fact tells that the clock was stepped back.
+func (r *Reader) CheckTimeline(damaged func(position int64, why string), older func(m Mark, before time.Time)) error {
+	var last time.Time
+	stepped := false
+	err := r.readTimeline(visitor{
+		damaged: func(position int64) { damaged(position, "the line's checksum or form is wrong") },
+		clock:   func(time.Time, time.Time) { stepped = true },
+		mark: func(m Mark) {
+			if m.Time.Before(last) && !stepped {
+				older(m, last)
+			}
+			last, stepped = m.Time, false
+		},
+	})
+	if err != nil {
+		return err
+	}
 	file, err := os.Open(r.gen.timeline())
 	if err != nil {
 		return err
 	}
 	defer file.Close()
-	in := bufio.NewReaderSize(io.LimitReader(file, r.length), 64<<10)
-	v := visitor{damaged: func(position int64) { f(position, "the line's checksum or form is wrong") }}
-	if _, _, err := readTimeline(in, v); err != nil {
-		return err
-	}
 	tail := make([]byte, 256)
 	n, err := file.ReadAt(tail, r.length)
 	if err != nil && err != io.EOF {
@@ -274,25 +286,8 @@ func (r *Reader) DamagedLines(f func(position int64, why string)) error {
 	}
 	if n > 0 {
 		if _, whole := unseal(string(tail[:n-1])); whole && tail[n-1] != '\n' {
-			f(r.length, "the line does not end with a newline")
+			damaged(r.length, "the line does not end with a newline")
 		}
 	}
 	return nil
-}
-
-// TimesInOrder says which marks are older than the one before them though no
-// "clock" fact tells that the clock was stepped back, in the timeline as it was
-// when the reader was opened.
-func (r *Reader) TimesInOrder(bad func(m Mark, before time.Time)) error {
-	var last time.Time
-	stepped := false
-	return r.readTimeline(visitor{
-		clock: func(time.Time, time.Time) { stepped = true },
-		mark: func(m Mark) {
-			if m.Time.Before(last) && !stepped {
-				bad(m, last)
-			}
-			last, stepped = m.Time, false
-		},
-	})
 }

@@ -17,10 +17,14 @@ import (
 	"replicad/replica/resp"
 )
 
-// soak multiplies the counts of the tests that try many random cases.
+// soak gives the count of a test that tries many cases: full with
+// REPLICAD_SOAK=1, and few with -short.
 func soak(normal, full int) int {
-	if os.Getenv("REPLICAD_SOAK") == "1" {
+	switch {
+	case os.Getenv("REPLICAD_SOAK") == "1":
 		return full
+	case testing.Short():
+		return min(normal, max(normal/8, 5))
 	}
 	return normal
 }
@@ -255,7 +259,8 @@ func checkGoesOn(t *testing.T, dir string, stream []byte, base int64) {
 }
 
 func TestWhatWasDurableIsThereAfterAPowerCut(t *testing.T) {
-	n := soak(60, 2000)
+	t.Parallel()
+	n := soak(30, 2000)
 	for i := range n {
 		policy := Policy(i % 2) // everysec, always
 		r := rand.New(rand.NewPCG(8, uint64(i)))
@@ -297,6 +302,7 @@ func TestWhatWasDurableIsThereAfterAPowerCut(t *testing.T) {
 }
 
 func TestAPowerCutBeforeAnyFsyncLosesNothingThatWasDurable(t *testing.T) {
+	t.Parallel()
 	// The moment when a record is written and not yet fsynced is short: hit
 	// it on purpose, at each fsync of a run.
 	dir := t.TempDir()
@@ -334,13 +340,14 @@ func TestAPowerCutBeforeAnyFsyncLosesNothingThatWasDurable(t *testing.T) {
 		checkRecovered(t, c.dir, stream, 50, c.durable)
 		checkGoesOn(t, c.dir, stream, 50)
 	}
-	if len(cuts) < 20 {
+	if len(cuts) < soak(20, 200) {
 		t.Fatalf("only %d power cuts", len(cuts))
 	}
 	t.Logf("%d power cuts", len(cuts))
 }
 
 func TestGarbageInsideAValueIsFoundByTheMarks(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	a := open(t, dir, Options{AppendFsync: No})
 	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, rdbtest.Empty(0, true))
@@ -373,6 +380,7 @@ func TestGarbageInsideAValueIsFoundByTheMarks(t *testing.T) {
 }
 
 func TestGarbageInsideAValueIsFoundWithoutAMark(t *testing.T) {
+	t.Parallel()
 	dir, after := t.TempDir(), t.TempDir()
 	a := open(t, dir, Options{AppendFsync: No})
 	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, rdbtest.Empty(0, true))
@@ -394,6 +402,7 @@ func TestGarbageInsideAValueIsFoundWithoutAMark(t *testing.T) {
 }
 
 func TestWhatWasMarkedIsThereAfterAKill(t *testing.T) {
+	t.Parallel()
 	// A killed process leaves the page cache: files are as they were written.
 	// All that a mark proves stays, fsynced or not.
 	dir, after := t.TempDir(), t.TempDir()
@@ -419,6 +428,7 @@ func TestWhatWasMarkedIsThereAfterAKill(t *testing.T) {
 }
 
 func TestWhatWasStoredIsThereAfterAKillThoughNoMarkSaysSo(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	a := open(t, dir, Options{AppendFsync: No})
 	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, rdbtest.Empty(0, true))
@@ -452,9 +462,10 @@ func stored(t *testing.T, dir string, n int) []byte {
 }
 
 func TestEveryTruncationOfTheLast200BytesReopensOnABoundary(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	stream := stored(t, dir, 400)
-	for cut := 1; cut <= 200; cut++ {
+	for cut := 1; cut <= 200; cut += 200 / soak(40, 200) {
 		after := t.TempDir()
 		if err := os.CopyFS(after, os.DirFS(dir)); err != nil {
 			t.Fatal(err)
@@ -470,6 +481,7 @@ func TestEveryTruncationOfTheLast200BytesReopensOnABoundary(t *testing.T) {
 }
 
 func TestAnySmallDamageToTimelineAndFsyncedStillOpens(t *testing.T) {
+	t.Parallel()
 	// Whatever single sector of the two small files is lost behind the facts
 	// that a generation began with, what is recovered is a part of the stream.
 	dir := t.TempDir()
@@ -510,6 +522,7 @@ func TestAnySmallDamageToTimelineAndFsyncedStillOpens(t *testing.T) {
 }
 
 func TestATimelineWithoutItsFirstFactsIsLeftAloneAndNotContinued(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	stored(t, dir, 10)
 	g := generationIn(dir, 1)
@@ -537,6 +550,7 @@ func TestATimelineWithoutItsFirstFactsIsLeftAloneAndNotContinued(t *testing.T) {
 }
 
 func TestMarksOfWhatWasCutDoNotSpeakAgainstWhatCameInstead(t *testing.T) {
+	t.Parallel()
 	// After a failover the bytes behind a cut may be others: marks of the
 	// old ones, still in the timeline, must not be held against them.
 	dir := t.TempDir()
@@ -573,6 +587,7 @@ func TestMarksOfWhatWasCutDoNotSpeakAgainstWhatCameInstead(t *testing.T) {
 }
 
 func TestAClockThatStepsBackIsWrittenDown(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), TimelineName)
 	var p []byte
 	for _, s := range []string{timelineVersion, baseFact(0, 1, time.UnixMilli(1)), replidFact(idA, 0), segmentFact(Segment{Seq: 1, Header: 23})} {
@@ -639,6 +654,7 @@ func FuzzCheckpoint(f *testing.F) {
 }
 
 func TestATornSlotLeavesTheOneBeforeIt(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), FsyncedName)
 	c := checkpoint{seq: 1, end: place{10, 1}, boundary: place{10, 1}}
 	if err := createFsynced(path, c); err != nil {

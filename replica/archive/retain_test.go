@@ -46,6 +46,7 @@ func broken(g *Generation) {
 }
 
 func TestRetentionLetsGoWhatNoTimeInTheWindowNeeds(t *testing.T) {
+	t.Parallel()
 	week := Retention{KeepFor: 7 * day, KeepGenerations: 2}
 	bounded := func(n int64) Retention { return Retention{KeepFor: 7 * day, KeepGenerations: 2, MaxBytes: n} }
 	old := [][2]float64{{40, 30}, {30, 20}, {20, 10}, {10, 5}, {5, 0}}
@@ -124,6 +125,7 @@ func TestRetentionLetsGoWhatNoTimeInTheWindowNeeds(t *testing.T) {
 }
 
 func TestAPlanSaysWhichTimesGo(t *testing.T) {
+	t.Parallel()
 	r := Retention{KeepFor: 7 * day, KeepGenerations: 2}
 	// 1 ends where 2 begins but for a silence, 3 comes after a gap, 4 lies before 3.
 	m := kept([2]float64{40, 30.0001}, [2]float64{30, 20}, [2]float64{15, 14}, [2]float64{18, 10}, [2]float64{10, 8}, [2]float64{8, 0})
@@ -140,6 +142,7 @@ func TestAPlanSaysWhichTimesGo(t *testing.T) {
 }
 
 func TestAnArchiveIsNearItsBoundAboveNineTenths(t *testing.T) {
+	t.Parallel()
 	m := kept([2]float64{6, 4}, [2]float64{4, 0}) // 200 bytes
 	for bytes, want := range map[int64]bool{0: false, 250: false, 222: false, 221: true, 200: true, 100: true} {
 		if got := (Retention{MaxBytes: bytes}).Near(m); got != want {
@@ -149,6 +152,7 @@ func TestAnArchiveIsNearItsBoundAboveNineTenths(t *testing.T) {
 }
 
 func TestAWrongRetentionIsRefused(t *testing.T) {
+	t.Parallel()
 	for _, r := range []Retention{{KeepFor: -1, KeepGenerations: 2}, {KeepGenerations: 1}, {}, {KeepGenerations: 2, MaxBytes: -1}} {
 		if r.Check() == nil {
 			t.Errorf("%+v is taken", r)
@@ -177,6 +181,7 @@ func serves(all []Generation, t time.Time) int {
 }
 
 func TestNoSecondOfTheWindowIsLostByAge(t *testing.T) {
+	t.Parallel()
 	n, gone := soak(3000, 100_000), 0
 	t.Logf("random archives: %d", n)
 	for i := range n {
@@ -249,7 +254,7 @@ func TestNoSecondOfTheWindowIsLostByAge(t *testing.T) {
 // several makes an archive of n generations, and returns it open.
 func several(t *testing.T, dir string, n int) (*Archive, *feeder) {
 	t.Helper()
-	a := open(t, dir, Options{})
+	a := open(t, dir, Options{AppendFsync: Always})
 	var f *feeder
 	for i := range n {
 		f = fullSync(t, a, replica.FullSync{ReplID: idA, Offset: int64(1000 * i), Size: -1}, rdbtest.Empty(0, true))
@@ -298,6 +303,7 @@ func leftovers(t *testing.T, dir string) []string {
 var all = Retention{KeepGenerations: 2}
 
 func TestPruneRemovesOldGenerationsWhileTheArchiveIsWritten(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	a, f := several(t, dir, 4)
 	later := time.Now().Add(time.Hour)
@@ -327,6 +333,7 @@ func TestPruneRemovesOldGenerationsWhileTheArchiveIsWritten(t *testing.T) {
 }
 
 func TestAGenerationThatIsReadStaysAndSoDoThoseBehindIt(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	several(t, dir, 5)
 	later := time.Now().Add(time.Hour)
@@ -354,6 +361,7 @@ func TestAGenerationThatIsReadStaysAndSoDoThoseBehindIt(t *testing.T) {
 }
 
 func TestWhatAnInterruptedPruneLeavesIsRemovedByTheNextPruneOrOpen(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	a, _ := several(t, dir, 2)
 	leave := func() string {
@@ -391,6 +399,7 @@ func TestWhatAnInterruptedPruneLeavesIsRemovedByTheNextPruneOrOpen(t *testing.T)
 }
 
 func TestTwoPrunesAtTheSameTimeDoNotDisturbEachOther(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	const before = 12
 	several(t, dir, before)

@@ -46,6 +46,7 @@ func segmentsOf(t *testing.T, g generation) int {
 }
 
 func TestASegmentEndsOnTheFirstBoundaryThatIsSeenBehindItsSize(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	a := open(t, dir, Options{AppendFsync: No, SegmentSize: small})
 	f := fullSync(t, a, replica.FullSync{ReplID: idA, Offset: 77, Size: -1}, rdbtest.Empty(3, true))
@@ -76,6 +77,7 @@ func TestASegmentEndsOnTheFirstBoundaryThatIsSeenBehindItsSize(t *testing.T) {
 }
 
 func TestATransactionIsNotCutThoughItIsLargerThanASegment(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	a := open(t, dir, Options{AppendFsync: No, SegmentSize: small})
 	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, rdbtest.Empty(0, true))
@@ -176,10 +178,11 @@ func loadable(t *testing.T, g generation) {
 }
 
 func TestWhatWasDurableIsThereAfterAPowerCutInAnyWindowOfARotation(t *testing.T) {
+	t.Parallel()
 	n, back := 0, 0
 	for _, policy := range []Policy{Everysec, Always, No} {
 		for seed := range uint64(soak(1, 20)) {
-			cuts, stream := cutsOf(t, policy, seed, soak(25, 100))
+			cuts, stream := cutsOf(t, policy, seed, soak(10, 100))
 			for _, c := range cuts {
 				loadable(t, generationIn(c.dir, 1))
 				before := segmentsOf(t, generationIn(c.dir, 1))
@@ -199,6 +202,7 @@ func TestWhatWasDurableIsThereAfterAPowerCutInAnyWindowOfARotation(t *testing.T)
 }
 
 func TestWhatRecoveryFoundAfterAKillIsThereAfterAPowerCut(t *testing.T) {
+	t.Parallel()
 	// A kill leaves the page cache, of which recovery must make durable what
 	// it says to be so.
 	dir := t.TempDir()
@@ -213,7 +217,7 @@ func TestWhatRecoveryFoundAfterAKillIsThereAfterAPowerCut(t *testing.T) {
 	}
 	var kills []kill
 	var mu sync.Mutex
-	most := soak(40, 500)
+	most := soak(15, 500)
 	j.mu.Lock()
 	j.before = func(string) {
 		mu.Lock()
@@ -265,7 +269,8 @@ func TestWhatRecoveryFoundAfterAKillIsThereAfterAPowerCut(t *testing.T) {
 }
 
 func TestAPowerCutInsideRecoveryFindsTheSameAgain(t *testing.T) {
-	cuts, stream := cutsOf(t, Everysec, 100, soak(10, 200))
+	t.Parallel()
+	cuts, stream := cutsOf(t, Everysec, 100, soak(5, 200))
 	n := 0
 	for i, c := range cuts {
 		r := rand.New(rand.NewPCG(22, uint64(i)))
@@ -294,6 +299,7 @@ func TestAPowerCutInsideRecoveryFindsTheSameAgain(t *testing.T) {
 }
 
 func TestWhatWasStoredIsThereAfterAKillAtAnyWriteOfARotation(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	r := rand.New(rand.NewPCG(23, 23))
 	chance := rand.New(rand.NewPCG(24, 24))
@@ -302,7 +308,7 @@ func TestWhatWasStoredIsThereAfterAKillAtAnyWriteOfARotation(t *testing.T) {
 	var on atomic.Bool
 	var mu sync.Mutex // nothing is written while a copy is made
 	var kills []cut
-	most := soak(60, 1000)
+	most := soak(25, 1000)
 	opt := Options{AppendFsync: No, SegmentSize: small, disk: realDisk()}
 	opt.disk.pwrite = func(file *os.File, p []byte, off int64) (int, error) {
 		mu.Lock()
@@ -336,6 +342,7 @@ func TestWhatWasStoredIsThereAfterAKillAtAnyWriteOfARotation(t *testing.T) {
 }
 
 func TestAFullDiskDuringARotationLosesNothingAndLeavesNothing(t *testing.T) {
+	t.Parallel()
 	for _, where := range []string{"header", "facts"} {
 		t.Run(where, func(t *testing.T) {
 			t.Parallel()
@@ -380,6 +387,7 @@ func TestAFullDiskDuringARotationLosesNothingAndLeavesNothing(t *testing.T) {
 }
 
 func TestAnFsyncThatFailsDuringARotationTakesTheArchiveBack(t *testing.T) {
+	t.Parallel()
 	for _, where := range []string{"incr.aof", AOFDir, TimelineName, ManifestName + tmpSuffix, FsyncedName} {
 		for seed := range uint64(soak(3, 100)) {
 			dir := t.TempDir()
@@ -423,6 +431,7 @@ func TestAnFsyncThatFailsDuringARotationTakesTheArchiveBack(t *testing.T) {
 }
 
 func TestADiskThatIsSlowToFsyncBoundsTheOpenSegments(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	gate := make(chan struct{})
 	opt := Options{AppendFsync: No, SegmentSize: small, disk: realDisk()}
@@ -480,6 +489,7 @@ func (o *observer) of(kind EventKind) (all []Event) {
 }
 
 func TestEachClosedSegmentIsToldAndVerifiedOnce(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	var o observer
 	a := open(t, dir, Options{AppendFsync: No, SegmentSize: small, Observe: o.observe})
@@ -514,6 +524,7 @@ func TestEachClosedSegmentIsToldAndVerifiedOnce(t *testing.T) {
 }
 
 func TestAFlippedBitInAClosedSegmentIsFoundInTheBackground(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	a := open(t, dir, Options{AppendFsync: No, SegmentSize: small})
 	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, rdbtest.Empty(0, true))
@@ -568,6 +579,7 @@ func TestAFlippedBitInAClosedSegmentIsFoundInTheBackground(t *testing.T) {
 }
 
 func TestAGenerationMayBeRenamedWhileItsLogIsOpen(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	a := open(t, dir, Options{SegmentSize: small})
 	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, rdbtest.Empty(0, true))
@@ -596,6 +608,7 @@ func TestAGenerationMayBeRenamedWhileItsLogIsOpen(t *testing.T) {
 }
 
 func TestAnArchiveOfTheTimeBeforeRotationOpensAndGoesOn(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	stream := stored(t, dir, 400)
 	g := generationIn(dir, 1)
@@ -615,6 +628,7 @@ func TestAnArchiveOfTheTimeBeforeRotationOpensAndGoesOn(t *testing.T) {
 }
 
 func TestAClosedGenerationHasAllItsSegmentsSealed(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	a := open(t, dir, Options{AppendFsync: No, SegmentSize: small})
 	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, rdbtest.Empty(0, true))
@@ -637,6 +651,7 @@ func TestAClosedGenerationHasAllItsSegmentsSealed(t *testing.T) {
 }
 
 func TestARecordWithoutASlotIsLookedForBehindTheLastVerifiedSegment(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	a := open(t, dir, Options{AppendFsync: No, SegmentSize: small})
 	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, rdbtest.Empty(0, true))
@@ -665,6 +680,7 @@ func TestARecordWithoutASlotIsLookedForBehindTheLastVerifiedSegment(t *testing.T
 }
 
 func TestDamagedLinesGoFromTheTimelineThatIsContinued(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	stream := stored(t, dir, 100)
 	g := generationIn(dir, 1)
@@ -683,6 +699,7 @@ func TestDamagedLinesGoFromTheTimelineThatIsContinued(t *testing.T) {
 }
 
 func TestMarksAreAsFarApartAsTheResolutionSays(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	a := open(t, dir, Options{TimelineResolution: time.Hour})
 	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, rdbtest.Empty(0, true))
@@ -707,6 +724,7 @@ func TestMarksAreAsFarApartAsTheResolutionSays(t *testing.T) {
 }
 
 func TestASegmentWhoseFactIsLostBetweenOthersEndsTheHistoryBeforeIt(t *testing.T) {
+	t.Parallel()
 	// Lines that were not fsynced may be lost one by one.
 	for _, lost := range [][]string{{"segment 3 "}, {"sealed 2 ", "segment 3 "}} {
 		withoutLines(t, lost)

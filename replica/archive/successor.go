@@ -62,21 +62,21 @@ func (s *Successor) Position() (replica.Position, bool) {
 }
 
 // tail is the log that is fed.
-func (s *Successor) tail() tail {
+func (s *Successor) tail() *log {
 	if s.over.Load() {
-		return tail{s.a.log.Load()}
+		return s.a.log.Load()
 	}
-	return tail{s.log.Load()}
+	return s.log.Load()
 }
 
 // Continue implements replica.Store.
-func (s *Successor) Continue(replID string) { s.tail().Continue(replID) }
+func (s *Successor) Continue(replID string) { s.tail().goOnAs(replID) }
 
 // Buffer implements replica.Store.
-func (s *Successor) Buffer() []byte { return s.tail().Buffer() }
+func (s *Successor) Buffer() []byte { return s.tail().buffer() }
 
 // Commit implements replica.Store.
-func (s *Successor) Commit(n int, b replica.Boundary) { s.tail().Commit(n, b) }
+func (s *Successor) Commit(n int, b replica.Boundary) { s.tail().commit(n, b) }
 
 // Notify implements replica.Store.
 func (s *Successor) Notify(f func()) { s.notify.Store(&f) }
@@ -95,7 +95,7 @@ func (s *Successor) Progress() replica.Progress {
 	s.mu.Lock()
 	failed := s.failed
 	s.mu.Unlock()
-	return tail{s.log.Load()}.Progress(failed)
+	return s.log.Load().progressOr(failed)
 }
 
 // BeginBase implements replica.Store.

@@ -138,7 +138,6 @@ func readTimeline(r io.Reader, v visitor) (t Timeline, length int64, err error) 
 // read goes on with what stands from a position on, which begins a line. It
 // returns the length as readTimeline does.
 func (t *Timeline) read(r io.Reader, from int64, v visitor) (length int64, err error) {
-	length = from
 	bad := func(at int64) {
 		t.Damaged++
 		if v.damaged != nil {
@@ -146,29 +145,25 @@ func (t *Timeline) read(r io.Reader, from int64, v visitor) (length int64, err e
 		}
 	}
 	in := bufio.NewReaderSize(r, 64<<10)
-	for {
+	length = from
+	for long := int64(0); ; {
 		raw, err := in.ReadSlice('\n')
-		if err == io.EOF {
-			break
-		}
-		if err == bufio.ErrBufferFull { // no line is that long
-			k, err := skipLine(in)
-			bad(length)
-			length += int64(len(raw)) + k
-			if err != nil {
-				length -= k + int64(len(raw))
-				break
-			}
+		if err == bufio.ErrBufferFull { // no fact is that long
+			long += int64(len(raw))
 			continue
+		}
+		if err == io.EOF {
+			return length, t.complete()
 		}
 		if err != nil {
 			return length, err
 		}
 		at := length
-		length += int64(len(raw))
+		length += long + int64(len(raw))
 		line, ok := unseal(string(bytes.TrimSuffix(raw, []byte("\n"))))
-		if !ok {
+		if !ok || long > 0 {
 			bad(at)
+			long = 0
 			continue
 		}
 		if at == 0 && line != timelineVersion {
@@ -180,7 +175,6 @@ func (t *Timeline) read(r io.Reader, from int64, v visitor) (length int64, err e
 			v.line(raw)
 		}
 	}
-	return length, t.complete()
 }
 
 // readTimeline reads a generation's timeline, but for its marks.
@@ -191,16 +185,6 @@ func (g generation) readTimeline() (t Timeline, length int64, err error) {
 	}
 	defer f.Close()
 	return readTimeline(f, visitor{})
-}
-
-func skipLine(in *bufio.Reader) (n int64, err error) {
-	for {
-		raw, err := in.ReadSlice('\n')
-		n += int64(len(raw))
-		if err != bufio.ErrBufferFull {
-			return n, err
-		}
-	}
 }
 
 // ended says whether a timeline's last line is an "end", reading no more than

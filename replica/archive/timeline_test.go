@@ -6,6 +6,7 @@ import (
 )
 
 func TestEveryFlippedBitOfASealedLineBreaksItsSeal(t *testing.T) {
+	t.Parallel()
 	letters := 0
 	for _, fact := range []string{"since 1732410000000 offset 4711", "sealed 1 to 77 crc 00abcdef", ""} {
 		line := bytes.TrimSuffix(sealed(nil, fact), []byte("\n"))

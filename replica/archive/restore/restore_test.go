@@ -178,6 +178,7 @@ func empty(t *testing.T, out string) {
 }
 
 func TestACutFallsOnTheLastBoundaryOutsideATransaction(t *testing.T) {
+	t.Parallel()
 	for _, size := range []int64{300, 1 << 20} {
 		m := makeArchive(t, size)
 		for n := range len(m.stream) + 1 {
@@ -195,6 +196,7 @@ func TestACutFallsOnTheLastBoundaryOutsideATransaction(t *testing.T) {
 }
 
 func TestAResultHoldsTheBaseAndTheStreamUpToTheCut(t *testing.T) {
+	t.Parallel()
 	m := makeArchive(t, 300)
 	for _, format := range []Format{Multipart, AOF} {
 		for n := 0; n <= len(m.stream); n += 61 {
@@ -221,6 +223,7 @@ func TestAResultHoldsTheBaseAndTheStreamUpToTheCut(t *testing.T) {
 }
 
 func TestWhatRedisServerAppendsToIsNeverLinked(t *testing.T) {
+	t.Parallel()
 	m := makeArchive(t, 300)
 	for _, noLink := range []bool{false, true} {
 		opt := m.to(t, filepath.Join(t.TempDir(), "out"), len(m.stream))
@@ -252,6 +255,7 @@ func TestWhatRedisServerAppendsToIsNeverLinked(t *testing.T) {
 }
 
 func TestASegmentThatRecoveryMayGoOnWithIsNotLinked(t *testing.T) {
+	t.Parallel()
 	w := &writer{reader: &archive.Reader{}}
 	if w.final(archive.Segment{Sealed: true}) {
 		t.Error("one that was not read again counts as final")
@@ -262,6 +266,7 @@ func TestASegmentThatRecoveryMayGoOnWithIsNotLinked(t *testing.T) {
 }
 
 func TestAnOutThatIsNotEmptyStaysAsItIs(t *testing.T) {
+	t.Parallel()
 	m := makeArchive(t, 300)
 	out := t.TempDir()
 	if err := os.WriteFile(filepath.Join(out, "mine"), nil, 0o640); err != nil {
@@ -276,6 +281,7 @@ func TestAnOutThatIsNotEmptyStaysAsItIs(t *testing.T) {
 }
 
 func TestWhatAKilledRestoreLeftIsRemovedUnlessItStillWorks(t *testing.T) {
+	t.Parallel()
 	m := makeArchive(t, 300)
 	out := t.TempDir()
 	left := filepath.Join(out, stageName)
@@ -302,6 +308,7 @@ func TestWhatAKilledRestoreLeftIsRemovedUnlessItStillWorks(t *testing.T) {
 }
 
 func TestACancelledRestoreLeavesNothing(t *testing.T) {
+	t.Parallel()
 	m := makeArchive(t, 300)
 	for _, format := range []Format{Multipart, AOF} {
 		opt := m.to(t, filepath.Join(t.TempDir(), "out"), len(m.stream))
@@ -315,6 +322,7 @@ func TestACancelledRestoreLeavesNothing(t *testing.T) {
 }
 
 func TestWhatIsNotThereLeavesNothing(t *testing.T) {
+	t.Parallel()
 	m := makeArchive(t, 300)
 	opt := m.to(t, filepath.Join(t.TempDir(), "out"), len(m.stream)+1)
 	if _, err := Run(context.Background(), opt); !errors.Is(err, archive.ErrUnavailable) {
@@ -324,6 +332,7 @@ func TestWhatIsNotThereLeavesNothing(t *testing.T) {
 }
 
 func TestDamageNamesThePlaceAndWhatCanBeRestoredInstead(t *testing.T) {
+	t.Parallel()
 	flip := func(at int) func([]byte) []byte {
 		return func(p []byte) []byte { p[at] ^= 0x10; return p }
 	}
@@ -372,6 +381,7 @@ func TestDamageNamesThePlaceAndWhatCanBeRestoredInstead(t *testing.T) {
 }
 
 func TestAMissingMiddleSegmentInTheTimelineIsDamage(t *testing.T) {
+	t.Parallel()
 	m := makeArchive(t, 300)
 	path := filepath.Join(m.dir, "generation-000001", "timeline")
 	p := bytes.Replace(read(t, path), []byte("\nsegment 2 "), []byte("\nsegment 3 "), 1)
@@ -387,6 +397,7 @@ func TestAMissingMiddleSegmentInTheTimelineIsDamage(t *testing.T) {
 }
 
 func TestDrillsThatWereKilledAreSweptAndThoseThatRunAreNot(t *testing.T) {
+	t.Parallel()
 	parent := t.TempDir()
 	dead, alive := filepath.Join(parent, drillPrefix+"1"), filepath.Join(parent, drillPrefix+"2")
 	for _, dir := range []string{dead, alive} {

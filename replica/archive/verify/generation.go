@@ -108,23 +108,21 @@ func (c *checker) readFsynced() {
 // timeline checks the lines, and what they say of each other.
 func (c *checker) timeline() {
 	path := c.r.TimelinePath()
-	err := c.r.DamagedLines(func(at int64, why string) {
+	var older []Problem
+	err := c.r.CheckTimeline(func(at int64, why string) {
 		c.damaged = true
 		c.problem(path, at, -1, -1, "%s", why)
+	}, func(m archive.Mark, before time.Time) {
+		older = append(older, Problem{path, -1, -1, m.Offset, fmt.Sprintf(
+			"the mark of %d is older than that of %d before it, and nothing says that the clock was stepped back", m.Time.UnixMilli(), before.UnixMilli())})
 	})
 	if err != nil {
 		c.unreadable(path, err)
-		return
 	}
-	if c.damaged {
+	if err != nil || c.damaged {
 		return // what is missing is not to be held against the rest
 	}
-	err = c.r.TimesInOrder(func(m archive.Mark, before time.Time) {
-		c.problem(path, -1, -1, m.Offset, "the mark of %d is older than that of %d before it, and nothing says that the clock was stepped back", m.Time.UnixMilli(), before.UnixMilli())
-	})
-	if err != nil {
-		c.unreadable(path, err)
-	}
+	c.result.Problems = append(c.result.Problems, older...)
 	from := c.r.Timeline.BaseOffset
 	for i, s := range c.r.Segments {
 		if s.Seq != i+1 || s.From != from {
@@ -195,35 +193,23 @@ func (c *checker) base() (sound bool, err error) {
 		return false, nil
 	}
 	defer f.Close()
-	tee := &archive.Tee{R: &counted{c.ctx, f, c.progress}}
-	verdict, err := rdb.VerifyChecksum(c.ctx, tee, t.BaseSize)
-	if c.ctx.Err() != nil {
+	own, crc, err := archive.CheckBase(c.ctx, &counted{c.ctx, f, c.progress}, t.BaseSize)
+	switch {
+	case c.ctx.Err() != nil:
 		return false, c.ctx.Err()
-	}
-	if err != nil {
+	case err != nil:
 		c.problem(path, 0, t.BaseSize, -1, "%v", err)
 		return false, nil
 	}
-	c.result.Base.Checksum = verdict.String()
-	if !t.HasBaseCRC {
-		if verdict == rdb.Disabled {
-			c.warn(path, "no checksum covers it: the master runs with rdbchecksum no")
-		}
-		return true, nil
-	}
-	crc, err := tee.Sum(t.BaseSize)
-	if c.ctx.Err() != nil {
-		return false, c.ctx.Err()
-	}
-	if err != nil {
-		c.unreadable(path, err)
-		return false, nil
-	}
-	if crc != t.BaseCRC {
+	c.result.Base.Checksum = own.String()
+	switch {
+	case t.HasBaseCRC && crc != t.BaseCRC:
 		c.problem(path, 0, t.BaseSize, -1, "its CRC-32C is %08x, and the timeline says %08x", crc, t.BaseCRC)
 		return false, nil
+	case !t.HasBaseCRC && own == rdb.Disabled:
+		c.warn(path, "no checksum covers it: the master runs with rdbchecksum no")
 	}
-	c.result.Base.CRC32C = true
+	c.result.Base.CRC32C = t.HasBaseCRC
 	return true, nil
 }
 

@@ -112,6 +112,7 @@ func names(r verify.Report, path string) bool {
 }
 
 func TestASoundArchiveIsProvedUpToItsEnd(t *testing.T) {
+	t.Parallel()
 	for _, closed := range []bool{true, false} {
 		for _, checked := range []bool{true, false} {
 			g := sound(t, made(t, checked, closed))
@@ -153,7 +154,8 @@ func matters(path string, p []byte, at int) bool {
 }
 
 func TestAFlippedBitIsFoundInItsFile(t *testing.T) {
-	const n = 200
+	t.Parallel()
+	n := soak(60, 200)
 	r := rand.New(rand.NewPCG(3, 4))
 	done := map[string]int{}
 	total := 0
@@ -189,7 +191,8 @@ func TestAFlippedBitIsFoundInItsFile(t *testing.T) {
 
 // A line that loses its end takes the next one with it, and what that one said.
 func TestEveryFlippedBitOfALinesEndIsFoundInItsFile(t *testing.T) {
-	all := os.Getenv("REPLICAD_SOAK") == "1" // every bit, not those of the lines' ends alone
+	t.Parallel()
+	every := soak(8, 1) // of the bits of a line's end; with 1, all bits of all bytes
 	for _, closed := range []bool{true, false} {
 		for _, checked := range []bool{true, false} {
 			dir := made(t, checked, closed)
@@ -204,10 +207,10 @@ func TestEveryFlippedBitOfALinesEndIsFoundInItsFile(t *testing.T) {
 				}
 				n := 0
 				for at := range p {
-					if !matters(path, p, at) || !all && p[at] != '\n' {
+					if !matters(path, p, at) || every > 1 && p[at] != '\n' {
 						continue
 					}
-					for bit := range 8 {
+					for bit := at % every; bit < 8; bit += every {
 						n++
 						q := bytes.Clone(p)
 						q[at] ^= 1 << bit
@@ -224,6 +227,18 @@ func TestEveryFlippedBitOfALinesEndIsFoundInItsFile(t *testing.T) {
 	}
 }
 
+// soak gives the count of a test that tries many cases: full with
+// REPLICAD_SOAK=1, and few with -short.
+func soak(normal, full int) int {
+	switch {
+	case os.Getenv("REPLICAD_SOAK") == "1":
+		return full
+	case testing.Short():
+		return min(normal, 10)
+	}
+	return normal
+}
+
 func around(p []byte, at int) []byte { return p[max(at-20, 0):min(at+20, len(p))] }
 
 func write(t *testing.T, path string, p []byte) {
@@ -234,6 +249,7 @@ func write(t *testing.T, path string, p []byte) {
 }
 
 func TestWhatIsMissingCutOrReplacedIsFoundInItsFile(t *testing.T) {
+	t.Parallel()
 	dir := made(t, true, false)
 	for _, path := range filesOf(t, dir) {
 		p, err := os.ReadFile(path)
@@ -264,6 +280,7 @@ func TestWhatIsMissingCutOrReplacedIsFoundInItsFile(t *testing.T) {
 }
 
 func TestSwappedSegmentsAreFound(t *testing.T) {
+	t.Parallel()
 	dir := made(t, true, true)
 	aofs := filepath.Join(dir, "generation-000001", "appendonlydir")
 	one, two := filepath.Join(aofs, "appendonly.aof.1.incr.aof"), filepath.Join(aofs, "appendonly.aof.2.incr.aof")
