@@ -1,12 +1,32 @@
-// Package archive is the log on disk: what a master's replicas would hold in
-// memory, kept as the files that redis-server loads. It implements
-// replica.Store and knows no sockets.
+// Package archive is the log on disk: what a master's replicas hold in memory,
+// kept as the files that redis-server loads. It implements replica.Store and
+// knows no sockets.
+//
+// # Glossary
+//
+//   - generation: one base and the log behind it, a folder of its own.
+//   - base: the RDB file that a generation begins with.
+//   - segment: one INCR file of a generation. The log is its segments, in order.
+//   - mark: a moment with the offset that the history had reached by then.
+//   - boundary: a place where a history may be cut: the end of a command outside
+//     MULTI.
+//   - timeline: the text file that holds what is known of a generation, one fact
+//     a line. Marks are facts, too.
+//   - slot: one of the records in the file fsynced. It says up to where the log
+//     is durable, or, the third slot, stored.
+//   - stored: written to a file. After kill -9 what was stored is there.
+//   - durable: fsynced. After a power cut what was durable is there.
+//   - sealed: a sealed segment is complete: nothing is written to it any more. A
+//     sealed line ends with its checksum.
+//   - rotation: the start of the next segment.
+//   - rebase: a new base, taken while the log goes on, and with it a new
+//     generation.
 //
 // # Layout
 //
 //	<dir>/                            one master
 //	  LOCK                            flock(2): one writer
-//	  generation-000001/              one full sync and the stream behind it
+//	  generation-000001/              one base and the log behind it
 //	    appendonlydir/                redis-server --appendonly yes --dir generation-000001
 //	      appendonly.aof.manifest
 //	      appendonly.aof.1.base.rdb
@@ -16,8 +36,8 @@
 //	    fsynced                       how far it is durable; see fsynced.go
 //	  generation-000002.tmp/          a full sync that is under way
 //
-// A generation is made in a .tmp folder and renamed when everything in it is
-// fsynced: one without a finished base does not exist.
+// A generation is made in a .tmp folder, which is renamed when everything in it
+// is fsynced: a generation without a finished base does not exist.
 //
 // # Offsets
 //
@@ -28,23 +48,22 @@
 //
 // # What is trusted after a crash
 //
-// The design's timeline says how far the data was fsynced. Here that fact has
-// a file of its own, fsynced, that is overwritten in place: it is written with
-// each fsync, under appendfsync always thousands of times a second, and would
-// soon outgrow the data. In exchange every mark of the timeline carries the
-// CRC-32C of its segment up to the marked offset. So recovery trusts what was
-// fsynced, goes on behind it as far as marks, and a last one that is written
-// with each write, prove the bytes to be those that were received, and cuts what
-// is left at a command boundary outside MULTI. What was lost by the cut the master sends again. Zeros and garbage that a
-// power cut leaves behind are found even inside a value, where no parser
-// could.
+// The file fsynced says how far the log is durable. It is overwritten in place,
+// for it is written with each fsync: under appendfsync always that is thousands
+// of times a second. Every mark of the timeline carries the CRC-32C of its
+// segment up to the marked offset. So recovery trusts what was fsynced. It goes
+// on behind that as far as the marks, and the third slot, which is written with
+// each write, prove the bytes to be those that were received. It cuts what is
+// left at a boundary, and the master sends again what the cut took. The CRCs
+// find the zeros and garbage that a power cut leaves even inside a value, where
+// no parser could. See examine.go.
 //
 // # Segments
 //
-// When a segment's file has its size the writer starts the next one, at a
-// boundary outside MULTI, with a SELECT of the database in force there. It does
-// not wait for the disk: an fsync may take seconds, and the master goes on
-// sending. The flusher makes the change durable, in this order:
+// When a segment's file has its size, the writer starts the next one, at a
+// boundary, with a SELECT of the database in force there. The writer does not
+// wait for the disk: an fsync may take seconds, and the master goes on sending.
+// The flusher makes the rotation durable, in this order:
 //
 //  1. the segments that are complete, without what was allocated ahead of them
 //  2. the new one's bytes, and then the names of all files
@@ -56,15 +75,16 @@
 // So a manifest or a slot that names a segment says that all before it are
 // durable; the timeline alone does not. After a crash recovery begins at the
 // segment that the slot names, and goes on to the next one only where that is
-// whole up to its end; what is behind the first that is not goes, and the
+// whole up to its end. What is behind the first that is not whole goes, and the
 // manifest follows the timeline.
 //
 // A complete segment is read again once, in the background, after it is
-// durable, and so is the base; what was found the timeline says.
+// durable, and so is the base. The timeline says what was found.
 //
 // # The way of a byte
 //
-// The link reads from the socket into a ring of fixed size; a writer goroutine
-// writes from the ring to the segment, and a flusher fsyncs by the policy
-// appendfsync. Only offsets are passed between them.
+// The link receives: it reads from the socket into a ring of fixed size. The
+// writer goroutine stores from the ring to the segment, and the flusher
+// goroutine makes durable, by the policy appendfsync. They pass only offsets to
+// each other; see log.go.
 package archive
