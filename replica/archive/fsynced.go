@@ -12,24 +12,21 @@ import (
 // The file fsynced says how far a generation is durable. It has two slots, a
 // page apart. They are written in turn, and each is fsynced after the data that
 // it speaks of: when a power cut tears one, the other still holds. A slot is
-// one line, sealed like those of the timeline and padded with spaces:
+// one line of durableForm, sealed like those of the timeline and padded with
+// spaces. Everything up to its first offset was fsynced; the boundary is the
+// last one at or before it; the CRCs are those of the segment's file up to
+// there.
 //
-//	fsynced <offset> segment <seq> crc <crc> boundary <offset> db <n> crc <crc> serial <n>
-//
-// Everything up to the first offset was fsynced; the boundary is the last one
-// at or before it; the CRCs are those of the segment's file up to there.
-//
-// A third slot says how far the data is stored. It is written with each write of
-// data, and not fsynced. So after kill -9 all that was acknowledged is known to
-// be sound, though the last mark of the timeline may be 100 ms old. After a
-// power cut the slot counts for as much as its CRC proves.
-//
-//	written <offset> segment <seq> crc <crc>
+// A third slot, of storedForm, says how far the data is stored. It is written
+// with each write of data, and not fsynced. So after kill -9 all that was
+// acknowledged is known to be sound, though the last mark of the timeline may
+// be 100 ms old. After a power cut the slot counts for as much as its CRC
+// proves.
 const (
-	slotSize    = 256
-	slotStride  = 4096
-	slots       = 2
-	writtenSlot = slots // behind the others
+	slotSize   = 256
+	slotStride = 4096
+	slots      = 2
+	storedSlot = slots // behind the others
 )
 
 // place is an offset with what is needed to go on from there.
@@ -47,23 +44,9 @@ type checkpoint struct {
 	db       int   // the database selected there
 }
 
-func parseCheckpoint(line string) (c checkpoint, ok bool) {
-	p := fields{f: strings.Fields(line)}
-	c.end.offset, c.seq, c.end.crc = p.after(0, "fsynced"), int(p.after(2, "segment")), p.crc(4)
-	c.boundary.offset, c.db, c.boundary.crc = p.after(6, "boundary"), int(p.after(8, "db")), p.crc(10)
-	c.serial = p.after(12, "serial")
-	return c, !p.bad
-}
-
-func parseWritten(line string) (m Mark, ok bool) {
-	p := fields{f: strings.Fields(line)}
-	m.Offset, m.Seq, m.CRC = p.after(0, "written"), int(p.after(2, "segment")), p.crc(4)
-	return m, !p.bad
-}
-
 // encode gives the slot's bytes.
 func (c checkpoint) encode() []byte {
-	return slot(fmt.Appendf(make([]byte, 0, slotSize), "fsynced %d segment %d crc %08x boundary %d db %d crc %08x serial %d",
+	return slot(fmt.Appendf(make([]byte, 0, slotSize), durableForm,
 		c.end.offset, c.seq, c.end.crc, c.boundary.offset, c.db, c.boundary.crc, c.serial))
 }
 
@@ -129,16 +112,19 @@ func readFsynced(f io.ReaderAt) (r Fsynced, err error) {
 
 // take takes what a slot says.
 func (r *Fsynced) take(i int64, line string) (ok bool) {
-	if i == writtenSlot {
-		m, ok := parseWritten(line)
-		if ok {
-			r.Written = m
+	var n values
+	if i == storedSlot {
+		if n, ok = parse(storedForm, line); ok {
+			r.Written = Mark{Offset: n[0], Seq: int(n[1]), CRC: uint32(n[2])}
 		}
 		return ok
 	}
-	c, ok := parseCheckpoint(line)
-	if ok && (!r.Found || c.serial > r.newest.serial) {
-		r.newest, r.Found = c, true
+	if n, ok = parse(durableForm, line); ok && (!r.Found || n[6] > r.newest.serial) {
+		r.Found = true
+		r.newest = checkpoint{
+			end: place{n[0], uint32(n[2])}, seq: int(n[1]),
+			boundary: place{n[3], uint32(n[5])}, db: int(n[4]), serial: n[6],
+		}
 	}
 	return ok
 }
@@ -154,7 +140,7 @@ type fsyncedFile struct {
 // createFsynced makes the file with its full length, so that writing a slot
 // later never needs room.
 func createFsynced(path string, c checkpoint) error {
-	p := bytes.Repeat([]byte{' '}, slotStride*writtenSlot+slotSize)
+	p := bytes.Repeat([]byte{' '}, slotStride*storedSlot+slotSize)
 	copy(p, c.encode())
 	return writeSynced(path, p)
 }
@@ -184,7 +170,7 @@ func (s *fsyncedFile) wrote(seq int, at place) {
 	p := strconv.AppendInt(append(s.buf[:0], "written "...), at.offset, 10)
 	p = strconv.AppendInt(append(p, " segment "...), int64(seq), 10)
 	p = appendCRC(append(p, " crc "...), at.crc)
-	_, _ = s.disk.pwrite(s.f, slot(p), writtenSlot*slotStride)
+	_, _ = s.disk.pwrite(s.f, slot(p), storedSlot*slotStride)
 }
 
 func (s *fsyncedFile) close() error { return s.f.Close() }

@@ -3,81 +3,13 @@ package archive
 import (
 	"bufio"
 	"bytes"
-	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"os"
-	"strconv"
 	"strings"
 	"time"
 )
-
-// The timeline is a text file, one fact a line, in the order in which the
-// facts came to be:
-//
-//	timeline 1
-//	base <offset> size <bytes> at <ms>
-//	replid <id> from <offset>
-//	segment <seq> from <offset> db <n> header <bytes>
-//	sealed <seq> to <offset> crc <crc32c of the segment's file>
-//	mark <ms> offset <offset> crc <crc32c of the segment's file up to there>
-//	clock <ms> back <ms>
-//	since <ms> offset <offset>
-//	cut <offset>
-//	verified base crc <crc32c of the file>
-//	verified segment <seq>
-//	damaged segment <seq>
-//	end <offset>
-//
-// Offsets are those of the last byte before the place. Times are unix
-// milliseconds. "replid X from o" says that X names the history behind o, "-"
-// that the master has no ids; "sealed" that a segment is complete and the next
-// one begins where it ends; "cut o" that what earlier lines say of places
-// beyond o no longer holds; "clock" that the wall clock was stepped back by
-// so much; "since" that the generation took over from the one before at that
-// time, which was followed until then (a rebase); "verified" and "damaged" what
-// reading a file again has shown; "end" that the generation was closed there.
-//
-// Each line ends with " #" and the CRC-32C of what stands before it, eight hex
-// digits. A line that does not check is passed over, and counted.
-
-const timelineVersion = "timeline 1"
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
-// sealed appends a line with its checksum.
-func sealed(dst []byte, line string) []byte {
-	return append(dst, append(seal([]byte(line)), '\n')...)
-}
-
-// seal appends its checksum to a line.
-func seal(line []byte) []byte {
-	return appendCRC(append(line, " #"...), crc32.Checksum(line, castagnoli))
-}
-
-// appendCRC appends a CRC-32C as eight hex digits.
-func appendCRC(dst []byte, crc uint32) []byte {
-	var p [4]byte
-	binary.BigEndian.PutUint32(p[:], crc)
-	return hex.AppendEncode(dst, p[:])
-}
-
-// unseal checks a line without its newline and takes the checksum off.
-func unseal(line string) (string, bool) {
-	i := len(line) - len(" #01234567")
-	if i < 0 || line[i:i+2] != " #" {
-		return "", false
-	}
-	// The text, not the number: a digit in upper case is a flipped bit.
-	var digits [8]byte
-	if line[i+2:] != string(appendCRC(digits[:0], crc32.Checksum([]byte(line[:i]), castagnoli))) {
-		return "", false
-	}
-	return line[:i], true
-}
 
 // History is a replication id and the offset behind which it holds.
 type History struct {
@@ -219,80 +151,101 @@ func (t *Timeline) complete() error {
 	return nil
 }
 
-// fact takes one line.
-func (t *Timeline) fact(line string, v visitor) bool {
-	f := strings.Fields(line)
-	if len(f) == 0 {
-		return false
+// fact takes one line. It returns false where the line is not what its first
+// word says.
+func (t *Timeline) fact(line string, v visitor) (ok bool) {
+	var n values
+	is := func(form string) bool {
+		n, ok = parse(form, line)
+		return ok
 	}
-	p := fields{f: f}
-	switch f[0] {
-	case "timeline":
-		return true
+	switch kind, rest, _ := strings.Cut(line, " "); kind {
 	case "base":
-		t.BaseOffset, t.BaseSize, t.BaseTime = p.number(1), p.after(2, "size"), time.UnixMilli(p.after(4, "at"))
-		t.Since = t.BaseTime
-		t.sawBase = !p.bad
-	case "replid":
-		h := History{ReplID: p.text(1), From: p.after(2, "from")}
-		if h.ReplID == "-" {
-			h.ReplID = ""
+		if is(baseForm) {
+			t.BaseOffset, t.BaseSize, t.BaseTime = n[0], n[1], time.UnixMilli(n[2])
+			t.Since, t.sawBase = t.BaseTime, true
 		}
-		if !p.bad {
-			t.Histories = append(t.Histories, h)
+	case "replid":
+		if is(replidForm) {
+			id, _, _ := strings.Cut(rest, " ")
+			t.Histories = append(t.Histories, History{strings.TrimPrefix(id, noID), n[0]})
 		}
 	case "segment":
-		s := Segment{Seq: int(p.number(1)), From: p.after(2, "from"), DB: int(p.after(4, "db")), Header: p.after(6, "header")}
-		if !p.bad {
-			t.Segments = append(t.Segments, s)
-		}
-	case "mark":
-		m := Mark{Time: time.UnixMilli(p.number(1)), Offset: p.after(2, "offset"), CRC: p.crc(4)}
-		if p.bad || len(t.Segments) == 0 {
-			return false
-		}
-		m.Seq = t.Segments[len(t.Segments)-1].Seq
-		t.Last = m
-		if v.mark != nil {
-			v.mark(m)
-		}
-	case "cut":
-		o := p.number(1)
-		if p.bad {
-			return false
-		}
-		t.cut(o)
-		if v.cut != nil {
-			v.cut(o)
-		}
-	case "clock":
-		at, back := p.number(1), p.after(2, "back")
-		if !p.bad && v.clock != nil {
-			v.clock(time.UnixMilli(at), time.UnixMilli(at+back))
-		}
-	case "since":
-		m := Moment{time.UnixMilli(p.number(1)), p.after(2, "offset")}
-		if p.bad {
-			return false
-		}
-		t.Since = m.Time
-		if v.since != nil {
-			v.since(m)
+		if is(segmentForm) {
+			t.Segments = append(t.Segments, Segment{Seq: int(n[0]), From: n[1], DB: int(n[2]), Header: n[3]})
 		}
 	case "sealed":
-		seq, to, crc := p.number(1), p.after(2, "to"), p.crc(4)
-		if s := t.segment(seq); s != nil && !p.bad {
-			s.Sealed, s.To, s.CRC = true, to, crc
+		if is(sealedForm) {
+			s := t.segment(n[0])
+			if s != nil {
+				s.Sealed, s.To, s.CRC = true, n[1], uint32(n[2])
+			}
+		}
+	case "mark":
+		return is(markForm) && t.mark(Mark{Time: time.UnixMilli(n[0]), Offset: n[1], CRC: uint32(n[2])}, v)
+	case "clock":
+		if is(clockForm) && v.clock != nil {
+			v.clock(time.UnixMilli(n[0]), time.UnixMilli(n[0]+n[1]))
+		}
+	case "since":
+		if is(sinceForm) {
+			m := Moment{time.UnixMilli(n[0]), n[1]}
+			t.Since = m.Time
+			if v.since != nil {
+				v.since(m)
+			}
+		}
+	case "cut":
+		if is(cutForm) {
+			t.cut(n[0])
+			if v.cut != nil {
+				v.cut(n[0])
+			}
 		}
 	case "verified", "damaged":
-		t.examined(&p)
+		return t.examined(line)
 	case "end":
-		p.number(1)
-		t.Closed = !p.bad
+		t.Closed = is(endForm)
 	default: // a later version's fact
+		return kind != ""
+	}
+	return ok
+}
+
+func (t *Timeline) mark(m Mark, v visitor) bool {
+	if len(t.Segments) == 0 {
+		return false
+	}
+	m.Seq = t.Segments[len(t.Segments)-1].Seq
+	t.Last = m
+	if v.mark != nil {
+		v.mark(m)
+	}
+	return true
+}
+
+// examined takes a line that tells what reading a file again has shown.
+func (t *Timeline) examined(line string) bool {
+	if line == "verified base" { // as older versions wrote it
+		t.Verified = true
 		return true
 	}
-	return !p.bad
+	if n, ok := parse(verifiedBaseForm, line); ok {
+		t.Verified, t.BaseCRC, t.HasBaseCRC = true, uint32(n[0]), true
+		return true
+	}
+	n, good := parse(verifiedForm, line)
+	if !good {
+		var damaged bool
+		if n, damaged = parse(damagedForm, line); !damaged {
+			file := strings.Fields(line + " base")[1]
+			return file != "base" && file != "segment" // a later version's
+		}
+	}
+	if s := t.segment(n[0]); s != nil {
+		s.Verified, s.Damaged = good, !good
+	}
+	return true
 }
 
 // cut forgets what lies beyond offset. The segment that is the last then goes
@@ -350,109 +303,6 @@ func (t *Timeline) segment(seq int64) *Segment {
 	}
 	return nil
 }
-
-// examined takes a line that tells what reading a file again has shown.
-func (t *Timeline) examined(p *fields) {
-	good := p.text(0) == "verified"
-	switch p.text(1) {
-	case "base":
-		t.Verified = good
-		if good && len(p.f) > 2 { // older ones tell no CRC
-			t.BaseCRC, t.HasBaseCRC = p.crc(2), !p.bad
-		}
-	case "segment":
-		if s := t.segment(p.number(2)); s != nil && !p.bad {
-			s.Verified, s.Damaged = good, !good
-		}
-	}
-}
-
-// fields takes the words of a line apart; bad stays set once one was wrong.
-type fields struct {
-	f   []string
-	bad bool
-}
-
-func (p *fields) text(i int) string {
-	if i >= len(p.f) {
-		p.bad = true
-		return ""
-	}
-	return p.f[i]
-}
-
-func (p *fields) number(i int) int64 {
-	n, err := strconv.ParseInt(p.text(i), 10, 64)
-	if err != nil || n < 0 {
-		p.bad = true
-	}
-	return n
-}
-
-// after reads the number behind the word name at i.
-func (p *fields) after(i int, name string) int64 {
-	if p.text(i) != name {
-		p.bad = true
-	}
-	return p.number(i + 1)
-}
-
-func (p *fields) crc(i int) uint32 {
-	if p.text(i) != "crc" {
-		p.bad = true
-	}
-	n, err := strconv.ParseUint(p.text(i+1), 16, 32)
-	if err != nil {
-		p.bad = true
-	}
-	return uint32(n)
-}
-
-// The facts as lines.
-
-func baseFact(offset, size int64, at time.Time) string {
-	return fmt.Sprintf("base %d size %d at %d", offset, size, at.UnixMilli())
-}
-
-func replidFact(id string, from int64) string {
-	if id == "" {
-		id = "-"
-	}
-	return fmt.Sprintf("replid %s from %d", id, from)
-}
-
-func segmentFact(s Segment) string {
-	return fmt.Sprintf("segment %d from %d db %d header %d", s.Seq, s.From, s.DB, s.Header)
-}
-
-func markFact(m Mark) string {
-	return fmt.Sprintf("mark %d offset %d crc %08x", m.Time.UnixMilli(), m.Offset, m.CRC)
-}
-
-func clockFact(at, before time.Time) string {
-	return fmt.Sprintf("clock %d back %d", at.UnixMilli(), before.Sub(at).Milliseconds())
-}
-
-func cutFact(offset int64) string { return fmt.Sprintf("cut %d", offset) }
-
-func sealedFact(s Segment) string {
-	return fmt.Sprintf("sealed %d to %d crc %08x", s.Seq, s.To, s.CRC)
-}
-
-func sinceFact(at time.Time, offset int64) string {
-	return fmt.Sprintf("since %d offset %d", at.UnixMilli(), offset)
-}
-
-func verifiedBaseFact(crc uint32) string { return fmt.Sprintf("verified base crc %08x", crc) }
-
-func examinedSegmentFact(seq int, good bool) string {
-	if good {
-		return fmt.Sprintf("verified segment %d", seq)
-	}
-	return fmt.Sprintf("damaged segment %d", seq)
-}
-
-func endFact(offset int64) string { return fmt.Sprintf("end %d", offset) }
 
 // timelineFile appends facts. A write that failed half way is written over by
 // the next one.
