@@ -105,19 +105,6 @@ func (m Master) retained() []Generation {
 	return all
 }
 
-func bytesOf(all []Generation) (sum int64) {
-	for _, g := range all {
-		sum += g.Bytes
-	}
-	return sum
-}
-
-// Near says whether an archive has more than 90 % of MaxBytes, so that it is
-// time to take a new base: then the oldest may go.
-func (r Retention) Near(m Master) bool {
-	return r.MaxBytes > 0 && bytesOf(m.retained()) > r.MaxBytes-r.MaxBytes/10
-}
-
 // Plan says which generations of a described archive go. It reads no file.
 //
 // The generation that restores a time is the newest that began at or before it
@@ -127,36 +114,36 @@ func (r Retention) Near(m Master) bool {
 // nothing goes by age where the newest began after now.
 func (r Retention) Plan(m Master, now time.Time) Plan {
 	all := m.retained()
-	p := Plan{WindowStart: now.Add(-r.KeepFor), Bytes: bytesOf(all), Removals: []Removal{}}
-	p.BytesAfter = p.Bytes
+	p := Plan{WindowStart: now.Add(-r.KeepFor), Removals: []Removal{}}
+	for _, g := range all {
+		p.Bytes += g.Bytes
+		if g.sound() {
+			p.counted++
+		}
+	}
 	if len(all) == 0 {
 		return p
 	}
 	newest := all[len(all)-1]
 	if !newest.sound() {
-		p.Warnings = append(p.Warnings, fmt.Sprintf("nothing goes as long as the newest generation, %d, is not known to be sound: %s", newest.Number, newest.unsound()))
-		p.Overfull = r.full(p.Bytes)
+		r.settle(&p)
+		p.Warnings = []string{fmt.Sprintf("nothing goes as long as the newest generation, %d, is not known to be sound: %s", newest.Number, newest.unsound())}
 		return p
 	}
-	for _, g := range all {
-		if g.sound() {
-			p.counted++
-		}
-	}
 	clockRight := !newest.From.After(now)
-	left := p.counted
+	left, bytes := p.counted, p.Bytes
 	for i, g := range all[:len(all)-1] {
-		later := all[i+1:]
+		later, reason := all[i+1:], TooLarge
 		enough := left > r.KeepGenerations || !g.sound()
-		switch {
-		case clockRight && enough && g.outlived(later, p.WindowStart, now):
-			p.add(g, TooOld, later)
-		case r.full(p.BytesAfter):
-			p.add(g, TooLarge, later)
-		default:
-			r.settle(&p)
-			return p
+		if clockRight && enough && g.outlived(later, p.WindowStart, now) {
+			reason = TooOld
+		} else if !r.full(bytes) {
+			break
 		}
+		gone := Removal{Generation: g.Number, Dir: g.Dir, Bytes: g.Bytes, Reason: reason, sound: g.sound()}
+		gone.From, gone.To = g.alone(later)
+		p.Removals = append(p.Removals, gone)
+		bytes -= g.Bytes
 		if g.sound() {
 			left--
 		}
@@ -185,14 +172,6 @@ func (g Generation) outlived(later []Generation, window, now time.Time) bool {
 		return false
 	}
 	return slices.ContainsFunc(later, func(l Generation) bool { return l.sound() && !l.From.After(window) })
-}
-
-// add adds a generation to what goes.
-func (p *Plan) add(g Generation, why Reason, later []Generation) {
-	gone := Removal{Generation: g.Number, Dir: g.Dir, Bytes: g.Bytes, Reason: why, sound: g.sound()}
-	gone.From, gone.To = g.alone(later)
-	p.Removals = append(p.Removals, gone)
-	p.BytesAfter -= g.Bytes
 }
 
 // alone gives the times that only this generation restores: up to the earliest

@@ -141,16 +141,6 @@ func TestAPlanSaysWhichTimesGo(t *testing.T) {
 	}
 }
 
-func TestAnArchiveIsNearItsBoundAboveNineTenths(t *testing.T) {
-	t.Parallel()
-	m := kept([2]float64{6, 4}, [2]float64{4, 0}) // 200 bytes
-	for bytes, want := range map[int64]bool{0: false, 250: false, 222: false, 221: true, 200: true, 100: true} {
-		if got := (Retention{MaxBytes: bytes}).Near(m); got != want {
-			t.Errorf("200 of %d bytes: near is %v", bytes, got)
-		}
-	}
-}
-
 func TestAWrongRetentionIsRefused(t *testing.T) {
 	t.Parallel()
 	for _, r := range []Retention{{KeepFor: -1, KeepGenerations: 2}, {KeepGenerations: 1}, {}, {KeepGenerations: 2, MaxBytes: -1}} {
