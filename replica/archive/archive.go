@@ -28,16 +28,16 @@ type Options struct {
 	// TimelineResolution is the least time between two marks of the
 	// timeline; 0 means DefaultTimelineResolution.
 	TimelineResolution time.Duration
-	// Limits are those of the link: the scanner of recovery uses them too.
+	// Limits are those of the link. Recovery's scanner uses them, too.
 	Limits resp.Limits
 	// Observe is told what happens to the files (SegmentSealed,
 	// BaseVerified, SegmentVerified), on any goroutine: it must not wait.
 	// The kind's own fields are filled in, nothing else. May be nil.
 	Observe func(Event)
-	// ObserveFsync is told how long each fdatasync(2) of the stream, and of
-	// what tells how far it is durable, took, also one that failed. It is
-	// called by the goroutine that made it, must not wait, and may be called
-	// by two at once while a rebase runs. May be nil.
+	// ObserveFsync is told how long each fdatasync(2) of segments, timeline
+	// and slots took, also one that failed. The goroutine that fsyncs calls
+	// it; while a rebase runs, two goroutines may call it at once. It must
+	// not wait. May be nil.
 	ObserveFsync func(took time.Duration)
 
 	disk disk
@@ -52,21 +52,21 @@ type Archive struct {
 	recovery Recovery
 	notify   atomic.Pointer[func()]
 	log      atomic.Pointer[log] // nil before the first full sync
-	strict   bool                // an fsync failed, and no Reset has succeeded since; Reset's own
-	need     atomic.Int64        // bytes that a full sync needs, after one that found too few
+	strict   bool                // an fsync failed, and no Reset has succeeded since; only Reset uses it
+	need     atomic.Int64        // bytes that a full sync needs, after one that found less room
 	numbers  sync.Mutex          // held while a generation in the making gets its number
 	next     atomic.Pointer[Successor]
 
-	mu     sync.Mutex // what follows
+	mu     sync.Mutex // guards what follows
 	is     Current
-	failed error // the base of the log proved damaged
+	failed error // the log's base proved damaged
 	pos    replica.Position
 	known  bool
 }
 
-// Open makes or opens the archive of one master. It takes its lock (ErrLocked),
-// removes what an interrupted full sync left, and recovers the newest
-// generation.
+// Open makes or opens the archive of one master. It takes the archive's lock,
+// or fails with ErrLocked; removes what an interrupted full sync left; and
+// recovers the newest generation.
 func Open(dir string, opt Options) (*Archive, error) {
 	if opt.disk.pwrite == nil {
 		opt.disk = realDisk()
@@ -104,7 +104,7 @@ func (a *Archive) open(strict bool) error {
 	gen := done[len(done)-1]
 	s, err := recoverGeneration(gen, a.opt, strict)
 	if damaged(err) {
-		// It can't be continued, but what is in it stays.
+		// The generation can't be continued, but what is in it stays.
 		a.recovery = Recovery{Generation: gen.number, Why: fmt.Sprintf("generation %d is left as it is, and not continued: %v", gen.number, err)}
 		return nil
 	}
@@ -129,8 +129,8 @@ func (a *Archive) open(strict bool) error {
 	return nil
 }
 
-// damaged says whether an error of recovery is the generation's own, so that
-// the next one helps, and waiting does not.
+// damaged says whether an error of recovery is the generation's own: then a new
+// generation helps, and waiting does not.
 func damaged(err error) bool {
 	for _, own := range []error{ErrTimeline, fs.ErrNotExist, syscall.EIO, syscall.EUCLEAN} {
 		if errors.Is(err, own) {
@@ -141,7 +141,8 @@ func damaged(err error) bool {
 }
 
 // endOld ends a generation that a newer one has followed, where a crash or an
-// error came before adopt could. One that can't be is left as it is.
+// error kept adopt from ending it. A generation that can't be ended is left as
+// it is.
 func (a *Archive) endOld(gen generation) {
 	if ended(gen.timeline()) {
 		return
@@ -160,7 +161,7 @@ func (a *Archive) sweep() (done []generation, err error) {
 	next := a.next.Load()
 	for _, g := range unfinished {
 		if filepath.Ext(g.dir) != tmpSuffix || next.owns(g) {
-			continue // a finished one that somebody damaged: not ours to remove
+			continue // it was finished, and somebody damaged it: not ours to remove
 		}
 		if err := os.RemoveAll(g.dir); err != nil {
 			return nil, err
@@ -184,10 +185,10 @@ type Current struct {
 	Generation int
 	BaseOffset int64
 	BaseBytes  int64
-	BaseTime   time.Time // when its full sync was complete
+	BaseTime   time.Time // when the full sync was complete
 }
 
-// Current describes the generation that is written; false when there is none.
+// Current describes the generation that is written; false where there is none.
 func (a *Archive) Current() (Current, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -238,8 +239,8 @@ func (a *Archive) Progress() replica.Progress {
 	return a.log.Load().progressOr(failed)
 }
 
-// adopt makes a generation that was just committed the one that is written,
-// and closes the one before for good.
+// adopt makes a generation that was just committed the one that is written, and
+// closes the generation before for good.
 func (a *Archive) adopt(gen generation, seg Segment, c checkpoint, is Current) error {
 	g, err := newLog(gen, seg, c, a.opt, a.tell)
 	if err != nil {
@@ -251,8 +252,8 @@ func (a *Archive) adopt(gen generation, seg Segment, c checkpoint, is Current) e
 	a.failed, a.is = nil, is
 	a.mu.Unlock()
 	if old != nil {
-		// Its data is safe; an end that could not be written down is no
-		// reason to refuse the new generation.
+		// The old log's data is safe. An end that could not be written down
+		// is no reason to refuse the new generation.
 		_ = old.finish()
 	}
 	a.need.Store(0)
@@ -260,9 +261,9 @@ func (a *Archive) adopt(gen generation, seg Segment, c checkpoint, is Current) e
 	return nil
 }
 
-// Reset implements replica.Store: a base that proved damaged goes with its
-// generation; otherwise the history is opened again, after a failed fsync no
-// further than what was fsynced before.
+// Reset implements replica.Store. Where the base proved damaged, the generation
+// is removed. Otherwise the history is opened again, after a failed fsync only
+// up to what was fsynced before.
 func (a *Archive) Reset() error {
 	a.stopChecks()
 	a.mu.Lock()
@@ -284,7 +285,7 @@ func (a *Archive) Reset() error {
 	return err
 }
 
-// Close stores and fsyncs all that was taken, and unlocks the archive.
+// Close stores and fsyncs all that was received, and unlocks the archive.
 func (a *Archive) Close() error {
 	a.stopChecks()
 	var err error

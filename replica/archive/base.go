@@ -21,7 +21,7 @@ import (
 // replica.Splicer.
 type base struct {
 	a     *Archive
-	next  *Successor // not nil when it is to stand aside until it takes over
+	next  *Successor // not nil where the generation stands aside until it takes over
 	need  *atomic.Int64
 	gen   generation // where it will be
 	full  replica.FullSync
@@ -30,8 +30,8 @@ type base struct {
 	ahead ahead
 }
 
-// BeginBase implements replica.Store. What the stream before it still has in
-// memory is written first.
+// BeginBase implements replica.Store. What is still in memory of the stream
+// before is stored first.
 func (a *Archive) BeginBase(full replica.FullSync) (replica.Base, error) {
 	if g := a.log.Load(); g != nil {
 		if err := g.drain(); err != nil {
@@ -115,7 +115,7 @@ func (b *base) copyFrom(pipe, n int) (int, error) {
 	return b.Write(buf[:k])
 }
 
-// grew counts bytes, and has the kernel begin to write them back.
+// grew counts bytes that were written.
 func (b *base) grew(n int) {
 	b.size += int64(n)
 	last := b.full.Size
@@ -169,8 +169,8 @@ func (b *base) commit() (replica.Position, error) {
 		return replica.Position{}, err
 	}
 	pos := replica.Position{ReplID: b.full.ReplID, Offset: b.full.Offset}
-	// The stream of a chained replica does not open with SELECT: the
-	// database in force is an aux field of the RDB.
+	// The stream of a chained replica does not open with SELECT. The RDB's
+	// aux field repl-stream-db has the database in force.
 	if header.HasReplStreamDB && header.ReplStreamDB > 0 {
 		pos.DB = header.ReplStreamDB
 	}
@@ -197,8 +197,8 @@ func (b *base) commit() (replica.Position, error) {
 		err = b.a.adopt(b.gen, seg, c, is)
 	}
 	if err != nil {
-		// The history goes on in the generation before: this one must
-		// not be found the newest by the next Open.
+		// The history goes on in the generation before. The next Open must
+		// not find this one the newest.
 		return replica.Position{}, errors.Join(err, b.gen.remove())
 	}
 	return pos, nil
@@ -229,8 +229,8 @@ func (b *base) files(pos replica.Position, now time.Time) (Segment, checkpoint, 
 	return seg, c, err
 }
 
-// roomFor says whether size bytes fit, and else writes down how much is needed.
-// A size below zero is unknown.
+// roomFor says whether size bytes fit. Where they do not, it writes down how
+// much is needed. A size below zero is unknown.
 func (a *Archive) roomFor(needed *atomic.Int64, size int64) error {
 	free, err := a.opt.disk.free(a.dir)
 	if err != nil {

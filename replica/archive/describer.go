@@ -8,14 +8,14 @@ import (
 )
 
 // Describer describes one master's archive again and again. A timeline may have
-// millions of marks: it reads of each only what was added since the last time.
-// Its methods may be called from any goroutine; they wait for each other.
+// millions of marks: a Describer reads only what was added to it since the last
+// time. The methods may be called from any goroutine; they wait for each other.
 type Describer struct {
 	dir string
 
 	mu   sync.Mutex
 	read map[string]*readSoFar // by the generation's folder
-	used map[string]bool       // of them, those that were asked for
+	used map[string]bool       // the folders that this call has asked for
 }
 
 // readSoFar is a timeline that is known up to a length.
@@ -45,7 +45,7 @@ func (d *Describer) Describe() (Master, bool, error) {
 }
 
 // timeline goes on where the last reading ended, unless the file is another one
-// or was cut since: recovery does both.
+// or is shorter now: recovery replaces and cuts it.
 func (d *Describer) timeline(g generation) (Timeline, int64, error) {
 	d.used[g.dir] = true
 	f, err := os.Open(g.timeline())

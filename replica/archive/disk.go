@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// disk is what the archive asks of the operating system; tests put faults in
-// its place.
+// disk is what the archive asks of the operating system. Tests replace it by one
+// that fails.
 type disk struct {
 	pwrite    func(f *os.File, p []byte, off int64) (int, error)
 	fdatasync func(f *os.File) error
@@ -52,7 +52,7 @@ func fdatasync(f *os.File) error {
 	}
 }
 
-// makeDir makes a folder and those above it, and their names durable.
+// makeDir makes a folder and those above it, durably.
 func makeDir(dir string) error {
 	if st, err := os.Stat(dir); err == nil && st.IsDir() {
 		return nil
@@ -122,7 +122,8 @@ func Free(path string) (int64, error) {
 	return free, err
 }
 
-// Space is Free, and how large the file system is (f_blocks), in bytes.
+// Space is what Free returns, and how large the file system is (f_blocks), in
+// bytes.
 func Space(path string) (free, size int64, err error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(path, &st); err != nil {

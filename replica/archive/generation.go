@@ -29,7 +29,7 @@ const (
 
 var generationForm = regexp.MustCompile(`^generation-(\d{6,})(\.tmp)?$`)
 
-// generation is the folder of one full sync and its stream.
+// generation is the folder of one base and the log behind it.
 type generation struct {
 	dir    string
 	number int
@@ -72,7 +72,7 @@ func ignoreMissing(err error) error {
 	return err
 }
 
-// generations lists the finished ones below dir, oldest first, and the .tmp
+// generations lists the finished generations below dir, oldest first, and the
 // folders of unfinished ones.
 func generations(dir string) (done, unfinished []generation, err error) {
 	entries, err := os.ReadDir(dir)

@@ -30,24 +30,23 @@ type Generation struct {
 	BaseVerified  bool      `json:"base_verified"`
 	BaseCRCKnown  bool      `json:"base_crc_known"` // the timeline has the CRC-32C of the base's file
 	Segments      int       `json:"segments"`
-	Sealed        int       `json:"segments_sealed"`   // of them, those that are complete
-	Verified      int       `json:"segments_verified"` // those that were read again, and are what was written
-	Damaged       int       `json:"segments_damaged"`  // those that were read again, and are not
+	Sealed        int       `json:"segments_sealed"`   // how many of them are complete
+	Verified      int       `json:"segments_verified"` // how many were read again, and are what was written
+	Damaged       int       `json:"segments_damaged"`  // how many were read again, and are not
 	EndOffset     int64     `json:"end_offset"`        // the last byte in the files
 	FsyncedOffset int64     `json:"fsynced_offset"`    // the last byte that is durable
-	// From and To are the times that it can be restored to, the same as
-	// [Range]: from when its base was complete, or, after a rebase, from when
-	// it took over; to when the last byte came. From From of a later
-	// generation on, a time is restored from that one.
+	// From and To are the first and the last time that the generation can be
+	// restored to, as in [Range]. From is when its base was complete, or, after
+	// a rebase, when it took over; To is when the last byte came. Where a later
+	// generation has a time, too, the time is restored from the later one.
 	From    time.Time `json:"from,omitzero"`
 	To      time.Time `json:"to,omitzero"`
-	Rebased bool      `json:"rebased"` // it took over from the one before; else a full sync began it
+	Rebased bool      `json:"rebased"` // a rebase began it, not a full sync
 	Bytes   int64     `json:"bytes"`   // base and segments
 	Problem string    `json:"problem,omitempty"`
 }
 
-// List describes the archives below dir, while they are written or not. A
-// folder without generations is left out.
+// List describes the archives below dir, whether a daemon writes them or not.
 func List(dir string) ([]Master, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -69,11 +68,11 @@ func List(dir string) ([]Master, error) {
 	return masters, nil
 }
 
-// Describe describes the archive of one master; false when dir is none. It reads
-// whole timelines: who asks again and again has a [Describer].
+// Describe describes the archive of one master; false where dir is none. It
+// reads whole timelines; to describe an archive repeatedly, use a [Describer].
 func Describe(dir string) (Master, bool, error) { return describe(dir, generation.readTimeline) }
 
-// describe has read for the timelines.
+// describe describes an archive, of which read reads the timelines.
 func describe(dir string, read func(generation) (Timeline, int64, error)) (Master, bool, error) {
 	m := Master{Name: filepath.Base(dir), Dir: dir, Generations: []Generation{}}
 	isArchive, err := exists(filepath.Join(dir, lockName))
@@ -98,8 +97,8 @@ func describe(dir string, read func(generation) (Timeline, int64, error)) (Maste
 	return m, true, nil
 }
 
-// locked says whether somebody holds the lock, without taking it from anybody
-// who comes meanwhile: a shared lock, for a moment.
+// locked says whether somebody holds the lock. It takes a shared lock for a
+// moment, which a writer waits for; see lockFile.
 func locked(path string) bool {
 	f, err := os.Open(path)
 	if err != nil {
@@ -109,8 +108,8 @@ func locked(path string) bool {
 	return unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB) == unix.EWOULDBLOCK
 }
 
-// gone says whether a generation that lacks a file was committed, removed or
-// pruned meanwhile, or is a full sync that begins.
+// gone says whether a generation that lacks a file was renamed or removed
+// meanwhile, or is a full sync that begins.
 func (g generation) gone() bool {
 	there, err := exists(g.dir)
 	return filepath.Ext(g.dir) == tmpSuffix || err == nil && !there
@@ -159,7 +158,7 @@ func (g generation) describe(read func(generation) (Timeline, int64, error)) (Ge
 	return d, nil
 }
 
-// count counts segments by what is known of them.
+// count counts the segments by what is known of them.
 func (d *Generation) count(segments []Segment) {
 	d.Segments = len(segments)
 	for _, s := range segments {

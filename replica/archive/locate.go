@@ -26,7 +26,7 @@ const (
 	toLatest targetKind = iota // the zero value
 	toTime
 	toOffset
-	toNumber // a time or an offset: the archive tells
+	toNumber // a time or an offset, whichever the archive has
 )
 
 // String gives the target as it was written.
@@ -39,8 +39,8 @@ func (t Target) String() string {
 
 // ParseTarget reads latest, a time, or an offset. A time is RFC 3339,
 // "2006-01-02 15:04:05" (local), unix seconds or milliseconds, or a duration
-// before now (15m, 2d). A bare number is a time or an offset, as the archive has
-// it; offset:N and time:N say which.
+// before now (15m, 2d). A bare number is a time or an offset, whichever the
+// archive has; offset:N and time:N say which.
 func ParseTarget(s string, now time.Time) (Target, error) {
 	t := Target{text: s}
 	kind, rest, named := strings.Cut(s, ":")
@@ -69,7 +69,7 @@ func ParseTarget(s string, now time.Time) (Target, error) {
 		t.time = now.Add(-d)
 		return t, nil
 	}
-	// In the local time zone where they name none.
+	// A time without a zone is local.
 	for _, form := range []string{time.RFC3339, time.DateTime, "2006-01-02T15:04:05", "2006-01-02 15:04", "2006-01-02T15:04", time.DateOnly} {
 		if at, err := time.ParseInLocation(form, s, time.Local); err == nil {
 			t.time = at
@@ -101,15 +101,15 @@ type Range struct {
 type Point struct {
 	Generation int    `json:"generation"`
 	ReplID     string `json:"replication_id"`
-	// Offset is the last byte that may be in the restored copy; its end is
-	// the last command boundary outside MULTI at or before.
+	// Offset is the last byte that may be in the restored copy. The copy ends
+	// at the last boundary at or before it.
 	Offset int64 `json:"offset"`
-	// Time is when the history reached Offset, as the timeline has it, and
-	// Next when the next bytes after it were written down; zero when none were.
+	// Time is when the history reached Offset, by the marks of the timeline.
+	// Next is the time of the next mark, zero where there is none.
 	Time time.Time `json:"time"`
 	Next time.Time `json:"next,omitzero"`
-	// Twice is not nil where the clock was stepped back so that the time came
-	// twice: Time is the second one, Twice the first.
+	// Twice is not nil where the clock was stepped back, so that the time came
+	// twice: Time is the second time, Twice the first.
 	Twice *Moment `json:"twice,omitempty"`
 }
 
@@ -121,8 +121,8 @@ var ErrUnavailable = errors.New("nothing can be restored to")
 type UnavailableError struct {
 	Target   Target
 	Reason   string
-	Before   time.Time // the nearest time before the target; zero for none
-	After    time.Time // the nearest one behind it; zero for none
+	Before   time.Time // the nearest time before the target that there is; zero for none
+	After    time.Time // the nearest time behind it that there is; zero for none
 	Ranges   []Range   // oldest first
 	Problems []error   // of generations that could not be read
 }
@@ -269,9 +269,9 @@ func chooseTime(readers []*Reader, t time.Time, now time.Time, e *UnavailableErr
 			e.After = span.From
 			continue
 		}
-		// Behind the last byte the answer is that byte, as long as it can be
-		// taken for what the master had: while a daemon follows it, or for as
-		// long as a master may be quiet.
+		// For a time behind the last byte the answer is that byte, if the
+		// master can have had no more by then: a daemon follows the master,
+		// or no more time has passed than a master may be quiet.
 		live := i == 0 && r.Running && !t.After(now.Add(time.Second))
 		if t.After(span.To.Add(quiet)) && !live {
 			e.Before = span.To

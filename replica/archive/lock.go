@@ -9,9 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// LockDir takes a lock of a folder, as flock(2) says how. The error is
-// fs.ErrNotExist when the folder went meanwhile, and wraps unix.EWOULDBLOCK
-// where how has LOCK_NB and somebody holds it.
+// LockDir takes a lock of a folder; how is flock(2)'s operation. The error is
+// fs.ErrNotExist where the folder went meanwhile, and wraps unix.EWOULDBLOCK
+// where how has LOCK_NB and somebody else holds the lock.
 func LockDir(dir string, how int) (*os.File, error) {
 	f, err := os.Open(dir)
 	if err != nil {
@@ -21,7 +21,7 @@ func LockDir(dir string, how int) (*os.File, error) {
 		f.Close()
 		return nil, &os.PathError{Op: "flock", Path: dir, Err: err}
 	}
-	// It may have been renamed and removed before the lock was had.
+	// The folder may have been renamed and removed before the lock was taken.
 	mine, err := f.Stat()
 	if err == nil {
 		var now os.FileInfo
@@ -36,8 +36,8 @@ func LockDir(dir string, how int) (*os.File, error) {
 	return f, nil
 }
 
-// RemoveLeft removes a folder that somebody who was killed has left; one that
-// is locked, or went meanwhile, is left to who works in it.
+// RemoveLeft removes a folder that a killed process has left. A folder that is
+// locked, or went meanwhile, is left to the process that works in it.
 func RemoveLeft(dir string) error {
 	f, err := LockDir(dir, unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) || errors.Is(err, fs.ErrNotExist) {
@@ -50,8 +50,8 @@ func RemoveLeft(dir string) error {
 	return os.RemoveAll(dir)
 }
 
-// lockFile takes the flock(2) of a file. It does not wait for another writer,
-// only for the moment that List needs to look.
+// lockFile takes the flock(2) of a file. It waits only as long as locked needs
+// to look, and not for another writer.
 func lockFile(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o640)
 	if err != nil {

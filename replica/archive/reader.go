@@ -10,36 +10,32 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Reader is one generation, held for reading: while it is open the generation
-// is neither pruned nor discarded. What it says is how things stood when it was
-// opened; a daemon may go on writing behind that. Everything but Close may be
-// used by several goroutines.
+// Reader is one generation, held for reading: while the Reader is open, the
+// generation is not pruned. A Reader says how things stood when it was opened; a
+// daemon may go on writing behind that. Several goroutines may use everything
+// but Close.
 type Reader struct {
 	Number   int
 	Dir      string // the generation's folder
 	Running  bool   // a replicad held the archive's lock
 	Timeline Timeline
 	BaseSize int64 // bytes of the base's file
-	// Segments are those of the timeline; To of the last one is what its
-	// file held.
+	// Segments are those of the timeline. To of the last one is where its file
+	// ended.
 	Segments []Segment
 
 	gen    generation
 	hold   *os.File
-	length int64 // of the timeline that is read
+	length int64 // of the part of the timeline that is read
 	cuts   []cutAt
 }
 
-// cutAt is a "cut" of the timeline: of the marks before it those beyond the
-// offset do not hold.
+// cutAt is a "cut" fact of the timeline: of the marks before it, those beyond
+// the offset do not hold.
 type cutAt struct {
-	marks  int // so many marks stand before it
+	marks  int // how many marks stand before it
 	offset int64
 }
-
-// hold takes a shared lock of a generation's folder, which keeps it from being
-// pruned. The error is fs.ErrNotExist when it went meanwhile.
-func hold(dir string) (*os.File, error) { return LockDir(dir, unix.LOCK_SH) }
 
 // OpenReader opens a generation, which a daemon may be writing. The error wraps
 // ErrTimeline where its timeline says too little, and fs.ErrNotExist where a
@@ -50,7 +46,7 @@ func (g Generation) OpenReader() (*Reader, error) {
 
 func openReader(gen generation) (r *Reader, err error) {
 	r = &Reader{Number: gen.number, Dir: gen.dir, gen: gen}
-	if r.hold, err = hold(gen.dir); err != nil {
+	if r.hold, err = LockDir(gen.dir, unix.LOCK_SH); err != nil {
 		return nil, err
 	}
 	if err := r.open(); err != nil {
@@ -149,7 +145,7 @@ func (r *Reader) readTimeline(v visitor) error {
 	return err
 }
 
-// Marks tells the marks that hold, in the order of their offsets, until f
+// Marks calls f with the marks that hold, in the order of their offsets, until f
 // returns false.
 func (r *Reader) Marks(f func(Mark) bool) error {
 	n, next, stop := 0, 0, false
@@ -171,10 +167,10 @@ type Moment struct {
 	Offset int64     `json:"offset"`
 }
 
-// At says how far the history was at a time: the last moment that was written
-// down at or before t. next is the one behind it, zero where there is none. Where
-// the clock was stepped back so that t came twice the answer is the second one,
-// and twice is the first.
+// At says how far the history was at a time: it returns the last mark at or
+// before t, and as next the mark behind it, zero where there is none. Where the
+// clock was stepped back, so that t came twice, at is for the second time, and
+// twice for the first.
 func (r *Reader) At(t time.Time) (at, next Moment, twice *Moment, err error) {
 	start := Moment{r.Timeline.BaseTime, r.Timeline.BaseOffset}
 	at = start
@@ -187,7 +183,7 @@ func (r *Reader) At(t time.Time) (at, next Moment, twice *Moment, err error) {
 				next = Moment{m.Time, m.Offset}
 			}
 		},
-		since: func(m Moment) { // the last mark before may be from when it was behind
+		since: func(m Moment) { // the marks before may be of a history that lagged behind
 			if !m.Time.After(t) && m.Offset > at.Offset {
 				at = m
 			}
@@ -216,7 +212,7 @@ func (r *Reader) At(t time.Time) (at, next Moment, twice *Moment, err error) {
 }
 
 // When says when an offset had been received: the time of the first mark at or
-// behind it; the time of the last mark where there is none.
+// behind the offset, or of the last mark where there is none.
 func (r *Reader) When(offset int64) (time.Time, error) {
 	t := r.Timeline.BaseTime
 	err := r.Marks(func(m Mark) bool {
@@ -235,8 +231,7 @@ func (r *Reader) Range() Range {
 	return g
 }
 
-// span is the time from which on, and up to which, a generation has what was
-// received.
+// span is the first and the last time that a generation can be restored to.
 func (t *Timeline) span() (from, to time.Time) {
 	if t.Last.Time.After(t.Since) {
 		return t.Since, t.Last.Time

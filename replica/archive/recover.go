@@ -34,7 +34,7 @@ type state struct {
 // walked is a segment that recovery looked at.
 type walked struct {
 	seg     Segment
-	trusted int64 // offset up to which a slot says that the segment was fsynced
+	trusted int64 // offset up to which a slot says that the segment is durable
 	end     place // where it ends now
 }
 
@@ -368,9 +368,9 @@ func (s *state) renew(strict bool, d disk) error {
 	return nil
 }
 
-// tidy has the manifest name what the timeline does, and removes the files of
-// segments that it does not tell of: of those that were cut, and of one that
-// was about to begin.
+// tidy has the manifest name the segments of the timeline, and removes the files
+// of segments that the timeline does not have: of those that were cut, and of
+// one that was about to begin.
 func (s *state) tidy(d disk) error {
 	path := s.gen.aof(ManifestName)
 	is, err := os.ReadFile(path)
@@ -396,10 +396,9 @@ func (s *state) tidy(d disk) error {
 	return nil
 }
 
-// rewrite writes a part of a file over with what it holds. Bytes that were
-// written but are not known to be fsynced may be in the page cache alone and
-// count as clean there, after an fsync that failed: only a write makes the next
-// fsync store them.
+// rewrite overwrites a part of a file with what the file holds. After an fsync
+// that failed, bytes may be in the page cache alone and count as clean there:
+// only a write makes the next fsync store them.
 func rewrite(f *os.File, d disk, from, to int64) error {
 	buf := make([]byte, 256<<10)
 	for from < to {
@@ -443,8 +442,8 @@ func (s *state) readTimeline(beyond int64) (marks []Mark, err error) {
 // mostMarks bounds the memory for marks.
 const mostMarks = 1 << 16
 
-// thin drops every second mark when there are too many, but the newest never:
-// each proves all that is before it, so only the steps between get longer.
+// thin drops every second mark when there are too many, but never the newest.
+// Each mark proves all that is before it, so only the steps between get longer.
 func thin(marks []Mark) []Mark {
 	if len(marks) < mostMarks {
 		return marks

@@ -21,16 +21,16 @@ const (
 	DefaultKeepGenerations = 2 // the least that may be asked for
 )
 
-// Retention says which generations of an archive stay. Whole ones go, oldest
-// first, so that what stays has no hole; the newest never goes.
+// Retention says which generations of an archive stay. Whole generations go, the
+// oldest first, so that what stays has no hole. The newest never goes.
 type Retention struct {
 	// KeepFor is the window: every time in it that can be restored stays so.
 	KeepFor time.Duration
 	// KeepGenerations is how many stay however old they are.
 	KeepGenerations int
-	// MaxBytes bounds the finished generations of one archive; 0 is no bound.
-	// It counts for more than the other two. A full sync under way is not
-	// counted before it is done, for it may fail.
+	// MaxBytes bounds the size of the finished generations of one archive; 0
+	// is no bound. It overrides the other two. A full sync that is under way
+	// does not count, for it may fail.
 	MaxBytes int64
 }
 
@@ -52,21 +52,21 @@ type Reason string
 
 // The reasons.
 const (
-	TooOld   Reason = "age"   // later ones have all of the window
+	TooOld   Reason = "age"   // later generations have all of the window
 	TooLarge Reason = "bytes" // the archive is larger than MaxBytes
 )
 
-// Plan is what goes, and what that means.
+// Plan says which generations go, and what that means.
 type Plan struct {
 	WindowStart time.Time `json:"window_start"`
 	Bytes       int64     `json:"bytes"`       // of the finished generations
-	BytesAfter  int64     `json:"bytes_after"` // without those that go
+	BytesAfter  int64     `json:"bytes_after"` // of those that stay
 	Removals    []Removal `json:"removals"`    // oldest first
 	// Overfull: no more can go, and the archive is larger than MaxBytes.
 	Overfull bool     `json:"overfull"`
 	Warnings []string `json:"warnings,omitempty"`
 
-	counted int // sound ones
+	counted int // sound generations
 }
 
 // Removal is a generation that goes.
@@ -75,12 +75,12 @@ type Removal struct {
 	Dir        string `json:"dir"`
 	Bytes      int64  `json:"bytes"`
 	Reason     Reason `json:"reason"`
-	// From and To are the times that can't be restored without it, To not
-	// included; both are zero where it has none.
+	// From and To are the times that can't be restored without the generation,
+	// To not included; both are zero where there are none.
 	From time.Time `json:"from,omitzero"`
 	To   time.Time `json:"to,omitzero"`
-	// Held: somebody reads it, or another prune removes it. It stays, and so do
-	// those behind it.
+	// Held: somebody reads the generation, or another prune removes it. It
+	// stays, and so do those behind it.
 	Held    bool `json:"held"`
 	Removed bool `json:"removed"`
 
@@ -91,9 +91,9 @@ type Removal struct {
 // its timeline tells where everything is.
 func (g Generation) sound() bool { return g.Problem == "" && g.Complete && g.BaseVerified }
 
-// retained are the generations that retention looks at, oldest first: those
-// that are finished, or were. While a daemon still writes the one before it, the
-// newest is a rebase that may yet fail: the one before is the current one.
+// retained gives the generations that retention looks at, oldest first: those
+// that are finished, or were. While a daemon still writes the generation before
+// the newest, the newest is a rebase that may yet fail, and does not count.
 func (m Master) retained() []Generation {
 	all := slices.DeleteFunc(slices.Clone(m.Generations), func(g Generation) bool {
 		return filepath.Ext(g.Dir) == tmpSuffix
@@ -107,11 +107,11 @@ func (m Master) retained() []Generation {
 
 // Plan says which generations of a described archive go. It reads no file.
 //
-// The generation that restores a time is the newest that began at or before it
-// ([Locate]); so one may go by age when a later sound one began before the
-// window did. Clocks that were wrong make generations stay, never go: one that
-// received something inside the window stays whatever the later ones claim, and
-// nothing goes by age where the newest began after now.
+// The generation that restores a time is the newest that began at or before the
+// time ([Locate]). So a generation may go by age where a later sound one began
+// before the window. A clock that was wrong makes generations stay, never go:
+// a generation that received something inside the window stays whatever the
+// later ones claim, and nothing goes by age where the newest began after now.
 func (r Retention) Plan(m Master, now time.Time) Plan {
 	all := m.retained()
 	p := Plan{WindowStart: now.Add(-r.KeepFor), Removals: []Removal{}}
@@ -154,7 +154,7 @@ func (r Retention) Plan(m Master, now time.Time) Plan {
 
 func (r Retention) full(bytes int64) bool { return r.MaxBytes > 0 && bytes > r.MaxBytes }
 
-// unsound says why a generation is not.
+// unsound says why a generation is not sound.
 func (g Generation) unsound() string {
 	switch {
 	case g.Problem != "":
@@ -165,8 +165,8 @@ func (g Generation) unsound() string {
 	return "its base is not verified yet"
 }
 
-// outlived says whether all that a generation has of the window is in later
-// ones.
+// outlived says whether later generations have all that this one has of the
+// window.
 func (g Generation) outlived(later []Generation, window, now time.Time) bool {
 	if g.To.After(window) && !g.To.After(now) {
 		return false
@@ -174,9 +174,8 @@ func (g Generation) outlived(later []Generation, window, now time.Time) bool {
 	return slices.ContainsFunc(later, func(l Generation) bool { return l.sound() && !l.From.After(window) })
 }
 
-// alone gives the times that only this generation restores: up to the earliest
-// one at which a later one begins, or up to its own end where the master was not
-// followed in between.
+// alone gives the times that only this generation restores: up to where a later
+// one begins, or up to its own end where the master was not followed in between.
 func (g Generation) alone(later []Generation) (from, to time.Time) {
 	if g.From.IsZero() {
 		return from, to
@@ -186,7 +185,7 @@ func (g Generation) alone(later []Generation) (from, to time.Time) {
 		if l.From.IsZero() {
 			continue
 		}
-		// A silent master is no gap between this one and the next.
+		// A silent master is no gap between this generation and the next.
 		if l.From.Before(to) || i == 0 && !l.From.After(g.To.Add(quiet)) {
 			to = l.From
 		}
@@ -197,7 +196,8 @@ func (g Generation) alone(later []Generation) (from, to time.Time) {
 	return from, to
 }
 
-// settle adds up what goes, and says what that means beyond age.
+// settle adds up what goes, and warns of what goes though keep-for or
+// keep-generations want it.
 func (r Retention) settle(p *Plan) {
 	p.BytesAfter, p.Warnings = p.Bytes, nil
 	sound := p.counted
@@ -227,10 +227,10 @@ func (r Retention) settle(p *Plan) {
 	}
 }
 
-// Prune removes the generations of one master's archive that retention lets
-// go, from the daemon that writes it or beside it. With dryRun it removes
-// nothing, and says what would go. The plan says what went, also beside an
-// error.
+// Prune removes the generations of one master's archive that retention lets go.
+// The daemon that writes the archive may call it, and another process beside
+// the daemon. With dryRun it removes nothing, and says what would go. The plan
+// says what went, also beside an error.
 //
 // A generation that is held by a [Reader] stays, and so do those behind it.
 func Prune(dir string, r Retention, now time.Time, dryRun bool) (Plan, error) {
@@ -259,8 +259,8 @@ func Prune(dir string, r Retention, now time.Time, dryRun bool) (Plan, error) {
 	return p, err
 }
 
-// carryOut removes what the plan says, up to the first that is held, and leaves
-// in it what went, or would.
+// carryOut removes the generations of the plan, up to the first that is held,
+// and leaves in the plan what went, or would.
 func (p *Plan) carryOut(dryRun bool) error {
 	planned := p.Removals
 	p.Removals = planned[:0]
@@ -285,8 +285,8 @@ func (p *Plan) carryOut(dryRun bool) error {
 	return nil
 }
 
-// removePlanned removes a generation that nobody holds. The error is
-// fs.ErrNotExist when it went meanwhile.
+// removePlanned removes a generation, unless somebody holds it. The error is
+// fs.ErrNotExist where it went meanwhile.
 func removePlanned(r Removal, dryRun bool) (held bool, err error) {
 	f, err := LockDir(r.Dir, unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
@@ -302,8 +302,8 @@ func removePlanned(r Removal, dryRun bool) (held bool, err error) {
 	return false, generation{dir: r.Dir, number: r.Generation}.remove()
 }
 
-// remove removes a generation: first its name, so that no half of it is ever
-// taken for a whole. What a crash leaves of it sweepPruned removes.
+// remove removes a generation. Its name goes first, so that half a generation is
+// never taken for a whole one. sweepPruned removes what a crash leaves.
 func (g generation) remove() error {
 	gone := g.dir + prunedSuffix
 	if err := os.RemoveAll(gone); err != nil { // of the same number
@@ -321,7 +321,7 @@ func (g generation) remove() error {
 var prunedForm = regexp.MustCompile(`^generation-\d{6,}\` + prunedSuffix + `$`)
 
 // sweepPruned removes what is left of generations whose removal a crash
-// interrupted; one that is still under way is left to who removes it.
+// interrupted. A removal that is under way is left alone.
 func sweepPruned(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {

@@ -18,7 +18,7 @@ type Segment struct {
 	Header int64 // bytes before the stream's
 
 	Sealed   bool   // it is complete
-	To       int64  // where it ends; of one that is not sealed only a Reader knows
+	To       int64  // where it ends; of a segment that is not sealed only a Reader knows
 	CRC      uint32 // CRC-32C of the file; of a sealed one
 	Verified bool   // it was read again, and is what was written
 	Damaged  bool   // it was read again, and is not

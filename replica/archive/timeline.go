@@ -25,8 +25,8 @@ type Mark struct {
 	Seq    int    // the segment
 }
 
-// Timeline is what a timeline file says, but for its marks, of which there may
-// be millions: only the last is kept.
+// Timeline is what a timeline file says, but for the marks: there may be
+// millions of them, and only the last is kept.
 type Timeline struct {
 	BaseOffset int64
 	BaseSize   int64
@@ -34,8 +34,8 @@ type Timeline struct {
 	Verified   bool // the base's checksum was found right
 	BaseCRC    uint32
 	HasBaseCRC bool // BaseCRC is known: the CRC-32C of the base's file
-	// Since is the time from which on this generation has what was received:
-	// the one at which it took over from the one before, else BaseTime.
+	// Since is the first time that this generation can be restored to: when it
+	// took over from the one before, else BaseTime.
 	Since     time.Time
 	Histories []History
 	Segments  []Segment
@@ -49,26 +49,26 @@ type Timeline struct {
 // ErrTimeline is what every error about a timeline wraps.
 var ErrTimeline = errors.New("timeline is damaged")
 
-// visitor is told what a Timeline does not keep, in the order of the lines. Nil
-// functions are not called.
+// visitor is called with what a Timeline does not keep, in the order of the
+// lines. Nil functions are not called.
 type visitor struct {
 	mark    func(Mark)
 	cut     func(offset int64)
 	clock   func(at, before time.Time) // the wall clock was stepped back from before to at
 	since   func(Moment)               // the generation took over; it had at least that
 	damaged func(position int64)       // a line that does not check begins there
-	line    func(raw []byte)           // one that does, with its newline; valid until the function returns
+	line    func(raw []byte)           // a line that checks, with its newline; valid until the function returns
 }
 
 // readTimeline reads a timeline. It returns the length of the part that ends
-// with a newline: what is behind it was torn.
+// with a newline; a torn line may follow.
 func readTimeline(r io.Reader, v visitor) (t Timeline, length int64, err error) {
 	length, err = t.read(r, 0, v)
 	return t, length, err
 }
 
-// read goes on with what stands from a position on, which begins a line. It
-// returns the length as readTimeline does.
+// read goes on reading where a line begins, at position from. It returns the
+// length as readTimeline does.
 func (t *Timeline) read(r io.Reader, from int64, v visitor) (length int64, err error) {
 	bad := func(at int64) {
 		t.Damaged++
@@ -119,8 +119,7 @@ func (g generation) readTimeline() (t Timeline, length int64, err error) {
 	return readTimeline(f, visitor{})
 }
 
-// ended says whether a timeline's last line is an "end", reading no more than
-// that.
+// ended says whether a timeline's last line is an "end". It reads only that line.
 func ended(path string) bool {
 	f, err := os.Open(path)
 	if err != nil {
@@ -248,8 +247,8 @@ func (t *Timeline) examined(line string) bool {
 	return true
 }
 
-// cut forgets what lies beyond offset. The segment that is the last then goes
-// on, though it may have been sealed.
+// cut forgets what lies beyond offset. The segment that is then the last goes on,
+// though it may have been sealed.
 func (t *Timeline) cut(offset int64) {
 	for len(t.Segments) > 1 && t.Segments[len(t.Segments)-1].From > offset {
 		t.Segments = t.Segments[:len(t.Segments)-1]
@@ -267,8 +266,7 @@ func (t *Timeline) cut(offset int64) {
 	t.Closed = false
 }
 
-// beyond says whether it tells of something behind offset that a cut there
-// takes away.
+// beyond says whether the timeline has facts that a cut at offset takes away.
 func (t *Timeline) beyond(offset int64) bool {
 	last := t.Segments[len(t.Segments)-1]
 	return t.Last.Offset > offset || t.Histories[len(t.Histories)-1].From > offset || last.From > offset || last.Sealed
@@ -284,7 +282,7 @@ func (t *Timeline) gap() bool {
 	return false
 }
 
-// unread are the segments that are complete and were not read again yet.
+// unread gives the segments that are complete and were not read again yet.
 func (t *Timeline) unread() (all []Segment) {
 	for _, s := range t.Segments {
 		if s.Sealed && !s.Verified && !s.Damaged {
@@ -304,8 +302,8 @@ func (t *Timeline) segment(seq int64) *Segment {
 	return nil
 }
 
-// timelineFile appends facts. A write that failed half way is written over by
-// the next one.
+// timelineFile appends facts. The next write overwrites one that failed half
+// way.
 type timelineFile struct {
 	f    *os.File
 	disk disk

@@ -20,10 +20,10 @@ const (
 	RDB             // a dump.rdb
 )
 
-// Report is what a redis-server found in a folder.
+// Report says what a redis-server found in a folder.
 type Report struct {
 	Version   string     `json:"redis_version"`
-	Databases []Database `json:"databases"` // those that have keys
+	Databases []Database `json:"databases"` // that have keys
 	Keys      int64      `json:"keys"`
 	Digest    string     `json:"digest"`       // DEBUG DIGEST; "" where the server does not allow it
 	Seconds   float64    `json:"load_seconds"` // from the start of the process
@@ -33,12 +33,12 @@ type Report struct {
 type Database struct {
 	DB      int   `json:"db"`
 	Keys    int64 `json:"keys"`
-	Expires int64 `json:"expires"` // of them, those that have a time to live
+	Expires int64 `json:"expires"` // how many of the keys have a time to live
 }
 
-// Check loads a folder, and takes nothing for granted: a file that ends inside
-// a command is an error too. The server may write there, so dir must be a copy.
-// The error wraps ErrLoad where the server refused the files.
+// Check loads a folder strictly: a file that ends inside a command is an error,
+// too. The server may write to dir, which must be a copy. The error wraps
+// ErrLoad where the server refused the files.
 func (b Binary) Check(ctx context.Context, dir string, kind Kind) (Report, error) {
 	directives := []string{"--aof-load-truncated", "no"}
 	if kind == RDB {
@@ -64,8 +64,8 @@ func (b Binary) Check(ctx context.Context, dir string, kind Kind) (Report, error
 	return r, nil
 }
 
-// Save loads a folder's AOF strictly, and has the server write what it holds to
-// a dump.rdb in the same folder, the path of which it returns.
+// Save loads a folder's AOF strictly, and has the server write the dataset to a
+// dump.rdb in the same folder. It returns the file's path.
 func (b Binary) Save(ctx context.Context, dir string) (path string, err error) {
 	s, err := b.Load(ctx, dir, "--aof-load-truncated", "no", "--dbfilename", dumpName)
 	if err != nil {
@@ -80,8 +80,8 @@ func (b Binary) Save(ctx context.Context, dir string) (path string, err error) {
 
 const dumpName = "dump.rdb"
 
-// lost ends the server, and adds to an error of a client what it said; the
-// context's error where that is why.
+// lost ends the server, and adds to a client's error what the server said last.
+// Where ctx is done, the error is ctx's.
 func (s *Server) lost(ctx context.Context, err error) error {
 	s.Stop() // until then it may write to its log
 	if ctx.Err() != nil {

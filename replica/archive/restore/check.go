@@ -12,10 +12,11 @@ import (
 	"replicad/replica/archive/redisserver"
 )
 
-// Check has a redis-server on the PATH load what Run made. It gets a view of its
-// own below res.Out, on the same file system, in which what it might append to
-// is a copy: the result stays as it is. The error wraps redisserver.ErrLoad where
-// the server refused it, and holds what it said.
+// Check has a redis-server on the PATH load what Run made. The server gets a
+// folder of its own below res.Out, with links to the result's files, and with a
+// copy of the one that it might append to: the result stays as it is. The error
+// wraps redisserver.ErrLoad where the server refused the result, and holds what
+// it said.
 func Check(ctx context.Context, res Result, noLink bool) (report redisserver.Report, err error) {
 	b, err := redisserver.Find()
 	if err != nil {
@@ -33,7 +34,7 @@ func Check(ctx context.Context, res Result, noLink bool) (report redisserver.Rep
 	return b.Check(ctx, s.dir, res.Format.kind())
 }
 
-// view makes in dir what redis-server loads of a result, to be written to.
+// view makes in dir, for redis-server to load and write to, what out holds.
 func (w *writer) view(out, dir string, format Format) error {
 	if format != Multipart {
 		// redis-server appends to neither: from 7.0 on it makes an
@@ -58,7 +59,7 @@ func (w *writer) view(out, dir string, format Format) error {
 	return writeFile(filepath.Join(to, archive.ManifestName), manifest)
 }
 
-// same brings all of a file.
+// same brings a whole file.
 func (w *writer) same(src, dst string, link bool) error {
 	st, err := os.Stat(src)
 	if err != nil {
@@ -68,12 +69,12 @@ func (w *writer) same(src, dst string, link bool) error {
 	return err
 }
 
-// drillPrefix opens the names of folders in which a drill restores.
+// drillPrefix begins the names of the folders in which a drill restores.
 const drillPrefix = ".replicad-check-"
 
-// Drill restores to a folder beside the archive, on its file system, checks it
-// there and removes it; opt.Out is not used. Folders that killed drills left
-// there go too.
+// Drill restores to a folder beside the archive, on the same file system, checks
+// the result there, and removes it; opt.Out is not used. It also removes the
+// folders that killed drills left.
 func Drill(ctx context.Context, opt Options) (res Result, report redisserver.Report, err error) {
 	b, err := redisserver.Find()
 	if err != nil {

@@ -19,7 +19,7 @@ type cut struct {
 	segments []archive.Segment // To of the last one is offset
 }
 
-// bytes is how much that is.
+// bytes is how many bytes are restored.
 func (c cut) bytes(r *archive.Reader) int64 {
 	n := r.BaseSize
 	for _, s := range c.segments {
@@ -31,9 +31,9 @@ func (c cut) bytes(r *archive.Reader) int64 {
 // last is the segment that redis-server will append to.
 func (c cut) last() archive.Segment { return c.segments[len(c.segments)-1] }
 
-// findCut finds the last boundary outside MULTI that is not behind point, and
-// checks what is cheap to check: the header of the base, how long the files are,
-// and all of the segment that is cut.
+// findCut finds the last boundary that is not behind point, and checks what is
+// cheap to check: the header of the base, how long the files are, and all of the
+// segment that is cut.
 func findCut(ctx context.Context, r *archive.Reader, point int64, limits resp.Limits) (cut, error) {
 	if err := checkBase(r); err != nil {
 		return cut{}, err
@@ -76,8 +76,8 @@ func checkBase(r *archive.Reader) error {
 	return err
 }
 
-// checkSegment looks at a segment from outside: whether it follows upon the one
-// before, opens with its SELECT, and, if it is to be restored whole, is.
+// checkSegment checks that a segment follows upon the one before, that it opens
+// with its SELECT, and, if it is to be restored whole, that it is whole.
 func checkSegment(r *archive.Reader, k int, whole bool) error {
 	seg := r.Segments[k]
 	bad := &DamagedError{File: r.SegmentPath(seg), Offset: seg.From, Sound: seg.From}
@@ -200,9 +200,9 @@ func (s *scan) readTo(offset int64) error {
 	return e
 }
 
-// damaged says that the segment is not what it was at a byte of its file. What
-// is sound before is up to the last right mark, or, where there was none, up to
-// the last boundary.
+// damaged says that the segment's file is damaged at a byte. What is before is
+// sound up to the last right mark, or, where there was none, up to the last
+// boundary.
 func (s *scan) damaged(at int64, format string, args ...any) *DamagedError {
 	e := &DamagedError{
 		File: s.path, Byte: at, Offset: s.seg.From + at - s.seg.Header,

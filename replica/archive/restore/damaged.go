@@ -11,15 +11,15 @@ import (
 	"replicad/replica/archive"
 )
 
-// DamagedError says which file of an archive is not what was written to it, and
-// what can be restored instead.
+// DamagedError says which file of an archive is damaged, and what can be restored
+// instead.
 type DamagedError struct {
 	File   string
 	Byte   int64 // of the file, from 0
 	Offset int64 // the replication offset there; -1 in a base
 	Reason string
 	Sound  int64           // the last offset before it that can be restored; -1 for none in this generation
-	Others []archive.Range // what other generations have, where this one has nothing
+	Others []archive.Range // what other generations have, where Sound is -1
 	Err    error           // the cause; may be nil
 }
 
@@ -54,14 +54,14 @@ func (e *DamagedError) Unwrap() []error {
 	return []error{archive.ErrDamaged, e.Err}
 }
 
-// short says whether a file was missing or ended too early, as it does also
-// when a daemon that starts has just cut it.
+// short says whether a file was missing or ended too early. A daemon that has
+// just started may have cut it.
 func short(err error) bool {
 	return errors.Is(err, archive.ErrDamaged) && (errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, fs.ErrNotExist))
 }
 
-// withOthers adds what other generations have to the error of one that has
-// nothing.
+// withOthers adds to the error of a generation that has nothing what other
+// generations have.
 func withOthers(err error, dir string, r *archive.Reader) error {
 	var e *DamagedError
 	if !errors.As(err, &e) || e.Sound >= 0 || e.Others != nil {

@@ -1,10 +1,11 @@
-// Package restore makes of an archive what redis-server starts on, as the
-// master's dataset was at one moment. It reads only, and works beside a daemon
-// that writes.
+// Package restore makes, of an archive, the files that redis-server starts on,
+// with the master's dataset as it was at one moment. It only reads the archive,
+// and works beside a daemon that writes.
 //
-// Everything is made in a folder of its own below the one asked for, fsynced,
-// and published by one rename: a restore that is killed leaves that folder and
-// nothing else, and the next restore to the same place removes it.
+// Everything is made in a folder of its own, the stage, below the one asked for.
+// It is fsynced there, and published by one rename. A restore that is killed
+// leaves the stage and nothing else, and the next restore to the same place
+// removes it.
 package restore
 
 import (
@@ -26,8 +27,8 @@ type Format string
 // The formats.
 const (
 	Multipart Format = "multipart" // an appendonlydir: Redis 7.0 and later, Valkey
-	AOF       Format = "aof"       // an appendonly.aof with RDB preamble: Redis 4.0 to 6.2 too, if it reads the master's RDB version
-	RDB       Format = "rdb"       // a dump.rdb, which a redis-server on the PATH writes
+	AOF       Format = "aof"       // an appendonly.aof with RDB preamble: also Redis 4.0 to 6.2 that reads the master's RDB version
+	RDB       Format = "rdb"       // a dump.rdb, written by a redis-server on the PATH
 )
 
 // ParseFormat reads a format's name.
@@ -39,8 +40,8 @@ func ParseFormat(s string) (Format, error) {
 	return "", fmt.Errorf("%q is no format: want %s, %s or %s", s, Multipart, AOF, RDB)
 }
 
-// entry is the name of the one thing that a restore makes: redis.conf's default
-// of appenddirname, appendfilename or dbfilename.
+// entry is the name of the file or folder that a restore makes: redis.conf's
+// default of appenddirname, appendfilename or dbfilename.
 func (f Format) entry() string {
 	switch f {
 	case AOF:
@@ -51,7 +52,7 @@ func (f Format) entry() string {
 	return archive.AOFDir
 }
 
-// Kind is how redis-server loads the format.
+// kind is how redis-server loads the format.
 func (f Format) kind() redisserver.Kind {
 	if f == RDB {
 		return redisserver.RDB
@@ -63,11 +64,11 @@ func (f Format) kind() redisserver.Kind {
 type Options struct {
 	Dir    string // the archive of one master
 	Target archive.Target
-	Out    string // a folder; it must not exist, or be empty. Its parent must exist
+	Out    string // a folder that does not exist, but its parent does, or that is empty
 	Format Format // "" means Multipart
-	NoLink bool   // no hard links to the archive's files; they share their owner and mode
+	NoLink bool   // no hard links to the archive's files; a link has the archive's owner and mode
 	// Progress is told how many bytes of the result are there, of how many.
-	// Linked and cloned ones count. It must not wait. May be nil.
+	// Linked and cloned bytes count. It must not wait. May be nil.
 	Progress func(done, total int64)
 	// Limits are those that the archive was written with.
 	Limits resp.Limits
@@ -76,14 +77,14 @@ type Options struct {
 // Result is what was restored.
 type Result struct {
 	Generation int   `json:"generation"`
-	Offset     int64 `json:"offset"` // of the cut: the last boundary outside MULTI that is not behind the point
+	Offset     int64 `json:"offset"` // where the result ends: the last boundary that is not behind the point
 	// Point is what was asked for.
 	Point    archive.Point `json:"point"`
 	Out      string        `json:"out"`
 	Format   Format        `json:"format"`
 	Bytes    int64         `json:"bytes"`
 	Segments int           `json:"segments"`
-	Base     Way           `json:"base"` // how the base's bytes came
+	Base     Way           `json:"base"` // how the base's bytes came to the result
 	Seconds  float64       `json:"seconds"`
 }
 
@@ -94,8 +95,8 @@ var (
 )
 
 // Run restores. The error wraps archive.ErrUnavailable where the archive has
-// nothing for the target, archive.ErrDamaged where what it has is damaged (a
-// [*DamagedError]), ErrNotEmpty or ErrBusy where Out can't be used, and
+// nothing for the target, archive.ErrDamaged where a file is damaged (a
+// [*DamagedError]), ErrNotEmpty or ErrBusy where Out can't be used, or one of
 // redisserver's errors. After an error, also ctx's, Out is as it was.
 func Run(ctx context.Context, opt Options) (res Result, err error) {
 	if opt.Format == "" {
@@ -121,7 +122,7 @@ func Run(ctx context.Context, opt Options) (res Result, err error) {
 }
 
 // build makes the result in the stage. A daemon that starts meanwhile may cut
-// the end of what was located; then what is there now is located anew, once.
+// the end of what was located; then the target is located anew, once.
 func (opt Options) build(ctx context.Context, s *stage) (Result, error) {
 	for first := true; ; first = false {
 		if err := s.clear(); err != nil {
@@ -196,7 +197,7 @@ func (opt Options) dump(w *writer, s *stage) error {
 	return os.Rename(saved, s.path(opt.Format.entry()))
 }
 
-// absParent is the folder that path's name is in.
+// absParent is the folder that path is in.
 func absParent(path string) (string, error) {
 	abs, err := filepath.Abs(path)
 	return filepath.Dir(abs), err

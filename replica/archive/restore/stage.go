@@ -15,17 +15,17 @@ import (
 // stageName is the folder below Out in which everything is made.
 const stageName = ".replicad-restore"
 
-// stage is that folder. Its flock says that somebody works in it; one that
-// nobody holds is what a killed restore left.
+// stage is that folder. A restore that works in it holds its flock. A stage
+// without one was left by a restore that was killed.
 type stage struct {
 	out  string
-	made bool // Out was made by us
+	made bool // openStage made out
 	dir  string
 	lock *os.File
 }
 
-// openStage makes out, if it is not there, and the stage in it. The error wraps
-// ErrNotEmpty or ErrBusy.
+// openStage makes out, if it does not exist, and the stage in it. The error wraps
+// ErrNotEmpty or ErrBusy where out can't be used.
 func openStage(out string) (*stage, error) {
 	s := &stage{out: out}
 	err := os.Mkdir(out, 0o750)
@@ -40,8 +40,8 @@ func openStage(out string) (*stage, error) {
 	return s, nil
 }
 
-// open takes the stage, made anew or left by somebody who was killed. empty
-// says that nothing else may be in out.
+// open makes the stage, or takes one that was left. empty says that nothing else
+// may be in out.
 func (s *stage) open(empty bool) error {
 	if empty {
 		if err := s.alone(); err != nil {
@@ -58,15 +58,15 @@ func (s *stage) open(empty bool) error {
 	}
 	s.lock = lock
 	if empty {
-		if err := s.alone(); err != nil { // somebody was faster
+		if err := s.alone(); err != nil { // another restore was faster
 			return errors.Join(err, s.close(false))
 		}
 	}
 	return s.clear()
 }
 
-// lockDir takes a folder's lock. The error wraps ErrBusy where somebody has it,
-// or had it and removed the folder.
+// lockDir takes a folder's lock. The error wraps ErrBusy where another restore
+// holds the lock, or has just removed the folder.
 func lockDir(dir string) (*os.File, error) {
 	f, err := archive.LockDir(dir, unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) || errors.Is(err, fs.ErrNotExist) {
@@ -127,7 +127,7 @@ func (s *stage) publish(entry string) error {
 	return nil
 }
 
-// close removes the stage, and out too where nothing came of it and we made it.
+// close removes the stage, and after a failure also an out that openStage made.
 func (s *stage) close(failed bool) error {
 	err := os.RemoveAll(s.dir) // while it is locked
 	s.lock.Close()
@@ -137,7 +137,7 @@ func (s *stage) close(failed bool) error {
 	return err
 }
 
-// undo removes an out that we made; one that holds something stays.
+// undo removes an out that openStage made, unless it holds something.
 func (s *stage) undo() {
 	if s.made {
 		_ = os.Remove(s.out)

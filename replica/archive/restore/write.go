@@ -16,8 +16,8 @@ import (
 // Way is how a file's bytes came to the result.
 type Way string
 
-// The ways. A cloned file shares blocks until one of the two is written to, a
-// linked one is the same file.
+// The ways. A cloned file shares blocks with the archive's until one of the two
+// is written to; a linked file is the archive's.
 const (
 	Cloned Way = "cloned"
 	Linked Way = "linked"
@@ -62,9 +62,9 @@ func (w *writer) multipart(dir string) (err error) {
 	return archive.SyncPath(dir)
 }
 
-// final says whether a segment is never touched again. One that is complete may
-// be: recovery goes on with it when a power cut took the one behind it. That is
-// durable before this one is read again.
+// final says whether a segment is never written to again. A complete one may be:
+// where a power cut took the next segment, recovery goes on with this one. A
+// segment is verified only after the rotation behind it is durable.
 func (w *writer) final(s archive.Segment) bool { return s.Verified || w.reader.Timeline.Closed }
 
 // singleFile makes an AOF with RDB preamble at path, durably but for its name.
@@ -181,7 +181,7 @@ func (w *writer) appendFrom(dst *os.File, src string, n int64) error {
 	return nil
 }
 
-// told counts bytes that are there now.
+// told counts bytes of the result that are there now.
 func (w *writer) told(n int64) {
 	w.done += n
 	if w.progress != nil {
@@ -189,7 +189,7 @@ func (w *writer) told(n int64) {
 	}
 }
 
-// endsEarly says that a file lost its end since it was looked at.
+// endsEarly says that a file is shorter now than when it was checked.
 func endsEarly(path string, has, want int64) error {
 	return &DamagedError{
 		File: path, Byte: has, Offset: -1, Sound: -1,

@@ -15,7 +15,7 @@ import (
 	"replicad/replica/rdb"
 )
 
-// checker looks at one generation once.
+// checker reads one generation once.
 type checker struct {
 	ctx      context.Context
 	g        archive.Generation
@@ -26,7 +26,7 @@ type checker struct {
 	r        *archive.Reader
 	fsynced  archive.Fsynced
 	manifest []byte
-	damaged  bool // the timeline is, and may lack facts
+	damaged  bool // the timeline is damaged, and may lack facts
 }
 
 func (c *checker) problem(file string, at, to, offset int64, format string, args ...any) {
@@ -46,8 +46,8 @@ func (c *checker) note(format string, args ...any) {
 	c.result.Notes = append(c.result.Notes, fmt.Sprintf(format, args...))
 }
 
-// unreadable adds an error of the file system, or of the timeline, with its
-// file.
+// unreadable adds an error of the file system, or of the timeline, with the file
+// that it names.
 func (c *checker) unreadable(file string, err error) {
 	var path *fs.PathError
 	if errors.As(err, &path) {
@@ -56,10 +56,10 @@ func (c *checker) unreadable(file string, err error) {
 	c.place(file, "%v", err)
 }
 
-// run looks at everything. The error is ctx's; all else is a problem.
+// run checks everything. The error is ctx's; all else is a problem.
 func (c *checker) run() (err error) {
-	// What follows the data is read before the timeline: then it tells of
-	// nothing that the timeline does not know.
+	// A daemon writes the timeline first. Read after fsynced and manifest, the
+	// timeline has all that they speak of.
 	c.readFsynced()
 	if c.manifest, err = os.ReadFile(filepath.Join(c.g.Dir, archive.AOFDir, archive.ManifestName)); err != nil {
 		c.unreadable(filepath.Join(c.g.Dir, archive.AOFDir), err)
@@ -83,7 +83,7 @@ func (c *checker) run() (err error) {
 	return err
 }
 
-// readFsynced reads the record, again where a slot was being written.
+// readFsynced reads the slots, again where one was being written.
 func (c *checker) readFsynced() {
 	path := filepath.Join(c.g.Dir, archive.FsyncedName)
 	var err error
@@ -105,7 +105,7 @@ func (c *checker) readFsynced() {
 	}
 }
 
-// timeline checks the lines, and what they say of each other.
+// timeline checks the lines of the timeline, and that they agree.
 func (c *checker) timeline() {
 	path := c.r.TimelinePath()
 	var older []Problem
@@ -120,7 +120,7 @@ func (c *checker) timeline() {
 		c.unreadable(path, err)
 	}
 	if err != nil || c.damaged {
-		return // what is missing is not to be held against the rest
+		return // the rest may only look wrong without the facts that are missing
 	}
 	c.result.Problems = append(c.result.Problems, older...)
 	from := c.r.Timeline.BaseOffset
@@ -132,7 +132,7 @@ func (c *checker) timeline() {
 	}
 }
 
-// files checks the manifest, and that there is nothing else.
+// files checks the manifest, and that there are no other files.
 func (c *checker) files() {
 	if c.manifest != nil {
 		c.checkManifest()
@@ -213,7 +213,7 @@ func (c *checker) base() (sound bool, err error) {
 	return true, nil
 }
 
-// counted tells how far a file was read, and stops when it has to.
+// counted tells how far a file was read. Reading ends with ctx.
 type counted struct {
 	ctx      context.Context
 	f        *os.File

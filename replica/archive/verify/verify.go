@@ -1,8 +1,8 @@
 // Package verify reads an archive again, from its first byte to its last, and
-// says what that proves: that the base is the RDB file that was received, that
-// the segments hold a stream of well-formed commands without a gap, that they
-// are the bytes whose CRC-32C the timeline has, and that manifest, timeline and
-// fsynced agree with them. It writes nothing, and may run beside a daemon.
+// says what that proves: that the base is the RDB file that was received; that
+// the segments hold a stream of well-formed commands without a gap; that their
+// bytes have the CRC-32C of the timeline; and that manifest, timeline and fsynced
+// agree with them. It writes nothing, and may run beside a daemon.
 package verify
 
 import (
@@ -22,7 +22,7 @@ import (
 type Options struct {
 	Limits resp.Limits // what a command may be
 	// Progress is told how many bytes of how many were read. Beside a daemon
-	// done may come out larger than total.
+	// total may grow.
 	Progress func(done, total int64)
 }
 
@@ -35,7 +35,7 @@ type Report struct {
 	Generations []Generation `json:"generations"`
 }
 
-// Generation is what was found in one full sync and the stream behind it.
+// Generation is what was found in one base and the log behind it.
 type Generation struct {
 	Number     int    `json:"generation"`
 	Dir        string `json:"dir"`
@@ -43,15 +43,15 @@ type Generation struct {
 	Sound      bool   `json:"sound"`
 	BaseOffset int64  `json:"base_offset"`
 	EndOffset  int64  `json:"end_offset"`
-	// SoundOffset is the last command boundary outside MULTI before the
-	// first damage; -1 where the base is damaged or nothing could be read.
+	// SoundOffset is the last boundary before the first damage; -1 where the
+	// base is damaged or nothing could be read.
 	SoundOffset int64     `json:"sound_offset"`
 	Base        Base      `json:"base"`
 	Segments    []Segment `json:"segments"`
 	Marks       int64     `json:"marks"` // of the timeline; at each the CRC-32C was compared
 	Problems    []Problem `json:"problems"`
 	Warnings    []Problem `json:"warnings"`
-	Notes       []string  `json:"notes"` // what is as it may be, and worth knowing
+	Notes       []string  `json:"notes"` // what is no problem, and worth knowing
 }
 
 // Base is what was proved of an RDB file.
@@ -70,7 +70,7 @@ type Segment struct {
 	Commands int64 `json:"commands"`
 	Marks    int64 `json:"marks"`
 	Sealed   bool  `json:"sealed"`
-	// Uncovered is how many bytes at the end no checksum covers, of a segment
+	// Uncovered is how many bytes no checksum covers, at the end of a segment
 	// that is not complete.
 	Uncovered int64 `json:"bytes_without_checksum"`
 	// Unfinished is how many bytes at the end belong to a command or
@@ -78,8 +78,7 @@ type Segment struct {
 	Unfinished int64 `json:"bytes_unfinished"`
 }
 
-// Problem is a place that is not as it has to be. Numbers that do not apply
-// are -1.
+// Problem is a place that is not as it must be. Numbers that do not apply are -1.
 type Problem struct {
 	File   string `json:"file"`
 	Byte   int64  `json:"byte"`    // position in the file, from 0
@@ -103,12 +102,12 @@ func (p Problem) String() string {
 	return s + ": " + p.Text
 }
 
-// tries is how often a generation that a daemon may be changing is looked at
-// before what was found there counts.
+// tries is how often a generation that a daemon may be changing is read before
+// its problems count.
 const tries = 3
 
 // Archive verifies the archive of one master. The error is ctx's, or says that
-// dir is no archive: everything else is a [Problem].
+// dir is no archive. Everything else is a [Problem].
 func Archive(ctx context.Context, dir string, opt Options) (Report, error) {
 	m, ok, err := archive.Describe(dir)
 	if err != nil {
@@ -141,11 +140,11 @@ func Archive(ctx context.Context, dir string, opt Options) (Report, error) {
 	return r, nil
 }
 
-// unfinished says whether it is a full sync that is under way.
+// unfinished says whether a generation is a full sync that is under way.
 func unfinished(g archive.Generation) bool { return filepath.Ext(g.Dir) == ".tmp" }
 
-// settled looks at a generation again when what was found may be a daemon's
-// change under way. gone says that it was pruned meanwhile.
+// settled reads a generation again where its problems may come from a daemon's
+// change under way. gone says that the generation was pruned meanwhile.
 func settled(ctx context.Context, g archive.Generation, running bool, opt Options, p *progress) (v Generation, gone bool, err error) {
 	began := p.done
 	for try := 1; ; try++ {
@@ -174,8 +173,8 @@ func settled(ctx context.Context, g archive.Generation, running bool, opt Option
 	}
 }
 
-// stamp changes when a daemon changes a generation: each write of data or of a
-// mark touches fsynced or the timeline.
+// stamp gives a text that changes when a daemon changes a generation: each write
+// of data or of a mark changes fsynced or the timeline.
 func stamp(dir string) (s string) {
 	for _, name := range []string{archive.TimelineName, archive.FsyncedName, archive.AOFDir} {
 		if st, err := os.Stat(filepath.Join(dir, name)); err == nil {

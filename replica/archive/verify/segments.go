@@ -15,7 +15,7 @@ import (
 type point struct {
 	offset int64
 	crc    uint32
-	file   string // which says so
+	file   string // that says so
 }
 
 // walker goes through the segments once, from point to point.
@@ -69,7 +69,7 @@ func (c *checker) segments() (int64, error) {
 	return w.sound, c.ctx.Err()
 }
 
-// mark goes up to a mark.
+// mark reads up to a mark, and compares.
 func (w *walker) mark(m archive.Mark) {
 	for (w.read == nil || w.read.seg.Seq < m.Seq) && (w.read != nil || w.next < len(w.r.Segments)) {
 		if w.ctx.Err() != nil {
@@ -173,7 +173,7 @@ func (w *walker) header() {
 	}
 }
 
-// gather collects what else tells a CRC of the segment.
+// gather collects the CRCs of the segment that are not in marks.
 func (w *walker) gather() {
 	r := w.read
 	path := w.r.FsyncedPath()
@@ -197,8 +197,8 @@ func (w *walker) gather() {
 	slices.SortStableFunc(r.points, func(a, b point) int { return cmp.Compare(a.offset, b.offset) })
 }
 
-// points goes through those that are no marks, up to an offset, and reads up to
-// there.
+// points reads up to an offset, and compares at the points before it that are no
+// marks.
 func (w *walker) points(offset int64) {
 	r := w.read
 	for len(r.points) > 0 && r.points[0].offset <= offset {
@@ -220,8 +220,8 @@ func (w *walker) reach(p point) {
 		}
 	default:
 		if r.wrong != nil && !w.damaged {
-			// All before is what was received, so it was the other one
-			// that lied.
+			// All bytes up to p are what was received: the earlier CRC was
+			// wrong, and not the bytes.
 			w.problem(r.wrong.file, -1, -1, r.wrong.offset, "its CRC-32C %08x of segment %d up to there is not that of the file, which is sound", r.wrong.crc, r.seg.Seq)
 		}
 		r.wrong = nil
@@ -244,7 +244,7 @@ func (w *walker) scan(offset int64) {
 	}
 }
 
-// end says what was found in a segment.
+// end sums up what was found in a segment.
 func (w *walker) end() {
 	r := w.read
 	boundary, db := r.walk.Boundary()
