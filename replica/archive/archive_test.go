@@ -123,7 +123,8 @@ func open(t *testing.T, dir string, opt Options) *Archive {
 	return a
 }
 
-// verifiedLine finds the line of a timeline that says that the base is verified.
+// verifiedLine finds the line of a timeline that says that the base is
+// verified.
 func verifiedLine(timeline []byte) []byte {
 	for line := range bytes.Lines(timeline) {
 		if bytes.HasPrefix(line, []byte("verified base")) {
@@ -172,7 +173,7 @@ func commands(r *rand.Rand, n int) []byte {
 // the database in force there, and are what the timeline and the manifest say.
 func segmentBytes(t *testing.T, g generation) (stream []byte) {
 	t.Helper()
-	tl, _, err := g.readTimeline()
+	tl, _, err := g.readTimeline(visitor{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -244,7 +245,7 @@ func TestAByteOfTheStreamLiesWhereTheTimelineSays(t *testing.T) {
 	f.feed(stream, 700)
 	f.awaitStored()
 	g := generationIn(dir, 1)
-	tl, _, err := g.readTimeline()
+	tl, _, err := g.readTimeline(visitor{})
 	if err != nil {
 		t.Fatal(err)
 	}

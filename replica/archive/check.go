@@ -103,7 +103,8 @@ func (g *log) verifyBase(ctx context.Context) error {
 }
 
 // verifySegment checks a segment, and notes the result. A damaged segment is
-// reported and no more: the stream behind it is sound, and so is what is before.
+// reported and no more: the stream behind it is sound, and so is what is
+// before.
 func (g *log) verifySegment(ctx context.Context, seg Segment) {
 	began := time.Now()
 	err := checkSegment(ctx, g, seg)

@@ -35,7 +35,7 @@ func (d *Describer) Describe() (Master, bool, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.used = map[string]bool{}
-	m, ok, err := describe(d.dir, d.timeline)
+	m, ok, err := d.describe()
 	for dir := range d.read {
 		if err == nil && !d.used[dir] {
 			delete(d.read, dir)
@@ -46,16 +46,16 @@ func (d *Describer) Describe() (Master, bool, error) {
 
 // timeline goes on where the last reading ended, unless the file is another one
 // or is shorter now: recovery replaces and cuts it.
-func (d *Describer) timeline(g generation) (Timeline, int64, error) {
+func (d *Describer) timeline(g generation) (Timeline, error) {
 	d.used[g.dir] = true
 	f, err := os.Open(g.timeline())
 	if err != nil {
-		return Timeline{}, 0, err
+		return Timeline{}, err
 	}
 	defer f.Close()
 	st, err := f.Stat()
 	if err != nil {
-		return Timeline{}, 0, err
+		return Timeline{}, err
 	}
 	k := d.read[g.dir]
 	if k == nil || !os.SameFile(k.file, st) || st.Size() < k.length {
@@ -64,10 +64,10 @@ func (d *Describer) timeline(g generation) (Timeline, int64, error) {
 	}
 	k.file = st
 	if _, err := f.Seek(k.length, io.SeekStart); err != nil {
-		return Timeline{}, 0, err
+		return Timeline{}, err
 	}
 	k.length, err = k.timeline.read(f, k.length, visitor{})
 	t := k.timeline
 	t.Histories, t.Segments = slices.Clone(t.Histories), slices.Clone(t.Segments)
-	return t, k.length, err
+	return t, err
 }

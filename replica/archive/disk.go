@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// disk is what the archive asks of the operating system. Tests replace it by one
-// that fails.
+// disk is what the archive asks of the operating system. Tests replace it by
+// one that fails.
 type disk struct {
 	pwrite    func(f *os.File, p []byte, off int64) (int, error)
 	fdatasync func(f *os.File) error

@@ -15,8 +15,8 @@ import (
 // others, which are written by fmt.Sprintf and read by parse, follow.
 //
 // Offsets are those of the last byte before the place. Times are unix
-// milliseconds, and a CRC is the CRC-32C of a file, or of a segment's file up to
-// the offset.
+// milliseconds, and a CRC is the CRC-32C of a file, or of a segment's file up
+// to the offset.
 //
 // Each line ends with " #" and the CRC-32C of what stands before it, eight hex
 // digits. A line that does not check is passed over, and counted.

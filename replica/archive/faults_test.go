@@ -119,7 +119,8 @@ func TestTheReplicationIDOutlivesACutBeforeThePlaceWhereItBegan(t *testing.T) {
 	if pos.ReplID != idB || pos.Offset != whole {
 		t.Fatalf("%+v", pos)
 	}
-	// PSYNC B whole+1 -> +CONTINUE: the id is the one asked for, so the link does not call Continue.
+	// PSYNC B whole+1 -> +CONTINUE: the id is the one asked for, so the link
+	// does not call Continue.
 	f = newFeeder(t, a, pos)
 	f.feed(resp.AppendCommand(nil, "SET", "a", "22222222222222222222222222222222222222222222222222"), 1000)
 	f.awaitDurable()
@@ -169,7 +170,7 @@ func TestASealedLineWithoutWordsIsDamage(t *testing.T) {
 	g := generationIn(dir, 1)
 	p, _ := os.ReadFile(g.timeline())
 	os.WriteFile(g.timeline(), append(p, " #00000000\n"...), 0o640)
-	if tl, _, err := g.readTimeline(); err != nil || tl.Damaged != 1 {
+	if tl, _, err := g.readTimeline(visitor{}); err != nil || tl.Damaged != 1 {
 		t.Fatalf("%d damaged lines, %v; want 1", tl.Damaged, err)
 	}
 }
@@ -197,7 +198,7 @@ func TestAGenerationThatAKillLeftOpenIsEndedAtTheNextOpen(t *testing.T) {
 	mustClose(t, a)
 	g := generationIn(after, 1)
 	got := segmentBytes(t, g)
-	tl, _, _ := g.readTimeline()
+	tl, _, _ := g.readTimeline(visitor{})
 	if !bytes.Equal(got, whole) || !tl.Closed {
 		t.Fatalf("the old generation ends with %q, closed %v", got[len(whole):], tl.Closed)
 	}
@@ -327,7 +328,8 @@ func TestRotThatBreaksTheFramingTakesWhatIsBeforeItAlong(t *testing.T) {
 	f.awaitStored()
 	mustClose(t, a)
 	gen := generationIn(dir, 1)
-	// A record as written when a chunk ends at the ring's end: the boundary is that before the chunk.
+	// A record as written when a chunk ends at the ring's end: the boundary is
+	// that before the chunk.
 	c := g.shared.stored
 	c.boundary, c.db = first.boundary, first.db
 	os.Remove(gen.fsynced())

@@ -78,8 +78,8 @@ func (r Fsynced) Boundary() Mark {
 	return Mark{Offset: r.newest.boundary.offset, CRC: r.newest.boundary.crc, Seq: r.newest.seq}
 }
 
-// ReadFsynced reads the file fsynced. Beside a running daemon a slot may be read
-// while it is written.
+// ReadFsynced reads the file fsynced. Beside a running daemon a slot may be
+// read while it is written.
 func (g Generation) ReadFsynced() (Fsynced, error) {
 	f, err := os.Open(generation{dir: g.Dir}.fsynced())
 	if err != nil {

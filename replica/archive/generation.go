@@ -11,8 +11,8 @@ import (
 	"strconv"
 )
 
-// Names in a generation's folder. Those of the AOF are redis.conf's defaults for
-// appenddirname and appendfilename.
+// Names in a generation's folder. Those of the AOF are redis.conf's defaults
+// for appenddirname and appendfilename.
 const (
 	AOFDir       = "appendonlydir"
 	ManifestName = "appendonly.aof.manifest" // in AOFDir

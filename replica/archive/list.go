@@ -70,10 +70,10 @@ func List(dir string) ([]Master, error) {
 
 // Describe describes the archive of one master; false where dir is none. It
 // reads whole timelines; to describe an archive repeatedly, use a [Describer].
-func Describe(dir string) (Master, bool, error) { return describe(dir, generation.readTimeline) }
+func Describe(dir string) (Master, bool, error) { return NewDescriber(dir).Describe() }
 
-// describe describes an archive, of which read reads the timelines.
-func describe(dir string, read func(generation) (Timeline, int64, error)) (Master, bool, error) {
+func (d *Describer) describe() (Master, bool, error) {
+	dir := d.dir
 	m := Master{Name: filepath.Base(dir), Dir: dir, Generations: []Generation{}}
 	isArchive, err := exists(filepath.Join(dir, lockName))
 	if err != nil || !isArchive {
@@ -85,14 +85,14 @@ func describe(dir string, read func(generation) (Timeline, int64, error)) (Maste
 		return m, false, err
 	}
 	for _, g := range append(done, unfinished...) {
-		d, err := g.describe(read)
+		is, err := d.generation(g)
 		if errors.Is(err, fs.ErrNotExist) && g.gone() {
 			continue
 		}
 		if err != nil {
-			d.Problem = err.Error()
+			is.Problem = err.Error()
 		}
-		m.Generations = append(m.Generations, d)
+		m.Generations = append(m.Generations, is)
 	}
 	return m, true, nil
 }
@@ -115,47 +115,47 @@ func (g generation) gone() bool {
 	return filepath.Ext(g.dir) == tmpSuffix || err == nil && !there
 }
 
-// describe reads a generation that may be written at the same time.
-func (g generation) describe(read func(generation) (Timeline, int64, error)) (Generation, error) {
-	d := Generation{Number: g.number, Dir: g.dir, Histories: []History{}}
+// generation describes a generation that may be written at the same time.
+func (d *Describer) generation(g generation) (Generation, error) {
+	is := Generation{Number: g.number, Dir: g.dir, Histories: []History{}}
 	st, err := os.Stat(g.base())
 	if err != nil {
-		return d, err
+		return is, err
 	}
-	d.BaseBytes, d.Bytes = st.Size(), st.Size()
+	is.BaseBytes, is.Bytes = st.Size(), st.Size()
 	if filepath.Ext(g.dir) == tmpSuffix {
-		return d, nil
+		return is, nil
 	}
-	tl, _, err := read(g)
+	tl, err := d.timeline(g)
 	if err != nil {
-		return d, err
+		return is, err
 	}
-	if d.Complete, err = g.finished(); err != nil {
-		return d, err
+	if is.Complete, err = g.finished(); err != nil {
+		return is, err
 	}
-	d.Histories, d.BaseOffset, d.Closed = tl.Histories, tl.BaseOffset, tl.Closed
-	d.BaseVerified, d.BaseCRCKnown = tl.Verified, tl.HasBaseCRC
-	d.From, d.To = tl.span()
-	d.Rebased = !tl.Since.Equal(tl.BaseTime)
-	d.count(tl.Segments)
+	is.Histories, is.BaseOffset, is.Closed = tl.Histories, tl.BaseOffset, tl.Closed
+	is.BaseVerified, is.BaseCRCKnown = tl.Verified, tl.HasBaseCRC
+	is.From, is.To = tl.span()
+	is.Rebased = !tl.Since.Equal(tl.BaseTime)
+	is.count(tl.Segments)
 	for _, s := range tl.Segments {
 		st, err := os.Stat(g.segment(s.Seq))
 		if err != nil {
-			return d, err
+			return is, err
 		}
-		d.Bytes += st.Size()
-		d.EndOffset = s.From + max(st.Size()-s.Header, 0)
+		is.Bytes += st.Size()
+		is.EndOffset = s.From + max(st.Size()-s.Header, 0)
 	}
-	if !d.Complete {
-		d.Problem = "its manifest is missing"
+	if !is.Complete {
+		is.Problem = "its manifest is missing"
 	}
 	if f, err := os.Open(g.fsynced()); err == nil {
 		if r, _ := readFsynced(f); r.Found {
-			d.FsyncedOffset = min(r.newest.end.offset, d.EndOffset)
+			is.FsyncedOffset = min(r.newest.end.offset, is.EndOffset)
 		}
 		f.Close()
 	}
-	return d, nil
+	return is, nil
 }
 
 // count counts the segments by what is known of them.

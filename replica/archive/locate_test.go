@@ -120,7 +120,8 @@ func TestWhatIsNotThereIsSaidWithWhatIs(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	// What is unreadable is said too; nothing older is passed off as the latest.
+	// What is unreadable is said too; nothing older is passed off as the
+	// latest.
 	if err := os.WriteFile(later.timeline(), nil, 0o640); err != nil {
 		t.Fatal(err)
 	}

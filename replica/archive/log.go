@@ -97,7 +97,7 @@ type shared struct {
 // newLog starts the goroutines of a generation that stands, on disk and
 // fsynced, at c, whose end and boundary are one place.
 func newLog(gen generation, seg Segment, c checkpoint, opt Options, notify func()) (*log, error) {
-	tl, length, err := gen.readTimeline()
+	tl, length, err := gen.readTimeline(visitor{})
 	if err != nil {
 		return nil, err
 	}
@@ -329,7 +329,7 @@ func closeGeneration(gen generation, seg Segment, c checkpoint, d disk) error {
 	if err := d.truncate(gen.segment(seg.Seq), seg.Size()); err != nil {
 		return err
 	}
-	tl, length, err := gen.readTimeline()
+	tl, length, err := gen.readTimeline(visitor{})
 	if err != nil {
 		return err
 	}

@@ -11,8 +11,8 @@ import (
 )
 
 // Reader is one generation, held for reading: while the Reader is open, the
-// generation is not pruned. A Reader says how things stood when it was opened; a
-// daemon may go on writing behind that. Several goroutines may use everything
+// generation is not pruned. A Reader says how things stood when it was opened;
+// a daemon may go on writing behind that. Several goroutines may use everything
 // but Close.
 type Reader struct {
 	Number   int
@@ -56,14 +56,9 @@ func openReader(gen generation) (r *Reader, err error) {
 	return r, nil
 }
 
-func (r *Reader) open() error {
-	f, err := os.Open(r.gen.timeline())
-	if err != nil {
-		return err
-	}
-	defer f.Close()
+func (r *Reader) open() (err error) {
 	marks := 0
-	r.Timeline, r.length, err = readTimeline(f, visitor{
+	r.Timeline, r.length, err = r.gen.readTimeline(visitor{
 		mark: func(Mark) { marks++ },
 		cut:  func(offset int64) { r.cuts = append(r.cuts, cutAt{marks, offset}) },
 	})
@@ -145,8 +140,8 @@ func (r *Reader) readTimeline(v visitor) error {
 	return err
 }
 
-// Marks calls f with the marks that hold, in the order of their offsets, until f
-// returns false.
+// Marks calls f with the marks that hold, in the order of their offsets, until
+// f returns false.
 func (r *Reader) Marks(f func(Mark) bool) error {
 	n, next, stop := 0, 0, false
 	return r.readTimeline(visitor{mark: func(m Mark) {
@@ -250,9 +245,9 @@ func (r *Reader) Files() map[string]bool {
 
 // CheckTimeline reads the timeline as it was when the reader was opened.
 // damaged is told where the lines begin that do not check, and why; an
-// unfinished line at the end is none, unless only its newline is wrong. older is
-// told of the marks that are older than the one before them, though no "clock"
-// fact tells that the clock was stepped back.
+// unfinished line at the end is none, unless only its newline is wrong. older
+// is told of the marks that are older than the one before them, though no
+// "clock" fact tells that the clock was stepped back.
 func (r *Reader) CheckTimeline(damaged func(position int64, why string), older func(m Mark, before time.Time)) error {
 	var last time.Time
 	stepped := false

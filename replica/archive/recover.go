@@ -39,8 +39,9 @@ type walked struct {
 }
 
 // recoverGeneration makes the end of a generation sound: it finds out how far
-// the last segments can be trusted, cuts the history at the last boundary before
-// that, and writes down that it did. strict trusts nothing that was not fsynced.
+// the last segments can be trusted, cuts the history at the last boundary
+// before that, and writes down that it did. strict trusts nothing that was not
+// fsynced.
 func recoverGeneration(gen generation, opt Options, strict bool) (*state, error) {
 	f, err := os.OpenFile(gen.fsynced(), os.O_RDWR|os.O_CREATE, 0o640)
 	if err != nil {
@@ -124,8 +125,8 @@ func (s *endSearch) lost() bool {
 }
 
 // first is the segment where to begin: the one that the slot names, or, where
-// that is lost, the one behind the last that was read again, as that was durable
-// before.
+// that is lost, the one behind the last that was read again, as that was
+// durable before.
 func (s *endSearch) first() int {
 	segments, lost := s.timeline.Segments, s.lost()
 	for i := range segments {
@@ -368,9 +369,9 @@ func (s *state) renew(strict bool, d disk) error {
 	return nil
 }
 
-// tidy has the manifest name the segments of the timeline, and removes the files
-// of segments that the timeline does not have: of those that were cut, and of
-// one that was about to begin.
+// tidy has the manifest name the segments of the timeline, and removes the
+// files of segments that the timeline does not have: of those that were cut,
+// and of one that was about to begin.
 func (s *state) tidy(d disk) error {
 	path := s.gen.aof(ManifestName)
 	is, err := os.ReadFile(path)
@@ -416,12 +417,7 @@ func rewrite(f *os.File, d disk, from, to int64) error {
 
 // readTimeline reads the facts, and the marks beyond an offset that still hold.
 func (s *state) readTimeline(beyond int64) (marks []Mark, err error) {
-	f, err := os.Open(s.gen.timeline())
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	s.timeline, s.length, err = readTimeline(f, visitor{
+	s.timeline, s.length, err = s.gen.readTimeline(visitor{
 		mark: func(m Mark) {
 			if m.Offset > beyond {
 				marks = thin(append(marks, m))

@@ -55,8 +55,8 @@ func (j *journal) tellBefore(name string) {
 	}
 }
 
-// syncDir takes down that the names below a folder are durable. What was renamed
-// is what was fsynced under the name before.
+// syncDir takes down that the names below a folder are durable. What was
+// renamed is what was fsynced under the name before.
 func (j *journal) syncDir(path string) error {
 	j.tellBefore(path)
 	entries, err := os.ReadDir(path)
@@ -233,7 +233,7 @@ func checkRecovered(t *testing.T, dir string, stream []byte, base, durable int64
 	if got := segmentBytes(t, generationIn(dir, 1)); !bytes.Equal(got, stream[:pos.Offset-base]) {
 		t.Fatalf("the %d recovered bytes are not those that were received", len(got))
 	}
-	if tl, _, _ := generationIn(dir, 1).readTimeline(); tl.Damaged != 0 {
+	if tl, _, _ := generationIn(dir, 1).readTimeline(visitor{}); tl.Damaged != 0 {
 		t.Fatalf("%d damaged lines are left in the timeline", tl.Damaged)
 	}
 	return pos
@@ -413,7 +413,7 @@ func TestWhatWasMarkedIsThereAfterAKill(t *testing.T) {
 	f.feed(stream, 5000)
 	g := generationIn(dir, 1)
 	eventually(t, "the end is marked", func() bool {
-		tl, _, _ := g.readTimeline()
+		tl, _, _ := g.readTimeline(visitor{})
 		return tl.Last.Offset == f.end()
 	})
 	if d := a.Progress().Durable; d != 0 {
@@ -448,7 +448,8 @@ func TestWhatWasStoredIsThereAfterAKillThoughNoMarkSaysSo(t *testing.T) {
 	t.Logf("%d kills", n)
 }
 
-// stored makes an archive that was closed in good order, and returns its stream.
+// stored makes an archive that was closed in good order, and returns its
+// stream.
 func stored(t *testing.T, dir string, n int) []byte {
 	t.Helper()
 	a := open(t, dir, Options{AppendFsync: No})

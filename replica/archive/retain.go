@@ -21,8 +21,8 @@ const (
 	DefaultKeepGenerations = 2 // the least that may be asked for
 )
 
-// Retention says which generations of an archive stay. Whole generations go, the
-// oldest first, so that what stays has no hole. The newest never goes.
+// Retention says which generations of an archive stay. Whole generations go,
+// the oldest first, so that what stays has no hole. The newest never goes.
 type Retention struct {
 	// KeepFor is the window: every time in it that can be restored stays so.
 	KeepFor time.Duration
@@ -175,7 +175,8 @@ func (g Generation) outlived(later []Generation, window, now time.Time) bool {
 }
 
 // alone gives the times that only this generation restores: up to where a later
-// one begins, or up to its own end where the master was not followed in between.
+// one begins, or up to its own end where the master was not followed in
+// between.
 func (g Generation) alone(later []Generation) (from, to time.Time) {
 	if g.From.IsZero() {
 		return from, to
@@ -302,8 +303,8 @@ func removePlanned(r Removal, dryRun bool) (held bool, err error) {
 	return false, generation{dir: r.Dir, number: r.Generation}.remove()
 }
 
-// remove removes a generation. Its name goes first, so that half a generation is
-// never taken for a whole one. sweepPruned removes what a crash leaves.
+// remove removes a generation. Its name goes first, so that half a generation
+// is never taken for a whole one. sweepPruned removes what a crash leaves.
 func (g generation) remove() error {
 	gone := g.dir + prunedSuffix
 	if err := os.RemoveAll(gone); err != nil { // of the same number

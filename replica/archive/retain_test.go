@@ -127,7 +127,8 @@ func TestRetentionLetsGoWhatNoTimeInTheWindowNeeds(t *testing.T) {
 func TestAPlanSaysWhichTimesGo(t *testing.T) {
 	t.Parallel()
 	r := Retention{KeepFor: 7 * day, KeepGenerations: 2}
-	// 1 ends where 2 begins but for a silence, 3 comes after a gap, 4 lies before 3.
+	// 1 ends where 2 begins but for a silence, 3 comes after a gap, 4 lies
+	// before 3.
 	m := kept([2]float64{40, 30.0001}, [2]float64{30, 20}, [2]float64{15, 14}, [2]float64{18, 10}, [2]float64{10, 8}, [2]float64{8, 0})
 	p := r.Plan(m, noon)
 	want := [][2]time.Time{{daysAgo(40), daysAgo(30)}, {daysAgo(30), daysAgo(20).Add(time.Millisecond)}, {}, {daysAgo(18), daysAgo(10)}}

@@ -38,7 +38,7 @@ func (f *feeder) feedSlowly(r *rand.Rand, p []byte) {
 // segmentsOf counts the segments that the timeline tells of.
 func segmentsOf(t *testing.T, g generation) int {
 	t.Helper()
-	tl, _, err := g.readTimeline()
+	tl, _, err := g.readTimeline(visitor{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +65,7 @@ func TestASegmentEndsOnTheFirstBoundaryThatIsSeenBehindItsSize(t *testing.T) {
 	if got := segmentBytes(t, g); !bytes.Equal(got, f.sent.Bytes()) {
 		t.Fatal("the segments do not hold the stream")
 	}
-	tl, _, _ := g.readTimeline()
+	tl, _, _ := g.readTimeline(visitor{})
 	if len(tl.Segments) < 5 || tl.Segments[0].DB != 3 || tl.Segments[len(tl.Segments)-1].DB != 11 {
 		t.Fatalf("the segments are %+v", tl.Segments)
 	}
@@ -505,7 +505,7 @@ func TestEachClosedSegmentIsToldAndVerifiedOnce(t *testing.T) {
 		return closed > 3 && d.Sealed == closed && d.Verified == closed && d.BaseVerified && d.BaseCRCKnown
 	})
 	mustClose(t, a)
-	tl, _, _ := g.readTimeline()
+	tl, _, _ := g.readTimeline(visitor{})
 	for i, kind := range []EventKind{SegmentSealed, SegmentVerified} {
 		got := o.of(kind)
 		if len(got) != closed {
@@ -564,7 +564,7 @@ func TestAFlippedBitInAClosedSegmentIsFoundInTheBackground(t *testing.T) {
 			}
 		}
 		mustClose(t, b)
-		tl, _, _ := at.readTimeline()
+		tl, _, _ := at.readTimeline(visitor{})
 		for _, s := range tl.Segments {
 			if s.Damaged != (s.Seq == seq) || s.Sealed && s.Verified == s.Damaged {
 				t.Fatalf("segment %d is damaged, and the timeline says %+v", seq, s)
@@ -621,7 +621,7 @@ func TestAnArchiveOfTheTimeBeforeRotationOpensAndGoesOn(t *testing.T) {
 	r := rand.New(rand.NewPCG(30, 30))
 	stream = append(stream, commands(r, 100)...)
 	checkGoesOn(t, dir, stream, 9)
-	tl, _, _ := g.readTimeline()
+	tl, _, _ := g.readTimeline(visitor{})
 	if len(tl.Segments) < 2 || !tl.Verified || tl.HasBaseCRC {
 		t.Fatalf("%+v", tl)
 	}
@@ -642,7 +642,7 @@ func TestAClosedGenerationHasAllItsSegmentsSealed(t *testing.T) {
 	if got := segmentBytes(t, g); !bytes.Equal(got, whole) {
 		t.Fatal("the segments do not hold the stream")
 	}
-	tl, _, _ := g.readTimeline()
+	tl, _, _ := g.readTimeline(visitor{})
 	for _, s := range tl.Segments {
 		if !s.Sealed || !tl.Closed {
 			t.Errorf("%+v of a closed generation: %v", s, tl.Closed)
@@ -666,7 +666,7 @@ func TestARecordWithoutASlotIsLookedForBehindTheLastVerifiedSegment(t *testing.T
 	if err != nil || s.at.end.offset != f.end() || s.recovery.Why == "" {
 		t.Fatalf("recovered to %+v, want %d: %v", s, f.end(), err)
 	}
-	tl, _, _ := g.readTimeline()
+	tl, _, _ := g.readTimeline(visitor{})
 	verified := 0
 	for _, seg := range tl.Segments {
 		if seg.Verified {
@@ -744,7 +744,7 @@ func withoutLines(t *testing.T, lost []string) {
 	mustClose(t, a)
 	g := generationIn(dir, 1)
 	p, _ := os.ReadFile(g.timeline())
-	tl, _, _ := g.readTimeline()
+	tl, _, _ := g.readTimeline(visitor{})
 	end := tl.Segments[1].To
 	for _, line := range lost {
 		for i := bytes.Index(p, []byte(line)); p[i] != '\n'; i++ {

@@ -17,8 +17,8 @@ var ErrNoSuccessor = errors.New("the new generation can't take over")
 
 // Successor is a generation that grows beside the one that is followed, fed by
 // a second link, until it takes over: a rebase. Till then it is a .tmp folder
-// and does not exist, so that a crash leaves the generation before as it was and
-// nothing half done. It implements replica.Store; once it has taken over it
+// and does not exist, so that a crash leaves the generation before as it was
+// and nothing half done. It implements replica.Store; once it has taken over it
 // stands for the archive.
 type Successor struct {
 	a      *Archive
@@ -160,11 +160,11 @@ func (s *Successor) Ready() bool {
 	return s.checked && s.failed == nil
 }
 
-// TakeOver makes this the generation that is followed, and closes the one before
-// for good. The link of that one has stopped; the successor's streams on. It
-// waits until the successor holds, durable, all that the other one has, or ctx
-// is done. After an error the generation before is as it was: Abort, and Reset
-// the archive.
+// TakeOver makes this the generation that is followed, and closes the one
+// before for good. The link of that one has stopped; the successor's streams
+// on. It waits until the successor holds, durable, all that the other one has,
+// or ctx is done. After an error the generation before is as it was: Abort, and
+// Reset the archive.
 func (s *Successor) TakeOver(ctx context.Context) error {
 	g, old := s.log.Load(), s.a.log.Load()
 	if g == nil || old == nil || !s.Ready() {

@@ -109,17 +109,18 @@ func (t *Timeline) read(r io.Reader, from int64, v visitor) (length int64, err e
 	}
 }
 
-// readTimeline reads a generation's timeline, but for its marks.
-func (g generation) readTimeline() (t Timeline, length int64, err error) {
+// readTimeline reads a generation's timeline.
+func (g generation) readTimeline(v visitor) (t Timeline, length int64, err error) {
 	f, err := os.Open(g.timeline())
 	if err != nil {
 		return t, 0, err
 	}
 	defer f.Close()
-	return readTimeline(f, visitor{})
+	return readTimeline(f, v)
 }
 
-// ended says whether a timeline's last line is an "end". It reads only that line.
+// ended says whether a timeline's last line is an "end". It reads only that
+// line.
 func ended(path string) bool {
 	f, err := os.Open(path)
 	if err != nil {
@@ -247,8 +248,8 @@ func (t *Timeline) examined(line string) bool {
 	return true
 }
 
-// cut forgets what lies beyond offset. The segment that is then the last goes on,
-// though it may have been sealed.
+// cut forgets what lies beyond offset. The segment that is then the last goes
+// on, though it may have been sealed.
 func (t *Timeline) cut(offset int64) {
 	for len(t.Segments) > 1 && t.Segments[len(t.Segments)-1].From > offset {
 		t.Segments = t.Segments[:len(t.Segments)-1]

@@ -1,5 +1,6 @@
-// Package redisserver has a redis-server from the PATH load a folder. That is the
-// proof that an archive is what it says, and none of our readers takes part.
+// Package redisserver has a redis-server from the PATH load a folder. That is
+// the proof that an archive is what it says, and none of our readers takes
+// part.
 package redisserver
 
 import (
@@ -62,8 +63,8 @@ func Find() (Binary, error) {
 	return Binary{}, ErrNotFound
 }
 
-// Server is a redis-server that runs on a folder. It listens on a unix socket in
-// a private folder, and on no port.
+// Server is a redis-server that runs on a folder. It listens on a unix socket
+// in a private folder, and on no port.
 type Server struct {
 	Client *redis.Client // database 0
 	Took   time.Duration // from the start of the process until it had loaded
@@ -78,8 +79,8 @@ type Server struct {
 // Load starts a redis-server on dir, which holds an appendonlydir, and returns
 // when the server has loaded it. The server may write to dir, which must be a
 // copy. It ends with ctx, or at Stop. The directives, in the form of a command
-// line, override those of Load. The error wraps ErrLoad and holds what the server
-// said last.
+// line, override those of Load. The error wraps ErrLoad and holds what the
+// server said last.
 func (b Binary) Load(ctx context.Context, dir string, directives ...string) (*Server, error) {
 	folder, err := os.MkdirTemp("", "replicad-load-")
 	if err != nil {
@@ -140,8 +141,9 @@ func (s *Server) listens() bool {
 	return true
 }
 
-// DB returns a client of a database; the caller closes it. The client waits for an
-// answer as long as the server lives, for SAVE and DEBUG DIGEST take their time.
+// DB returns a client of a database; the caller closes it. The client waits for
+// an answer as long as the server lives, for SAVE and DEBUG DIGEST take their
+// time.
 func (s *Server) DB(n int) *redis.Client {
 	return redis.NewClient(&redis.Options{Network: "unix", Addr: s.socket, DB: n, Protocol: 2, DisableIdentity: true, ReadTimeout: -1, MaxRetries: -1})
 }

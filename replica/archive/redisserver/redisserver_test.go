@@ -23,7 +23,8 @@ func find(t *testing.T) Binary {
 	return b
 }
 
-// folder makes what redis-server loads: a base of AOF commands and nothing else.
+// folder makes what redis-server loads: a base of AOF commands and nothing
+// else.
 func folder(t *testing.T, incr string) string {
 	t.Helper()
 	dir := t.TempDir()

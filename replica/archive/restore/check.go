@@ -72,9 +72,9 @@ func (w *writer) same(src, dst string, link bool) error {
 // drillPrefix begins the names of the folders in which a drill restores.
 const drillPrefix = ".replicad-check-"
 
-// Drill restores to a folder beside the archive, on the same file system, checks
-// the result there, and removes it; opt.Out is not used. It also removes the
-// folders that killed drills left.
+// Drill restores to a folder beside the archive, on the same file system,
+// checks the result there, and removes it; opt.Out is not used. It also removes
+// the folders that killed drills left.
 func Drill(ctx context.Context, opt Options) (res Result, report redisserver.Report, err error) {
 	b, err := redisserver.Find()
 	if err != nil {

@@ -32,8 +32,8 @@ func (c cut) bytes(r *archive.Reader) int64 {
 func (c cut) last() archive.Segment { return c.segments[len(c.segments)-1] }
 
 // findCut finds the last boundary that is not behind point, and checks what is
-// cheap to check: the header of the base, how long the files are, and all of the
-// segment that is cut.
+// cheap to check: the header of the base, how long the files are, and all of
+// the segment that is cut.
 func findCut(ctx context.Context, r *archive.Reader, point int64, limits resp.Limits) (cut, error) {
 	if err := checkBase(r); err != nil {
 		return cut{}, err
@@ -138,8 +138,8 @@ type scan struct {
 }
 
 // scanTo returns the last boundary of a segment up to an offset. On the way it
-// checks the marks of the timeline, each of which has the checksum of all before
-// it: they show damage inside a value, too.
+// checks the marks of the timeline, each of which has the checksum of all
+// before it: they show damage inside a value, too.
 func scanTo(ctx context.Context, r *archive.Reader, seg archive.Segment, offset int64, limits resp.Limits) (int64, error) {
 	f, err := os.Open(r.SegmentPath(seg))
 	if err != nil {

@@ -11,8 +11,8 @@ import (
 	"replicad/replica/archive"
 )
 
-// DamagedError says which file of an archive is damaged, and what can be restored
-// instead.
+// DamagedError says which file of an archive is damaged, and what can be
+// restored instead.
 type DamagedError struct {
 	File   string
 	Byte   int64 // of the file, from 0

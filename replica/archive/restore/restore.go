@@ -2,10 +2,10 @@
 // with the master's dataset as it was at one moment. It only reads the archive,
 // and works beside a daemon that writes.
 //
-// Everything is made in a folder of its own, the stage, below the one asked for.
-// It is fsynced there, and published by one rename. A restore that is killed
-// leaves the stage and nothing else, and the next restore to the same place
-// removes it.
+// Everything is made in a folder of its own, the stage, below the one asked
+// for. It is fsynced there, and published by one rename. A restore that is
+// killed leaves the stage and nothing else, and the next restore to the same
+// place removes it.
 package restore
 
 import (

@@ -31,8 +31,8 @@ type made struct {
 	ends   []int // of commands outside MULTI, in bytes of the stream; 0 is one
 }
 
-// makeArchive makes an archive of a stream with transactions and SELECTs, in segments
-// of about size bytes, each but the last one read again.
+// makeArchive makes an archive of a stream with transactions and SELECTs, in
+// segments of about size bytes, each but the last one read again.
 func makeArchive(t *testing.T, size int64) made {
 	t.Helper()
 	m := made{dir: filepath.Join(t.TempDir(), "main"), ends: []int{0}}

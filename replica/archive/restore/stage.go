@@ -24,8 +24,8 @@ type stage struct {
 	lock *os.File
 }
 
-// openStage makes out, if it does not exist, and the stage in it. The error wraps
-// ErrNotEmpty or ErrBusy where out can't be used.
+// openStage makes out, if it does not exist, and the stage in it. The error
+// wraps ErrNotEmpty or ErrBusy where out can't be used.
 func openStage(out string) (*stage, error) {
 	s := &stage{out: out}
 	err := os.Mkdir(out, 0o750)
@@ -40,8 +40,8 @@ func openStage(out string) (*stage, error) {
 	return s, nil
 }
 
-// open makes the stage, or takes one that was left. empty says that nothing else
-// may be in out.
+// open makes the stage, or takes one that was left. empty says that nothing
+// else may be in out.
 func (s *stage) open(empty bool) error {
 	if empty {
 		if err := s.alone(); err != nil {

@@ -62,9 +62,9 @@ func (w *writer) multipart(dir string) (err error) {
 	return archive.SyncPath(dir)
 }
 
-// final says whether a segment is never written to again. A complete one may be:
-// where a power cut took the next segment, recovery goes on with this one. A
-// segment is verified only after the rotation behind it is durable.
+// final says whether a segment is never written to again. A complete one may
+// be: where a power cut took the next segment, recovery goes on with this one.
+// A segment is verified only after the rotation behind it is durable.
 func (w *writer) final(s archive.Segment) bool { return s.Verified || w.reader.Timeline.Closed }
 
 // singleFile makes an AOF with RDB preamble at path, durably but for its name.
@@ -86,7 +86,8 @@ func (w *writer) singleFile(path string) (err error) {
 }
 
 // bring makes dst of the first n bytes of src, durably but for its name: by a
-// clone, by a hard link where that is allowed and src has no more, or by copying.
+// clone, by a hard link where that is allowed and src has no more, or by
+// copying.
 func (w *writer) bring(src, dst string, n int64, link bool) (Way, error) {
 	f, err := create(dst)
 	if err != nil {

@@ -46,8 +46,8 @@ func (c *checker) note(format string, args ...any) {
 	c.result.Notes = append(c.result.Notes, fmt.Sprintf(format, args...))
 }
 
-// unreadable adds an error of the file system, or of the timeline, with the file
-// that it names.
+// unreadable adds an error of the file system, or of the timeline, with the
+// file that it names.
 func (c *checker) unreadable(file string, err error) {
 	var path *fs.PathError
 	if errors.As(err, &path) {

@@ -197,8 +197,8 @@ func (w *walker) gather() {
 	slices.SortStableFunc(r.points, func(a, b point) int { return cmp.Compare(a.offset, b.offset) })
 }
 
-// points reads up to an offset, and compares at the points before it that are no
-// marks.
+// points reads up to an offset, and compares at the points before it that are
+// no marks.
 func (w *walker) points(offset int64) {
 	r := w.read
 	for len(r.points) > 0 && r.points[0].offset <= offset {

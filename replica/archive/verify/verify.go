@@ -1,8 +1,8 @@
 // Package verify reads an archive again, from its first byte to its last, and
 // says what that proves: that the base is the RDB file that was received; that
 // the segments hold a stream of well-formed commands without a gap; that their
-// bytes have the CRC-32C of the timeline; and that manifest, timeline and fsynced
-// agree with them. It writes nothing, and may run beside a daemon.
+// bytes have the CRC-32C of the timeline; and that manifest, timeline and
+// fsynced agree with them. It writes nothing, and may run beside a daemon.
 package verify
 
 import (
@@ -78,7 +78,8 @@ type Segment struct {
 	Unfinished int64 `json:"bytes_unfinished"`
 }
 
-// Problem is a place that is not as it must be. Numbers that do not apply are -1.
+// Problem is a place that is not as it must be. Numbers that do not apply are
+// -1.
 type Problem struct {
 	File   string `json:"file"`
 	Byte   int64  `json:"byte"`    // position in the file, from 0
@@ -173,8 +174,8 @@ func settled(ctx context.Context, g archive.Generation, running bool, opt Option
 	}
 }
 
-// stamp gives a text that changes when a daemon changes a generation: each write
-// of data or of a mark changes fsynced or the timeline.
+// stamp gives a text that changes when a daemon changes a generation: each
+// write of data or of a mark changes fsynced or the timeline.
 func stamp(dir string) (s string) {
 	for _, name := range []string{archive.TimelineName, archive.FsyncedName, archive.AOFDir} {
 		if st, err := os.Stat(filepath.Join(dir, name)); err == nil {
