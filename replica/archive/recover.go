@@ -259,7 +259,13 @@ func (s *state) settle(d disk) error {
 		return err
 	}
 	defer t.close()
-	if err := t.sync(); err != nil { // it tells of the segment that the slots will name
+	// Once a slot names the last segment, no recovery looks at those before.
+	if facts := s.reseal(); len(facts) > 0 {
+		if err := t.add(facts...); err != nil {
+			return err
+		}
+	}
+	if err := t.sync(); err != nil { // it has the segment that the slots will name
 		return err
 	}
 	if err := s.record(d); err != nil {
@@ -275,7 +281,7 @@ func (s *state) settle(d disk) error {
 	if s.seg.Seq != s.at.seq {
 		return fmt.Errorf("%w: offset %d is in segment %d, and it says %d", ErrTimeline, at, s.at.seq, s.seg.Seq)
 	}
-	facts := append([]string{cutFact(at)}, s.reseal()...)
+	facts := []string{cutFact(at)}
 	if h := s.timeline.Histories; h[len(h)-1].ReplID != s.recovery.ReplID {
 		// The last id held from a place that is cut off. It names all that
 		// leads there too, and is what PSYNC will ask for.
