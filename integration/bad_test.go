@@ -185,7 +185,7 @@ func TestATroubleWithTheMasterIsOneClearLineAndTriedAgain(t *testing.T) {
 			}},
 		{name: "no such name", want: `in state NONE: name resolution failed: .*no-such-host\.invalid.*: check the name, and the resolver`,
 			start: func(*testing.T) (string, func() *redistest.Server) { return "no-such-host.invalid:6379", nil }},
-		{name: "wrong password", want: `in state SYNC/AUTH: AUTH was answered -WRONGPASS .*: wrong user or password: check --masteruser`,
+		{name: "wrong password", want: `in state SYNC/AUTH: AUTH was answered -WRONGPASS .*: wrong user or password: check masteruser`,
 			env: []string{"REPLICAD_MASTERAUTH=not-the-password"},
 			start: server(func(s *redistest.Server) { s.SetPassword("not-the-password") },
 				"requirepass the-password")},

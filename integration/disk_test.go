@@ -133,7 +133,7 @@ func TestADiskThatFillsUpDuringAFullSyncKeepsNoTraceOfItAndIsTriedAgainWhenThere
 			writeMiB(master, 12)
 			d := run(t, dir, byAddress(t, master)...)
 			first := d.waitLog(`level=warning`)
-			if !strings.Contains(first, "in state SYNC/TRANSFER") || !strings.Contains(first, "not enough room for a full sync") || !strings.Contains(first, "free some room below --dir") {
+			if !strings.Contains(first, "in state SYNC/TRANSFER") || !strings.Contains(first, "not enough room for a full sync") || !strings.Contains(first, "free some room below dir") {
 				t.Errorf("the line is not as clear as it should be: %s", first)
 			}
 			// The master is not asked for another as long as there is no room.

@@ -275,7 +275,7 @@ func TestAnRDBLargerThanTheDiskIsRefusedBeforeAByteIsWritten(t *testing.T) {
 	})
 	dir := t.TempDir()
 	d := run(t, dir, "--replicaof", "main="+master.addr)
-	d.waitLog(`level=warning msg="main .* in state SYNC/TRANSFER: .*not enough room for a full sync: the RDB has ` + strconv.FormatInt(huge, 10) + ` bytes, below .* are free: free some room below --dir`)
+	d.waitLog(`level=warning msg="main .* in state SYNC/TRANSFER: .*not enough room for a full sync: the RDB has ` + strconv.FormatInt(huge, 10) + ` bytes, below .* are free: free some room below dir`)
 	// And it is not asked for again as long as there is no room.
 	d.waitLog(`level=warning msg="main .* in state NONE: not enough room for a full sync: the last one failed, it needs more than`)
 	entries, err := os.ReadDir(filepath.Join(dir, "main"))

@@ -254,7 +254,7 @@ func TestAProbeSaysWhatIsWrongWithAMaster(t *testing.T) {
 		wants     []want
 	}{
 		"requirepass without the password": {server("requirepass the-password"), nil, nil, []want{
-			{"PING", "pass", "-NOAUTH", ""}, {"AUTH", "fail", "-NOAUTH", "REPLICAD_MASTERAUTH"}, {"ACL", "skip", "AUTH failed", ""}}},
+			{"PING", "pass", "-NOAUTH", ""}, {"AUTH", "fail", "-NOAUTH", "masterauth"}, {"ACL", "skip", "AUTH failed", ""}}},
 		"a wrong password": {server("requirepass the-password"), []string{"REPLICAD_MASTERAUTH=not-it"}, nil, []want{
 			{"AUTH", "fail", "-WRONGPASS", "wrong user or password"}, {"INFO", "skip", "AUTH failed", ""}}},
 		"a password where none is set": {server(), []string{"REPLICAD_MASTERAUTH=not-it"}, nil, []want{
@@ -366,11 +366,11 @@ func TestAProbeSaysWhatIsWrongWithTLS(t *testing.T) {
 		"all is well":                     {[]string{"rediss://" + good, "--tls-ca-cert-file", a.CA(), "--psync"}, "TLS", "pass", `the certificate of "server" is valid until`, ""},
 		"it ends soon":                    {[]string{soon, "--tls", "--tls-ca-cert-file", a.CA()}, "TLS", "warn", "which is 23 h", "renew"},
 		"it has ended":                    {[]string{"rediss://" + expired, "--tls-ca-cert-file", a.CA()}, "TLS", "fail", "expired", "renew the master's certificate"},
-		"another authority":               {[]string{"rediss://" + good, "--tls-ca-cert-file", other.CA()}, "TLS", "fail", "unknown authority", "--tls-ca-cert-file"},
-		"another name":                    {[]string{"rediss://" + good, "--tls-ca-cert-file", a.CA(), "--tls-server-name", "somebody"}, "TLS", "fail", "not somebody", "--tls-server-name"},
+		"another authority":               {[]string{"rediss://" + good, "--tls-ca-cert-file", other.CA()}, "TLS", "fail", "unknown authority", "tls-ca-cert-file"},
+		"another name":                    {[]string{"rediss://" + good, "--tls-ca-cert-file", a.CA(), "--tls-server-name", "somebody"}, "TLS", "fail", "not somebody", "tls-server-name"},
 		"a certificate is wanted":         {[]string{"rediss://" + strict, "--tls-ca-cert-file", a.CA()}, "TLS", "fail", "refuses the connection", "tls-auth-clients"},
-		"plain where TLS is expected":     {[]string{good}, "PING", "fail", "", "--tls"},
-		"TLS where plain is expected":     {[]string{"rediss://" + master.Addr(), "--tls-ca-cert-file", a.CA(), "--timeout", "2s"}, "TLS", "fail", "", "leave --tls out"},
+		"plain where TLS is expected":     {[]string{good}, "PING", "fail", "", "rediss://"},
+		"TLS where plain is expected":     {[]string{"rediss://" + master.Addr(), "--tls-ca-cert-file", a.CA(), "--timeout", "2s"}, "TLS", "fail", "", "leave tls out"},
 		"TLS where nobody accepts at all": {[]string{"rediss://" + firewalled(t), "--timeout", "2s"}, "connect", "fail", "timed out", "firewall"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -324,8 +324,8 @@ func TestAStudySaysWhyAMasterCantBeFollowed(t *testing.T) {
 		{name: "a firewalled port", want: `in state CONNECTING: .*timed out.*: no answer: a firewall may be dropping packets`, step: [2]string{"kernel", "EINPROGRESS$"}, start: firewalled},
 		{name: "a name that does not resolve", want: `in state NONE: name resolution failed: .*no-such-host\.invalid.*: check the name, and the resolver`, step: [2]string{"failure", "name resolution failed"},
 			start: func(*testing.T) string { return "no-such-host.invalid:6379" }},
-		{name: "TLS where plain is expected", want: `in state RECEIVE_PONG: .*leave --tls out`, step: [2]string{"failure", "TLS"}, args: []string{"--tls"}, start: server()},
-		{name: "plain where TLS is expected", want: `in state RECEIVE_PONG: .*(TLS|--tls)`, step: [2]string{"state", "RECEIVE_PONG"},
+		{name: "TLS where plain is expected", want: `in state RECEIVE_PONG: .*leave tls out`, step: [2]string{"failure", "TLS"}, args: []string{"--tls"}, start: server()},
+		{name: "plain where TLS is expected", want: `in state RECEIVE_PONG: .*(TLS|rediss://)`, step: [2]string{"state", "RECEIVE_PONG"},
 			start: func(t *testing.T) string {
 				_, addr := startTLS(t, tunneltest.NewAuthority(t), time.Now().Add(time.Hour))
 				return addr

@@ -89,13 +89,13 @@ func TestWhatIsWrongWithTLSIsSaidWithTheRemedy(t *testing.T) {
 		name, want string
 		args       []string
 	}{
-		{"an unknown authority", "signed by unknown authority.*--tls-ca-cert-file", []string{"--replicaof", "rediss://" + addr}},
-		{"another authority", "signed by unknown authority.*--tls-ca-cert-file", []string{"--replicaof", "rediss://" + addr, "--tls-ca-cert-file", other.CA()}},
-		{"another name", "not somebody.*--tls-server-name", []string{"--replicaof", "rediss://" + addr, "--tls-ca-cert-file", a.CA(), "--tls-server-name", "somebody"}},
+		{"an unknown authority", "signed by unknown authority.*tls-ca-cert-file", []string{"--replicaof", "rediss://" + addr}},
+		{"another authority", "signed by unknown authority.*tls-ca-cert-file", []string{"--replicaof", "rediss://" + addr, "--tls-ca-cert-file", other.CA()}},
+		{"another name", "not somebody.*tls-server-name", []string{"--replicaof", "rediss://" + addr, "--tls-ca-cert-file", a.CA(), "--tls-server-name", "somebody"}},
 		{"an expired certificate", "expired.*renew the master's certificate", []string{"--replicaof", "rediss://" + expired, "--tls-ca-cert-file", a.CA()}},
 		{"no certificate for a master that wants one", "refuses the connection.*tls-cert-file", []string{"--replicaof", "rediss://" + strict, "--tls-ca-cert-file", a.CA()}},
-		{"plain to a TLS port", "TLS.*--tls", []string{"--replicaof", addr}},
-		{"TLS to a plain port", "leave --tls out", []string{"--replicaof", master.Addr(), "--tls", "--tls-ca-cert-file", a.CA(), "--repl-syncio-timeout", "1s"}},
+		{"plain to a TLS port", "TLS.*rediss://", []string{"--replicaof", addr}},
+		{"TLS to a plain port", "leave tls out", []string{"--replicaof", master.Addr(), "--tls", "--tls-ca-cert-file", a.CA(), "--repl-syncio-timeout", "1s"}},
 		{"TLS to a silent port", "the TLS handshake had no answer.*tls-port", []string{"--replicaof", silent.Addr().String(), "--tls", "--tls-ca-cert-file", a.CA(), "--repl-syncio-timeout", "300ms"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -1,13 +1,14 @@
 package replica
 
 import (
+	"bytes"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"syscall"
 
-	"replicad/anet"
 	"replicad/anet/tunnel"
 	"replicad/replica/resp"
 )
@@ -15,12 +16,15 @@ import (
 // What a link can fail with; test with errors.Is. The error that an observer
 // gets is a [*LinkError] around one of these or around an errno.
 var (
-	// ErrReply: the master answered with an error. See ReplyError.
+	// ErrReply: the master answered with an error. See [ReplyError].
 	ErrReply = errors.New("the master refused")
-	// ErrUnexpected: the master answered with what no master answers.
+	// ErrUnexpected: the server answered with what no master answers. See
+	// [UnexpectedError].
 	ErrUnexpected = errors.New("unexpected answer")
 	// ErrClosed: the master closed the connection.
 	ErrClosed = errors.New("the master closed the connection")
+	// ErrCut: Cut closed the connection. It wraps ErrClosed.
+	ErrCut = fmt.Errorf("%w (cut on purpose)", ErrClosed)
 	// ErrDeadline: something took too long.
 	ErrDeadline = errors.New("timed out")
 	// ErrResolve: the master's name has no address.
@@ -31,11 +35,11 @@ var (
 	ErrNoRoom = errors.New("not enough room for a full sync")
 	// ErrChecksum: the RDB of a full sync is damaged.
 	ErrChecksum = errors.New("the RDB of the full sync is damaged")
-	// ErrNotRDB: the payload of a full sync is none.
+	// ErrNotRDB: the payload of a full sync is no RDB.
 	ErrNotRDB = errors.New("what the master sent is no RDB")
 	// ErrNoSync: the server knows neither PSYNC nor SYNC.
 	ErrNoSync = errors.New("the server can't replicate")
-	// ErrNoHello: the other side did not answer TLS' first message in time.
+	// ErrNoHello: the server did not answer the first message of TLS in time.
 	ErrNoHello = errors.New("the TLS handshake had no answer")
 )
 
@@ -50,6 +54,29 @@ func (e *ReplyError) Error() string {
 	return fmt.Sprintf("%s was answered -%s%s", e.Command, text, dots)
 }
 
+// Is makes errors.Is(err, ErrReply) true.
+func (e *ReplyError) Is(target error) bool { return target == ErrReply }
+
+// UnexpectedError is an answer that no master gives. errors.Is(err,
+// ErrUnexpected) holds.
+type UnexpectedError struct {
+	Command string // what was asked, as in ReplyError
+	Line    []byte // the answer without its line end
+}
+
+// unexpected keeps a copy of the answer.
+func unexpected(command string, line []byte) error {
+	return &UnexpectedError{command, bytes.Clone(line)}
+}
+
+func (e *UnexpectedError) Error() string {
+	text, dots := shorten(string(e.Line))
+	return fmt.Sprintf("%v to %s: %q%s", ErrUnexpected, e.Command, text, dots)
+}
+
+// Is makes errors.Is(err, ErrUnexpected) true.
+func (e *UnexpectedError) Is(target error) bool { return target == ErrUnexpected }
+
 // shorten cuts what a master said for a log line.
 func shorten(s string) (short, dots string) {
 	const most = 160
@@ -58,9 +85,6 @@ func shorten(s string) (short, dots string) {
 	}
 	return s, ""
 }
-
-// Is makes errors.Is(err, ErrReply) true.
-func (e *ReplyError) Is(target error) bool { return target == ErrReply }
 
 // LinkError says why a link or an attempt ended: where it stood, with which
 // master, the cause, and what to do about it.
@@ -100,175 +124,155 @@ func Causes() []string {
 	return []string{CauseResolve, CauseConnect, CauseTLS, CauseRefused, CauseProtocol, CauseClosed, CauseTimeout, CauseArchive, CauseOther}
 }
 
+// causes says which errors each cause stands for; the first that fits counts.
+var causes = []struct {
+	cause string
+	fits  test
+}{
+	{CauseResolve, is(ErrResolve)},
+	{CauseProtocol, is(ErrUnexpected, ErrNotRDB, resp.ErrProtocol)},
+	{CauseArchive, is(ErrStore, ErrNoRoom, ErrChecksum)},
+	{CauseTLS, is(tunnel.ErrTLS, tunnel.ErrFiles, ErrNoHello)},
+	{CauseRefused, is(ErrReply, ErrNoSync)},
+	{CauseTimeout, is(ErrDeadline, syscall.ETIMEDOUT)},
+	{CauseClosed, is(ErrClosed, syscall.ECONNRESET, syscall.EPIPE)},
+	{CauseConnect, as(func(e *LinkError) bool { return e.State == Connecting || e.State == None })},
+}
+
 // Cause is one word for why a link or an attempt ended, for counting.
 func Cause(err error) string {
-	var le *LinkError
-	for _, c := range []struct {
-		cause string
-		is    []error
-	}{
-		{CauseResolve, []error{ErrResolve}},
-		{CauseProtocol, []error{ErrUnexpected, ErrNotRDB, resp.ErrProtocol}},
-		{CauseArchive, []error{ErrStore, ErrNoRoom, ErrChecksum}},
-		{CauseTLS, []error{tunnel.ErrTLS, tunnel.ErrFiles, ErrNoHello}},
-		{CauseRefused, []error{ErrReply, ErrNoSync}},
-		{CauseTimeout, []error{ErrDeadline, syscall.ETIMEDOUT}},
-		{CauseClosed, []error{ErrClosed, syscall.ECONNRESET, syscall.EPIPE}},
-	} {
-		for _, e := range c.is {
-			if errors.Is(err, e) {
-				return c.cause
-			}
+	for _, c := range causes {
+		if c.fits(err) {
+			return c.cause
 		}
-	}
-	if errors.As(err, &le) && (le.State == Connecting || le.State == None) {
-		return CauseConnect
 	}
 	return CauseOther
 }
 
-// replyRemedies says what helps against an error reply, by its first word or
-// words; the first that fits counts.
-var replyRemedies = []struct{ prefix, remedy string }{
-	{"NOAUTH", "the master wants a password: set REPLICAD_MASTERAUTH or --masterauth-file (and --masteruser for an ACL user)"},
-	{"ERR operation not permitted", "the master wants a password: set REPLICAD_MASTERAUTH or --masterauth-file"}, // before 2.8
-	{"WRONGPASS", "wrong user or password: check --masteruser and the password in REPLICAD_MASTERAUTH or --masterauth-file"},
+// test says whether an error is of some kind.
+type test func(error) bool
+
+// is tests whether errors.Is finds one of the targets.
+func is(targets ...error) test {
+	return func(err error) bool {
+		return slices.ContainsFunc(targets, func(t error) bool { return errors.Is(err, t) })
+	}
+}
+
+// as tests whether errors.As finds an E that passes.
+func as[E error](passes func(E) bool) test {
+	return func(err error) bool {
+		var e E
+		return errors.As(err, &e) && passes(e)
+	}
+}
+
+// remedies says what helps against a failure; the first that fits counts. Error
+// replies and unexpected answers have tables of their own.
+var remedies = []struct {
+	fits   test
+	at     string // the place, as Place gives it; "" for anywhere
+	remedy string
+}{
+	{is(tunnel.ErrNotTLS, ErrNoHello), "", "is that the master's tls-port? Name its plain port by redis:// instead of rediss://, and leave tls out"},
+	{is(tunnel.ErrFiles), "", "check the files that tls-cert-file, tls-key-file and tls-ca-cert-file name; they are read again at each connect"},
+	{as(func(x509.UnknownAuthorityError) bool { return true }), "", "name the authority that signed the master's certificate in tls-ca-cert-file"},
+	{as(func(x509.HostnameError) bool { return true }), "", "connect by a name that is in the certificate, or say in tls-server-name which name is"},
+	{as(func(e x509.CertificateInvalidError) bool { return e.Reason == x509.Expired }), "", "renew the master's certificate, or check the clocks of both hosts"},
+	{is(tunnel.ErrRefused), "", "does the master want a certificate (tls-auth-clients) that its authority has signed? See tls-cert-file and tls-key-file"},
+	{is(tunnel.ErrTLS), "", "check the certificates on both sides, and the master's log"},
+	{is(ErrResolve), "", "check the name, and the resolver of this host"},
+	{is(ErrNoRoom), "", "free some room below dir, or move the archive to a larger disk"},
+	{is(ErrChecksum), "", "the base is discarded and a full sync asked for; if this happens again, test the memory and the network of both hosts"},
+	{is(ErrNotRDB), "", "is that a Redis or Valkey server, and nothing in between that changes the data? Look at its log"},
+	{is(ErrNoSync), "", "name a Redis or Valkey server instead"},
+	{is(ErrUnexpected), "", "is that port a Redis or Valkey server?"},
+	{is(resp.ErrLongArgument), "", "raise proto-max-bulk-len to what the master has"},
+	{is(resp.ErrManyArguments), "", "raise max-arguments"},
+	{is(resp.ErrProtocol), "", "the history is cut at the last good command and asked for again"},
+	{is(ErrStore), "", "check the disk below dir"},
+
+	{is(syscall.ECONNREFUSED), "CONNECTING", "is redis-server running there, on that port, and bound to that address?"},
+	{is(syscall.EHOSTUNREACH, syscall.ENETUNREACH), "CONNECTING", "there is no route to the master: check the address and the network"},
+	{is(syscall.ENOENT), "CONNECTING", "there is no such unix socket: check unixsocket in the master's configuration"},
+	{is(syscall.EACCES, syscall.EPERM), "CONNECTING", "not permitted: check unixsocketperm, or the firewall"},
+	{is(syscall.EADDRNOTAVAIL), "CONNECTING", "no local address or port is free for that: check bind-source-addr and net.ipv4.ip_local_port_range"},
+	{is(ErrDeadline, syscall.ETIMEDOUT), "CONNECTING", "no answer: a firewall may be dropping packets, or the host is down"},
+
+	{is(ErrClosed, syscall.ECONNRESET), "CONNECTING", ""},
+	{is(ErrClosed, syscall.ECONNRESET), "RECEIVE_PONG", "look at the master's log; a port that expects TLS closes like this too, and is named by rediss://"},
+	{is(ErrClosed, syscall.ECONNRESET), "SYNC/TRANSFER", "look at the master's log: client-output-buffer-limit replica was reached, or its BGSAVE failed"},
+	{is(ErrClosed, syscall.ECONNRESET), "SYNC/STREAM", ""}, // a cut; the link resumes
+	{is(ErrClosed, syscall.ECONNRESET), "", "look at the master's log"},
+
+	{is(ErrDeadline), "SYNC/PSYNC", "the master takes too long to answer PSYNC: look at its log, and raise repl-timeout if it is only slow"},
+	{is(ErrDeadline), "SYNC/TRANSFER", "the master or the network stands still; raise repl-timeout if it is only slow"},
+	{is(ErrDeadline), "SYNC/STREAM", "no byte within repl-timeout, though the master pings every repl-ping-replica-period"},
+	{is(ErrDeadline), "", "something accepts connections there but does not answer like a Redis master; a port that expects TLS, and is named by rediss://, behaves like this too"},
+}
+
+// byPrefix says what helps by what an answer begins with; the first that fits
+// counts.
+type byPrefix []struct{ prefix, remedy string }
+
+func (t byPrefix) find(answer, otherwise string) string {
+	for _, r := range t {
+		if strings.HasPrefix(answer, r.prefix) {
+			return r.remedy
+		}
+	}
+	return otherwise
+}
+
+// replyRemedies are for error replies.
+var replyRemedies = byPrefix{
+	{"NOAUTH", "the master wants a password: set masterauth (and masteruser for an ACL user)"},
+	{"ERR operation not permitted", "the master wants a password: set masterauth"}, // before 2.8
+	{"WRONGPASS", "wrong user or password: check masteruser and masterauth"},
 	{"NOPERM", "the ACL user lacks a command: on the master, ACL SETUSER <user> +psync +replconf +ping"},
 	{"NOMASTERLINK", "the master is itself a replica and has lost its own master: wait for it, or name its master instead"},
 	{"MASTERDOWN", "the master is itself a replica without its master and serves no stale data: wait for it, or name its master instead"},
 	{"LOADING", "the master is still reading its dataset: wait for it"},
 	{"DENIED", "the master is in protected mode: set bind and requirepass there, or run replicad on its host"},
 	{"ERR max number of clients reached", "raise maxclients on the master"},
-	{"ERR invalid password", "wrong password: check REPLICAD_MASTERAUTH or --masterauth-file"},
-	{"ERR Client sent AUTH, but no password is set", "the master has no password: remove REPLICAD_MASTERAUTH or --masterauth-file"},
-	{"ERR AUTH <password> called without any password configured", "the master has no password: remove REPLICAD_MASTERAUTH or --masterauth-file"},
-	{"ERR wrong number of arguments for 'auth' command", "this master is older than ACLs (6.0): remove --masteruser"},
+	{"ERR invalid password", "wrong password: check masterauth"},
+	{"ERR Client sent AUTH, but no password is set", "the master has no password: remove masterauth"},
+	{"ERR AUTH <password> called without any password configured", "the master has no password: remove masterauth"},
+	{"ERR wrong number of arguments for 'auth' command", "this master is older than ACLs (6.0): remove masteruser"},
 	{"ERR Replica can't interact with the keyspace", "the master is a replica that serves no stale data: name its master instead"},
 	{"ERR unknown command", "is that a Redis or Valkey server, and are its replication commands not renamed?"},
 	{"MISCONF", "the master's disk refuses to save: look at its log"},
 }
 
+// answerRemedies are for unexpected answers, in small letters.
+var answerRemedies = byPrefix{
+	{"http/", "that port speaks HTTP, not the Redis protocol: check the port"},
+	{"<html", "that port speaks HTTP, not the Redis protocol: check the port"},
+	{"<!doctype html", "that port speaks HTTP, not the Redis protocol: check the port"},
+	{"ssh-", "that port speaks SSH, not the Redis protocol: check the port"},
+	{string(rune(tlsAlert)), "that port speaks TLS: name it by rediss://"},
+}
+
 // Remedy says what to do about the cause of a failure in a state and phase, ""
-// when there is nothing to say.
+// when there is nothing to say. It names directives as redis.conf does
+// (masterauth, repl-timeout); how they are set is the caller's to know.
 func Remedy(state State, phase Phase, cause error) string {
-	var re *ReplyError
+	var reply *ReplyError
+	var answer *UnexpectedError
 	switch {
-	case errors.As(cause, &re):
-		for _, r := range replyRemedies {
-			if strings.HasPrefix(re.Text, r.prefix) {
-				return r.remedy
-			}
-		}
-		return "look at the master's log"
-	case errors.Is(cause, tunnel.ErrTLS), errors.Is(cause, tunnel.ErrFiles), errors.Is(cause, ErrNoHello):
-		return tlsRemedy(cause)
-	case errors.Is(cause, ErrResolve):
-		return "check the name, and the resolver of this host"
-	case errors.Is(cause, ErrNoRoom):
-		return "free some room below --dir, or move the archive to a larger disk"
-	case errors.Is(cause, ErrChecksum):
-		return "the base is discarded and a full sync asked for; if it comes back, test the memory and the network of both hosts"
-	case errors.Is(cause, ErrNotRDB):
-		return "is that a Redis or Valkey server, and nothing in between that changes the data? Look at its log"
-	case errors.Is(cause, ErrNoSync):
-		return "name a Redis or Valkey server instead"
-	case errors.Is(cause, resp.ErrProtocol):
-		switch s := cause.Error(); {
-		case strings.Contains(s, "longer than allowed"):
-			return "raise --proto-max-bulk-len to what the master has"
-		case strings.Contains(s, "more arguments than allowed"):
-			return "raise --max-arguments"
-		}
-		return "the history is cut at the last good command and asked for again"
-	case errors.Is(cause, ErrStore):
-		return "check the disk below --dir"
-	case errors.Is(cause, ErrUnexpected):
-		return unexpectedRemedy(cause)
+	case errors.As(cause, &reply):
+		return replyRemedies.find(reply.Text, "look at the master's log")
+	case errors.As(cause, &answer):
+		return answerRemedies.find(strings.ToLower(string(answer.Line)), "is that port a Redis or Valkey server?")
 	}
-	if state == Connecting || state == None {
-		return connectRemedy(cause)
+	at := Place(state, phase)
+	if state == None { // no connection yet
+		at = Connecting.String()
 	}
-	if errors.Is(cause, ErrClosed) || anet.ErrorName(cause) == "ECONNRESET" {
-		switch phase {
-		case Transfer:
-			return "look at the master's log: client-output-buffer-limit replica was reached, or its BGSAVE failed"
-		case Stream:
-			return "" // a cut; the link resumes
-		case NoPhase:
-			return "look at the master's log; a port that expects TLS closes like this too (--tls)"
+	for _, r := range remedies {
+		if (r.at == "" || r.at == at) && r.fits(cause) {
+			return r.remedy
 		}
-		return "look at the master's log"
-	}
-	if errors.Is(cause, ErrDeadline) {
-		switch phase {
-		case Psync:
-			return "the master takes too long to answer PSYNC: look at its log, and raise --repl-timeout if it is only slow"
-		case Transfer:
-			return "the master or the network stands still; raise --repl-timeout if it is only slow"
-		case Stream:
-			return "no byte within --repl-timeout, though the master pings every repl-ping-replica-period"
-		}
-		return "something accepts connections there but does not answer like a Redis master; a port that expects TLS behaves like this too (--tls)"
 	}
 	return ""
-}
-
-func connectRemedy(cause error) string {
-	switch {
-	case errors.Is(cause, syscall.ECONNREFUSED):
-		return "is redis-server running there, on that port, and bound to that address?"
-	case errors.Is(cause, syscall.EHOSTUNREACH), errors.Is(cause, syscall.ENETUNREACH):
-		return "there is no route to the master: check the address and the network"
-	case errors.Is(cause, syscall.ENOENT):
-		return "there is no such unix socket: check unixsocket in the master's configuration"
-	case errors.Is(cause, syscall.EACCES), errors.Is(cause, syscall.EPERM):
-		return "not permitted: check unixsocketperm, or the firewall"
-	case errors.Is(cause, syscall.EADDRNOTAVAIL):
-		return "no local address or port is free for that: check --bind-source-addr and net.ipv4.ip_local_port_range"
-	case errors.Is(cause, ErrDeadline), errors.Is(cause, syscall.ETIMEDOUT):
-		return "no answer: a firewall may be dropping packets, or the host is down"
-	}
-	return ""
-}
-
-func tlsRemedy(cause error) string {
-	var (
-		unknown x509.UnknownAuthorityError
-		name    x509.HostnameError
-		invalid x509.CertificateInvalidError
-	)
-	switch {
-	case errors.Is(cause, tunnel.ErrNotTLS), errors.Is(cause, ErrNoHello):
-		return "is that the master's tls-port? For its plain port leave --tls out, and write redis:// for rediss://"
-	case errors.Is(cause, tunnel.ErrFiles):
-		return "check the --tls-... flags; the files are read again at each connect"
-	case errors.As(cause, &unknown):
-		return "name the authority that signed the master's certificate in --tls-ca-cert-file"
-	case errors.As(cause, &name):
-		return "connect by a name that the certificate has, or say which one it has by --tls-server-name"
-	case errors.As(cause, &invalid) && invalid.Reason == x509.Expired:
-		return "renew the master's certificate, or check the clocks of both hosts"
-	case errors.Is(cause, tunnel.ErrRefused):
-		return "does the master want a certificate (tls-auth-clients) that its authority has signed? See --tls-cert-file and --tls-key-file"
-	}
-	return "check the certificates on both sides, and the master's log"
-}
-
-func unexpectedRemedy(cause error) string {
-	s := strings.ToLower(cause.Error())
-	switch {
-	case strings.Contains(s, "http/"), strings.Contains(s, "<html"), strings.Contains(s, "<!doctype html"):
-		return "that port speaks HTTP, not the Redis protocol: check the port"
-	case strings.Contains(s, "ssh-"):
-		return "that port speaks SSH, not the Redis protocol: check the port"
-	case strings.Contains(s, `"\x15`):
-		return "that port speaks TLS: use rediss:// or --tls"
-	}
-	return "is that port a Redis or Valkey server?"
-}
-
-// unexpected wraps ErrUnexpected around an answer, cut short for a log line.
-func unexpected(command string, line []byte) error {
-	text, dots := shorten(string(line))
-	return fmt.Errorf("%w to %s: %q%s", ErrUnexpected, command, text, dots)
 }

@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -46,7 +47,7 @@ func TestEveryRemedyIsGivenForItsCauseAndState(t *testing.T) {
 		{ReceivePong, NoPhase, &ReplyError{"PING", "LOADING x"}, "still reading"},
 		{Sync, Psync, &ReplyError{"PSYNC", "SOMETHING new"}, "look at the master's log"},
 		{Sync, Psync, &ReplyError{"PSYNC", "MISCONF x"}, "disk refuses to save"},
-		{Sync, Auth, &ReplyError{"AUTH", "ERR AUTH <password> called without any password configured for the default user."}, "remove REPLICAD_MASTERAUTH"},
+		{Sync, Auth, &ReplyError{"AUTH", "ERR AUTH <password> called without any password configured for the default user."}, "remove masterauth"},
 		{Sync, Psync, &ReplyError{"PSYNC", "ERR Replica can't interact with the keyspace"}, "name its master"},
 		{None, NoPhase, wrap(ErrResolve), "the resolver of this host"},
 		{Sync, Transfer, wrap(ErrNoRoom), "free some room"},
@@ -55,6 +56,17 @@ func TestEveryRemedyIsGivenForItsCauseAndState(t *testing.T) {
 		{Sync, Stream, fmt.Errorf("%w: %w", ErrStore, ErrChecksum), "test the memory"},
 		{Sync, Psync, wrap(ErrNoSync), "name a Redis or Valkey server"},
 		{Sync, Stream, wrap(&resp.ProtocolError{}), "cut at the last good command"},
+		{Sync, Stream, wrap(&resp.ProtocolError{Limit: resp.ErrLongArgument}), "raise proto-max-bulk-len"},
+		{Sync, Stream, wrap(&resp.ProtocolError{Limit: resp.ErrManyArguments}), "raise max-arguments"},
+		{ReceivePong, NoPhase, wrap(tunnel.ErrNotTLS), "tls-port"},
+		{ReceivePong, NoPhase, fmt.Errorf("%w: %w", ErrDeadline, ErrNoHello), "tls-port"},
+		{ReceivePong, NoPhase, wrap(tunnel.ErrFiles), "read again at each connect"},
+		{ReceivePong, NoPhase, fmt.Errorf("%w: %w", tunnel.ErrTLS, x509.UnknownAuthorityError{}), "tls-ca-cert-file"},
+		{ReceivePong, NoPhase, fmt.Errorf("%w: %w", tunnel.ErrTLS, x509.HostnameError{}), "tls-server-name"},
+		{ReceivePong, NoPhase, fmt.Errorf("%w: %w", tunnel.ErrTLS, x509.CertificateInvalidError{Reason: x509.Expired}), "renew"},
+		{ReceivePong, NoPhase, fmt.Errorf("%w: %w", tunnel.ErrTLS, x509.CertificateInvalidError{}), "certificates on both sides"},
+		{ReceivePong, NoPhase, wrap(tunnel.ErrRefused), "tls-auth-clients"},
+		{ReceivePong, NoPhase, wrap(ErrUnexpected), "Redis or Valkey server?"},
 		{ReceivePong, NoPhase, unexpected("PING", []byte("HTTP/1.1 400 Bad Request")), "HTTP"},
 		{ReceivePong, NoPhase, unexpected("PING", []byte("SSH-2.0-x")), "SSH"},
 		{ReceivePong, NoPhase, unexpected("PING", []byte("\x15\x03\x01\x00\x02\x02")), "TLS"},
@@ -65,7 +77,7 @@ func TestEveryRemedyIsGivenForItsCauseAndState(t *testing.T) {
 		{None, NoPhase, wrap(syscall.ENOENT), "no such unix socket"},
 		{None, NoPhase, wrap(syscall.EACCES), "unixsocketperm"},
 		{None, NoPhase, wrap(fs.ErrPermission), ""},
-		{None, NoPhase, wrap(syscall.EADDRNOTAVAIL), "--bind-source-addr"},
+		{None, NoPhase, wrap(syscall.EADDRNOTAVAIL), "check bind-source-addr"},
 		{Connecting, NoPhase, wrap(ErrDeadline), "firewall"},
 		{Connecting, NoPhase, wrap(syscall.ETIMEDOUT), "firewall"},
 		{Connecting, NoPhase, ErrClosed, ""},
@@ -77,13 +89,18 @@ func TestEveryRemedyIsGivenForItsCauseAndState(t *testing.T) {
 		{Sync, Stream, ErrClosed, ""},
 		{ReceivePong, NoPhase, wrap(ErrDeadline), "does not answer like a Redis master"},
 		{Sync, Psync, wrap(ErrDeadline), "answer PSYNC"},
-		{Sync, Transfer, wrap(ErrDeadline), "--repl-timeout"},
+		{Sync, Transfer, wrap(ErrDeadline), "raise repl-timeout"},
 		{Sync, Stream, wrap(ErrDeadline), "repl-ping-replica-period"},
 		{Sync, Stream, wrap(syscall.EPIPE), ""},
 	} {
 		got := Remedy(c.state, c.phase, c.cause)
 		if c.want == "" && got != "" || !strings.Contains(got, c.want) {
 			t.Errorf("%s, %v: got %q, want %q", Place(c.state, c.phase), c.cause, got, c.want)
+		}
+	}
+	for _, r := range remedies {
+		if strings.Contains(r.remedy, "--") || strings.Contains(r.remedy, "REPLICAD_") {
+			t.Errorf("%q names a flag or variable of the command", r.remedy)
 		}
 	}
 	for _, r := range replyRemedies {

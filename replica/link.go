@@ -274,7 +274,7 @@ func (l *Link) finishStop() {
 // Demonstrations and tests use it.
 func (l *Link) Cut() {
 	if l.state != None {
-		l.fail(fmt.Errorf("%w (cut on purpose)", ErrClosed))
+		l.fail(ErrCut)
 	}
 }
 

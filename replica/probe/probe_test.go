@@ -47,9 +47,9 @@ func TestARefusalHasItsCheckItsReasonAndItsRemedy(t *testing.T) {
 		want    []want
 	}{
 		"a password is wanted": {sound().with("PING", "-NOAUTH Authentication required.\r\n"), "", "", false, []want{
-			{"PING", Pass, "-NOAUTH", ""}, {"AUTH", Fail, "-NOAUTH", "REPLICAD_MASTERAUTH"}, {"REPLCONF capa", Skip, "AUTH failed", ""}}},
+			{"PING", Pass, "-NOAUTH", ""}, {"AUTH", Fail, "-NOAUTH", "masterauth"}, {"REPLCONF capa", Skip, "AUTH failed", ""}}},
 		"a password is wanted, by a master before 6.0": {sound().with("PING", "-ERR operation not permitted\r\n"), "", "", false, []want{
-			{"AUTH", Fail, "operation not permitted", "REPLICAD_MASTERAUTH"}}},
+			{"AUTH", Fail, "operation not permitted", "masterauth"}}},
 		"the password is wrong, and quoted": {sound().with("AUTH", "-WRONGPASS invalid "+secret+" pair\r\n"), "", secret, false, []want{
 			{"AUTH", Fail, "-WRONGPASS invalid *** pair", "wrong user or password"}, {"ACL", Skip, "AUTH failed", ""}}},
 		"AUTH is renamed, and its arguments quoted": {sound().with("AUTH", "-ERR unknown command 'AUTH', with args beginning with: 'correct-h\r\n"), "", secret, false, []want{

@@ -16,14 +16,22 @@ const (
 // Redis' db.c reads it as an int.
 const maxDB = 1<<31 - 1
 
-// ErrProtocol is what errors.Is finds in every [ProtocolError].
-var ErrProtocol = errors.New("resp: protocol error")
+// What errors.Is finds in a [ProtocolError].
+var (
+	// ErrProtocol is in every one.
+	ErrProtocol = errors.New("resp: protocol error")
+	// ErrLongArgument: an argument is longer than Limits.MaxBulk.
+	ErrLongArgument = errors.New("longer than allowed")
+	// ErrManyArguments: a command has more arguments than Limits.MaxArgs.
+	ErrManyArguments = errors.New("more arguments than allowed")
+)
 
 // ProtocolError says where and why a stream is not one of RESP arrays of bulk
 // strings. Such a stream can be neither stored nor followed any further.
 type ProtocolError struct {
 	Offset int64  // bytes scanned before the offending byte
 	Reason string // what is wrong, without the place
+	Limit  error  // ErrLongArgument or ErrManyArguments; nil where no limit was passed
 }
 
 // Error gives the reason and the place.
@@ -31,8 +39,8 @@ func (e *ProtocolError) Error() string {
 	return fmt.Sprintf("resp: protocol error at stream byte %d: %s", e.Offset, e.Reason)
 }
 
-// Unwrap returns [ErrProtocol].
-func (e *ProtocolError) Unwrap() error { return ErrProtocol }
+// Is makes errors.Is true for [ErrProtocol], and for the limit that was passed.
+func (e *ProtocolError) Is(target error) bool { return target == ErrProtocol || target == e.Limit }
 
 // Limits are what a master may make a [Scanner] believe. They do not cost
 // memory, as nothing is buffered, but a stream beyond them would be refused by
@@ -134,6 +142,8 @@ type Scanner struct {
 	db        int   // the next command's
 	inMulti   bool
 	outside   Boundary // where the open MULTI began; its database is restored by DISCARD
+
+	limit error // that err passed
 }
 
 // NewScanner returns a scanner for a stream which begins at a command boundary
@@ -226,7 +236,7 @@ func (s *Scanner) scan(p []byte) (int, Kind) {
 					return s.fail(i, "a command without arguments, which no server loads, ends with %q", c)
 				}
 				s.state = countLF
-			} else if reason := s.digit(c, s.maxArgs, "more arguments than allowed"); reason != "" {
+			} else if reason := s.digit(c, s.maxArgs, ErrManyArguments); reason != "" {
 				return s.fail(i, "invalid number of arguments: "+reason, c)
 			}
 
@@ -245,7 +255,7 @@ func (s *Scanner) scan(p []byte) (int, Kind) {
 		case inLength:
 			if c == '\r' && s.digits > 0 {
 				s.state = lengthLF
-			} else if reason := s.digit(c, s.maxBulk, "longer than allowed"); reason != "" {
+			} else if reason := s.digit(c, s.maxBulk, ErrLongArgument); reason != "" {
 				return s.fail(i, "invalid argument length: "+reason, c)
 			}
 
@@ -299,7 +309,7 @@ func (s *Scanner) scan(p []byte) (int, Kind) {
 
 // fail marks the scanner as failed at p[i].
 func (s *Scanner) fail(i int, format string, c byte) (int, Kind) {
-	s.err = &ProtocolError{Offset: s.scanned + int64(i), Reason: fmt.Sprintf(format, c)}
+	s.err = &ProtocolError{Offset: s.scanned + int64(i), Reason: fmt.Sprintf(format, c), Limit: s.limit}
 	return i, More
 }
 
@@ -310,7 +320,7 @@ func (s *Scanner) beginNumber(next state) {
 // digit adds c to the number being read, or says why it cannot; the reason has a
 // %q for c. A number beyond limit is refused with the digit that makes it so,
 // so that no more than 19 of them are ever read.
-func (s *Scanner) digit(c byte, limit uint64, beyond string) string {
+func (s *Scanner) digit(c byte, limit uint64, beyond error) string {
 	d := uint64(c - '0')
 	if d > 9 {
 		return "got %q"
@@ -319,7 +329,8 @@ func (s *Scanner) digit(c byte, limit uint64, beyond string) string {
 		return "leading zero before %q"
 	}
 	if s.number > limit/10 || s.number*10+d > limit {
-		return beyond + " with digit %q"
+		s.limit = beyond
+		return beyond.Error() + " with digit %q"
 	}
 	s.number = s.number*10 + d
 	s.digits++

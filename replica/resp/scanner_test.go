@@ -220,6 +220,9 @@ func TestProtocolErrorsNameTheOffendingByteWhereverTheStreamIsCut(t *testing.T) 
 				if want := fmt.Sprintf("resp: protocol error at stream byte %d: %s", at, c.reason); err.Error() != want {
 					t.Fatalf("cut at %d:\n got %s\nwant %s", cut, err, want)
 				}
+				if !errors.Is(err, ErrProtocol) || errors.Is(err, ErrLongArgument) != strings.Contains(c.reason, "longer") || errors.Is(err, ErrManyArguments) != strings.Contains(c.reason, "more arg") {
+					t.Fatalf("%v passes the limit %v", err, err.(*ProtocolError).Limit)
+				}
 			}
 		})
 	}

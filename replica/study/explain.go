@@ -363,7 +363,7 @@ func (e *explainer) failed(s *Step, ev replica.Event) {
 		return
 	}
 	s.Title = fmt.Sprintf("failed in %s: %v", replica.Place(le.State, le.Phase), le.Cause)
-	if strings.Contains(s.Title, "cut on purpose") {
+	if errors.Is(le, replica.ErrCut) {
 		s.Kind = KindNote
 		s.Title, s.Text = "the link is cut on purpose", "As a network would. What is here ends at some byte; the next connection asks for the one behind it."
 		return
@@ -376,7 +376,7 @@ func (e *explainer) failed(s *Step, ev replica.Event) {
 // Advice puts a remedy of the daemon's into the words of a study, whose archive is
 // a temporary one.
 func Advice(remedy string) string {
-	return strings.ReplaceAll(remedy, "below --dir", "below TMPDIR")
+	return strings.ReplaceAll(remedy, "below dir", "below TMPDIR")
 }
 
 // enter adds the step of a change of state or phase.
