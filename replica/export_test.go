@@ -10,10 +10,15 @@ func (l *Link) LateEvent(fd int, mask eventloop.Mask) { l.syncWithMaster(fd, mas
 
 // Queue puts bytes before whatever is to be written next, as an ACK that the
 // kernel took only in part.
-func (l *Link) Queue(p string) { l.out = append(l.out, p...) }
+func (l *Link) Queue(p string) { l.conn.out = append(l.conn.out, p...) }
 
 // Ticking tells whether the ACK of each second is due.
-func (l *Link) Ticking() bool { return l.cron.Armed() }
+func (l *Link) Ticking() bool { return l.conn != nil && l.conn.cron.Armed() }
 
 // FD is the descriptor of the connection, -1 without one.
-func (l *Link) FD() int { return l.fd }
+func (l *Link) FD() int {
+	if l.conn == nil {
+		return -1
+	}
+	return l.conn.fd
+}

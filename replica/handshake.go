@@ -26,8 +26,8 @@ const tlsAlert = 0x15
 // readReplies takes what is there, cuts it into lines and hands each to the
 // phase that awaits it. Bytes behind the last line of the handshake are the
 // beginning of the payload or of the stream.
-func (l *Link) readReplies() {
-	n, err := anet.Read(l.fd, l.in)
+func (l *Link) readReplies(c *conn) {
+	n, err := anet.Read(c.fd, l.in)
 	switch {
 	case errors.Is(err, anet.ErrWouldBlock):
 		return
@@ -39,18 +39,17 @@ func (l *Link) readReplies() {
 		return
 	}
 	p := l.in[:n]
-	l.lastByte = time.Now()
-	l.emit(Event{Kind: Received, Data: l.shown(p), Bytes: int64(n)})
+	c.lastByte = time.Now()
+	l.emit(Event{Kind: Received, Data: l.shown(c, p), Bytes: int64(n)})
 	if l.phase == Psync || l.phase == Transfer {
-		l.armWait() // newlines keep alive
+		l.armWait(c) // newlines keep alive
 	}
 	if l.state == ReceivePong && p[0] == tlsAlert {
 		l.fail(unexpected("PING", p))
 		return
 	}
-	attempt := l.attempt
 	for len(p) > 0 {
-		line, k, err := l.lines.Read(p)
+		line, k, err := c.lines.Read(p)
 		p = p[k:]
 		if err != nil {
 			l.fail(fmt.Errorf("%w: %w", ErrUnexpected, err))
@@ -59,8 +58,7 @@ func (l *Link) readReplies() {
 		if line == nil {
 			return
 		}
-		done := l.handleReply(line, p)
-		if done || l.attempt != attempt {
+		if done := l.handleReply(c, line, p); done || l.conn != c {
 			return
 		}
 	}
@@ -70,20 +68,20 @@ func (l *Link) readReplies() {
 // renamed quotes its arguments in the error ("unknown command 'AUTH', with args
 // beginning with: ...", since Redis 5), so of an error reply to AUTH nothing is
 // shown but its first word.
-func (l *Link) shown(p []byte) []byte {
+func (l *Link) shown(c *conn, p []byte) []byte {
 	if l.phase != Auth {
 		return p
 	}
 	p = bytes.Clone(p)
-	for i, c := range p {
+	for i, b := range p {
 		switch {
-		case l.authReply == replyBegins && c == '-':
-			l.authReply = errorWord
-		case l.authReply == replyBegins:
-			l.authReply = plainReply
-		case l.authReply == errorWord && c == ' ':
-			l.authReply = errorText
-		case l.authReply == errorText && c != '\r' && c != '\n':
+		case c.authReply == replyBegins && b == '-':
+			c.authReply = errorWord
+		case c.authReply == replyBegins:
+			c.authReply = plainReply
+		case c.authReply == errorWord && b == ' ':
+			c.authReply = errorText
+		case c.authReply == errorText && b != '\r' && b != '\n':
 			p[i] = '*'
 		}
 	}
@@ -113,16 +111,16 @@ func (l *Link) authError(text string) string { return HidePassword(text, l.cfg.M
 
 // handleReply takes one line of the handshake; rest is what was read behind
 // it. It returns true when the handshake is over and rest is taken.
-func (l *Link) handleReply(line, rest []byte) bool {
+func (l *Link) handleReply(c *conn, line, rest []byte) bool {
 	switch {
 	case l.state == ReceivePong:
-		l.handlePong(line)
+		l.handlePong(c, line)
 	case l.phase == Psync:
-		return l.handlePsync(line, rest)
+		return l.handlePsync(c, line, rest)
 	case l.phase == Transfer:
-		return l.handlePreamble(line, rest)
+		return l.handlePreamble(c, line, rest)
 	default:
-		l.handleStep(line)
+		l.handleStep(c, line)
 	}
 	return false
 }
@@ -130,14 +128,14 @@ func (l *Link) handleReply(line, rest []byte) bool {
 // handlePong takes the answer to PING. "We accept only two replies as valid, a
 // positive +PONG reply or an authentication error." (syncWithMaster, which
 // takes anything that begins with + for the first; no master says anything else)
-func (l *Link) handlePong(line []byte) {
+func (l *Link) handlePong(c *conn, line []byte) {
 	s := string(line)
 	switch {
 	case s == "+PONG",
 		strings.HasPrefix(s, "-NOAUTH"),
 		strings.HasPrefix(s, "-NOPERM"),
 		strings.HasPrefix(s, "-ERR operation not permitted"):
-		l.sendHandshake()
+		l.sendHandshake(c)
 	case strings.HasPrefix(s, "-"):
 		l.fail(&ReplyError{Command: "PING", Text: s[1:]})
 	default:
@@ -176,42 +174,46 @@ func HandshakeSteps(m Master, announceIP string, announcePort int) []HandshakeSt
 
 // sendHandshake writes AUTH to VERSION at once and enters the phase of the
 // first.
-func (l *Link) sendHandshake() {
+func (l *Link) sendHandshake(c *conn) {
 	var out, shown []byte
-	l.authReply = replyBegins
-	l.steps = HandshakeSteps(l.cfg.Master, l.cfg.AnnounceIP, l.cfg.AnnouncePort)
-	for _, s := range l.steps {
+	c.steps = HandshakeSteps(l.cfg.Master, l.cfg.AnnounceIP, l.cfg.AnnouncePort)
+	for _, s := range c.steps {
 		out = resp.AppendCommand(out, s.Args...)
 		if last := len(s.Args) - 1; s.Phase == Auth {
 			s.Args[last] = strings.Repeat("*", len(s.Args[last]))
 		}
 		shown = resp.AppendCommand(shown, s.Args...)
 	}
-	l.enterStep()
-	l.write(out, shown)
+	l.enterStep(c)
+	l.write(c, out, shown)
 }
 
-func (l *Link) enterStep() {
-	l.enter(Sync, l.steps[0].Phase)
-	l.deadline.Reset(l.cfg.ReplSyncioTimeout)
+func (l *Link) enterStep(c *conn) {
+	l.enter(Sync, c.steps[0].Phase)
+	c.deadline.Reset(l.cfg.ReplSyncioTimeout)
 }
 
 // write sends a command of the handshake by a bounded synchronous write; shown
 // is what observers see of it.
-func (l *Link) write(p, shown []byte) bool {
+func (l *Link) write(c *conn, p, shown []byte) {
 	l.emit(Event{Kind: Sent, Data: shown, Bytes: int64(len(p))})
-	if _, err := anet.SyncWrite(l.fd, p, pingTimeout); err != nil {
+	if _, err := anet.SyncWrite(c.fd, p, pingTimeout); err != nil {
 		l.fail(err)
-		return false
+		return
 	}
 	l.answerSoon()
-	return true
+}
+
+// send writes one command of the handshake.
+func (l *Link) send(c *conn, args ...string) {
+	cmd := resp.AppendCommand(nil, args...)
+	l.write(c, cmd, cmd)
 }
 
 // handleStep takes the reply to one of AUTH to VERSION. Only AUTH is critical:
 // what an old master refuses of the others is noted and passed over.
-func (l *Link) handleStep(line []byte) {
-	s := l.steps[0]
+func (l *Link) handleStep(c *conn, line []byte) {
+	s := c.steps[0]
 	switch {
 	case len(line) > 0 && line[0] == '+':
 	case len(line) > 0 && line[0] == '-':
@@ -227,74 +229,71 @@ func (l *Link) handleStep(line []byte) {
 		l.fail(unexpected(s.Name, line))
 		return
 	}
-	l.steps = l.steps[1:]
-	if len(l.steps) > 0 {
-		l.enterStep()
+	c.steps = c.steps[1:]
+	if len(c.steps) > 0 {
+		l.enterStep(c)
 		return
 	}
 	if l.cfg.HandshakeOnly {
 		l.Stop(l.onStop)
 		return
 	}
-	l.sendPsync()
+	l.sendPsync(c)
 }
 
 // sendPsync asks for a partial resync where there is something to continue,
 // else for a full one. (slaveTryPartialResynchronization)
-func (l *Link) sendPsync() {
+func (l *Link) sendPsync(c *conn) {
 	l.enter(Sync, Psync)
 	id, off := "?", int64(-1)
-	l.askedFor = l.known
 	if l.known {
-		l.asked = Position{ReplID: l.pos.ReplID, Offset: l.taken()}
-		id, off = l.asked.ReplID, l.asked.Offset+1
+		id, off = l.pos.ReplID, l.taken()+1
 	}
-	cmd := resp.AppendCommand(nil, "PSYNC", id, strconv.FormatInt(off, 10))
-	l.beginWait()
-	l.write(cmd, cmd)
+	l.beginWait(c)
+	l.send(c, "PSYNC", id, strconv.FormatInt(off, 10))
 }
 
 // beginWait starts the clock of a master that prepares a sync.
-func (l *Link) beginWait() {
-	l.waited = time.Now()
-	l.lastByte = l.waited
-	l.armWait()
+func (l *Link) beginWait(c *conn) {
+	c.waited = time.Now()
+	c.lastByte = c.waited
+	l.armWait(c)
 }
 
 // armWait sets the deadline while the reply to PSYNC or the payload is
 // awaited: every byte, a keep-alive newline too, gives the master
 // repl-timeout more, but not beyond the limit for preparing a sync.
-func (l *Link) armWait() {
-	l.deadline.Reset(min(l.cfg.ReplTimeout, time.Until(l.waited.Add(l.cfg.ReplBGSaveTimeout))))
+func (l *Link) armWait(c *conn) {
+	c.deadline.Reset(min(l.cfg.ReplTimeout, time.Until(c.waited.Add(l.cfg.ReplBGSaveTimeout))))
 }
 
 // handlePsync takes the reply to PSYNC, or to SYNC.
-func (l *Link) handlePsync(line, rest []byte) bool {
+func (l *Link) handlePsync(c *conn, line, rest []byte) bool {
 	s := string(line)
 	verb, args, _ := strings.Cut(s, " ")
 	switch {
 	case s == "": // a keep-alive
-	case l.useSync && s[0] == '$':
-		l.full = FullSync{}
+	case c.useSync && s[0] == '$':
+		c.full = FullSync{}
 		l.emit(Event{Kind: FullSyncBegun, Text: "the master does not know PSYNC", Cause: SyncNoPsync})
 		l.enter(Sync, Transfer)
-		return l.handlePreamble(line, rest)
-	case l.useSync && s[0] == '-':
+		return l.handlePreamble(c, line, rest)
+	case c.useSync && s[0] == '-':
 		re := &ReplyError{Command: "SYNC", Text: s[1:]}
 		if strings.HasPrefix(re.Text, "ERR unknown command") {
 			l.fail(fmt.Errorf("%w: it knows neither PSYNC nor SYNC: %w", ErrNoSync, re))
 		} else {
 			l.fail(re)
 		}
-	case verb == "+FULLRESYNC" && !l.useSync:
-		l.handleFullResync(line, args)
-	case verb == "+CONTINUE" && l.askedFor && !l.useSync:
-		return l.handleContinue(line, strings.TrimSpace(args), rest)
-	case strings.HasPrefix(s, "-ERR unknown command") && !l.useSync:
-		l.sendSync(s)
+	case verb == "+FULLRESYNC" && !c.useSync:
+		l.handleFullResync(c, line, args)
+	case verb == "+CONTINUE" && l.known && !c.useSync:
+		return l.handleContinue(c, line, strings.TrimSpace(args), rest)
+	case strings.HasPrefix(s, "-ERR unknown command") && !c.useSync:
+		l.sendSync(c, s)
 	case s[0] == '-':
 		l.fail(&ReplyError{Command: "PSYNC", Text: s[1:]})
-	case l.useSync:
+	case c.useSync:
 		l.fail(unexpected("SYNC", line))
 	default:
 		l.fail(unexpected("PSYNC", line))
@@ -303,34 +302,33 @@ func (l *Link) handlePsync(line, rest []byte) bool {
 }
 
 // sendSync falls back for a master older than 2.8.
-func (l *Link) sendSync(why string) {
+func (l *Link) sendSync(c *conn, why string) {
 	l.emit(Event{Kind: ReplyNoted, Text: "PSYNC was answered " + why + ": falling back to SYNC"})
-	l.useSync = true
-	l.beginWait()
-	cmd := resp.AppendCommand(nil, "SYNC")
-	l.write(cmd, cmd)
+	c.useSync = true
+	l.beginWait(c)
+	l.send(c, "SYNC")
 }
 
-func (l *Link) handleFullResync(line []byte, args string) {
+func (l *Link) handleFullResync(c *conn, line []byte, args string) {
 	id, offset, ok := strings.Cut(args, " ")
 	n, err := strconv.ParseInt(strings.TrimSpace(offset), 10, 64)
 	if !ok || !isReplID(id) || err != nil || n < 0 || n > math.MaxInt64/2 {
 		l.fail(unexpected("PSYNC", line))
 		return
 	}
-	l.full = FullSync{ReplID: id, Offset: n}
+	c.full = FullSync{ReplID: id, Offset: n}
 	why, cause := "", SyncInitial
 	switch {
-	case l.askedFor && id == l.asked.ReplID:
+	case l.known && id == l.pos.ReplID:
 		cause = SyncBacklog
-		why = fmt.Sprintf("the master's backlog does not reach back to offset %d: raise repl-backlog-size above write rate x longest cut", l.asked.Offset+1)
-	case l.askedFor:
+		why = fmt.Sprintf("the master's backlog does not reach back to offset %d: raise repl-backlog-size above write rate x longest cut", l.taken()+1)
+	case l.known:
 		cause = SyncHistory
-		why = fmt.Sprintf("the master has another history (asked for %s from offset %d)", l.asked.ReplID, l.asked.Offset+1)
+		why = fmt.Sprintf("the master has another history (asked for %s from offset %d)", l.pos.ReplID, l.taken()+1)
 	}
 	l.emit(Event{Kind: FullSyncBegun, ReplID: id, Offset: n, Text: why, Cause: cause})
 	l.enter(Sync, Transfer)
-	l.armWait()
+	l.armWait(c)
 }
 
 // isReplID says whether s has the form of getRandomHexChars: the archive writes
@@ -340,7 +338,7 @@ func isReplID(s string) bool {
 }
 
 // handleContinue goes on with the stored history, maybe under a new id.
-func (l *Link) handleContinue(line []byte, id string, rest []byte) bool {
+func (l *Link) handleContinue(c *conn, line []byte, id string, rest []byte) bool {
 	if id != "" && !isReplID(id) {
 		l.fail(unexpected("PSYNC", line))
 		return false
@@ -351,15 +349,14 @@ func (l *Link) handleContinue(line []byte, id string, rest []byte) bool {
 		l.pos.ReplID = id
 		l.store.Continue(id)
 	}
-	l.noOffsets = false
-	l.leftover = rest
+	c.leftover = rest
 	l.emit(Event{Kind: Resumed, ReplID: l.pos.ReplID, Offset: l.taken(), Text: former})
-	l.beginStream(true, nil)
+	l.beginStream(c, true, nil)
 	return true
 }
 
 // handlePreamble takes the line before the payload: $<len> or $EOF:<mark>.
-func (l *Link) handlePreamble(line, rest []byte) bool {
+func (l *Link) handlePreamble(c *conn, line, rest []byte) bool {
 	s := string(line)
 	switch {
 	case s == "": // the master saves, and keeps the link alive
@@ -368,14 +365,14 @@ func (l *Link) handlePreamble(line, rest []byte) bool {
 		l.fail(&ReplyError{Command: "PSYNC", Text: s[1:]})
 		return false
 	case len(s) == len("$EOF:")+replIDLen && strings.HasPrefix(s, "$EOF:"):
-		l.full.Size = -1
-		l.lend(s[len("$EOF:"):], rest)
+		c.full.Size = -1
+		l.lend(c, s[len("$EOF:"):], rest)
 		return true
 	case s[0] == '$':
 		n, err := strconv.ParseInt(s[1:], 10, 64)
 		if err == nil && n >= 0 && n <= math.MaxInt64/2 {
-			l.full.Size = n
-			l.lend("", rest)
+			c.full.Size = n
+			l.lend(c, "", rest)
 			return true
 		}
 	}
@@ -384,14 +381,15 @@ func (l *Link) handlePreamble(line, rest []byte) bool {
 }
 
 // lend takes the socket off the loop and gives it to a transfer.
-func (l *Link) lend(mark string, prefix []byte) {
-	l.deadline.Stop()
-	if err := l.loop.DeleteFileEvent(l.fd, eventloop.Readable|eventloop.Writable); err != nil {
+func (l *Link) lend(c *conn, mark string, prefix []byte) {
+	c.deadline.Stop()
+	if err := l.loop.DeleteFileEvent(c.fd, eventloop.Readable|eventloop.Writable); err != nil {
 		l.fail(err)
 		return
 	}
-	l.emit(Event{Kind: TransferBegun, Total: l.full.Size, ReplID: l.full.ReplID, Offset: l.full.Offset})
-	l.transfer = newTransfer(l.fd, l.full, mark, prefix, l.cfg.ReplTimeout)
-	l.progress.Reset(progressEvery)
-	go l.transfer.run(l.store, l.loop.Post, l.transferReceived, l.transferEnded)
+	l.emit(Event{Kind: TransferBegun, Total: c.full.Size, ReplID: c.full.ReplID, Offset: c.full.Offset})
+	c.transfer = newTransfer(c.fd, c.full, mark, prefix, l.cfg.ReplTimeout)
+	l.busy = true
+	c.progress.Reset(progressEvery)
+	go c.transfer.run(l.store, l.loop.Post, func() { l.transferReceived(c) }, func() { l.transferEnded(c) })
 }

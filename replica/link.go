@@ -2,7 +2,6 @@ package replica
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -90,58 +89,26 @@ type Link struct {
 	stopped bool
 	onStop  func()
 
-	attempt   uint64 // counts attempts and their ends
-	resolving bool   // the goroutine of connect has not come back
-	failures  int    // in a row
-	cancel    context.CancelFunc
-	connector *anet.Connector
-	endpoint  anet.Endpoint
-	fd        int            // -1 without a connection
-	tunnel    *tunnel.Tunnel // what fd leads into where the master speaks TLS; nil otherwise
-	lastByte  time.Time
+	conn     *conn            // nil without an attempt
+	retry    *eventloop.Timer // begins the next attempt
+	failures int              // of attempts, in a row
+	// A goroutine of the link's resolves a name, or uses the store. There is
+	// never more than one; what it posts at its end lets the link go on.
+	busy bool
+	in   []byte // where the replies of the handshake are read to
 
-	retry    *eventloop.Timer // the next attempt
-	deadline *eventloop.Timer // of the current state or phase
-	cron     *eventloop.Timer // each second while streaming or committing
-	progress *eventloop.Timer // while a transfer runs
+	// The history that the store holds.
+	pos     Position // replication id; Offset and DB where the scanner began
+	known   bool     // pos can be asked for by PSYNC
+	scanner *resp.Scanner
+	counted int64 // commands of the scanner's that Advanced told
 
-	// Handshake.
-	in        []byte
-	lines     resp.LineReader
-	steps     []HandshakeStep // whose replies are awaited, in order
-	authReply authReply
-	asked     Position
-	askedFor  bool // PSYNC asked for a partial resync
-	useSync   bool // PSYNC is unknown to this master: SYNC is under way
-	full      FullSync
-	waited    time.Time // when PSYNC was sent
-
-	// Transfer; see transfer.go. Not nil from BeginBase until its goroutine
-	// has ended, also when the attempt has failed meanwhile.
-	transfer *transfer
-
-	// Stream.
-	pos       Position // replication id; Offset and DB where the scanner began
-	known     bool     // pos can be asked for by PSYNC
-	scanner   *resp.Scanner
-	counted   int64  // commands of the scanner's that Advanced told
-	leftover  []byte // stream bytes that were read together with a reply
-	paused    bool
-	noOffsets bool // a master without PSYNC: no ACK, no resume
-	out       []byte
-	ackAt     int64 // the oldest GETACK without an answer waits for this offset; -1 for none
-	ackLast   int64 // the offset of the newest one
-	fackAt    int64 // and for this one to be durable; -1 for none
-	begun     int64 // taken() when STREAM was entered
-	resumed   bool  // STREAM was entered by a partial resync
-
-	// Store.
+	// How far the store has come.
 	changed   atomic.Bool // a Post of storeChanged is under way
 	stored    Progress
-	told      Progress // by Advanced
+	told      Progress  // by Advanced
+	stalled   time.Time // since when the store can't write; zero while it can
 	stallTold time.Time
-	stalled   time.Time // zero when it is not
-	resetting bool
 	needReset bool
 }
 
@@ -166,11 +133,8 @@ func NewLink(loop *eventloop.Loop, store Store, cfg Config) *Link {
 	if cfg.Resolve == nil {
 		cfg.Resolve = anet.Resolve
 	}
-	l := &Link{cfg: cfg, loop: loop, store: store, fd: -1, ackAt: -1, fackAt: -1, in: make([]byte, replyBuffer), entered: time.Now()}
+	l := &Link{cfg: cfg, loop: loop, store: store, in: make([]byte, replyBuffer), entered: time.Now()}
 	l.retry = loop.NewTimer(l.connect)
-	l.deadline = loop.NewTimer(l.deadlinePassed)
-	l.cron = loop.NewTimer(l.everySecond)
-	l.progress = loop.NewTimer(l.transferProgress)
 	changed := l.storeChanged
 	store.Notify(func() {
 		if !l.changed.Swap(true) {
@@ -200,7 +164,7 @@ func (l *Link) Position() (Position, bool) {
 func (l *Link) Promote() {
 	l.cfg.Aside = false
 	if l.phase == Stream {
-		l.sendAck()
+		l.sendAck(l.conn)
 	}
 }
 
@@ -260,7 +224,7 @@ func (l *Link) Stop(done func()) {
 }
 
 func (l *Link) finishStop() {
-	if !l.stopped || l.transfer != nil || l.resetting || l.resolving {
+	if !l.stopped || l.busy {
 		return
 	}
 	l.emit(Event{Kind: Stopped})
@@ -314,7 +278,7 @@ func (l *Link) enter(s State, p Phase) {
 		e.Kind = PhaseEntered
 	}
 	if s == Connecting || s == ReceivePong {
-		e.Endpoint = l.endpoint.String()
+		e.Endpoint = l.conn.endpoint.String()
 	}
 	l.state, l.phase, l.entered = s, p, now
 	l.emit(e)
@@ -324,7 +288,7 @@ func (l *Link) enter(s State, p Phase) {
 // whether a full sync that found no room before would find it now, and comes
 // back to resolved. (connectWithMaster)
 func (l *Link) connect() {
-	if l.stopped || l.state != None || l.transfer != nil || l.resetting || l.resolving {
+	if l.stopped || l.state != None || l.busy {
 		return // the end of what is under way calls again
 	}
 	if l.needReset {
@@ -334,11 +298,9 @@ func (l *Link) connect() {
 	if l.cfg.Master.Address() == "" {
 		return // nobody to follow
 	}
-	l.attempt++
-	attempt := l.attempt
 	ctx, cancel := context.WithTimeout(context.Background(), l.cfg.ResolveTimeout)
-	l.cancel = cancel
-	l.resolving = true
+	c := l.newConn(cancel)
+	l.conn, l.busy = c, true
 	m, store := l.cfg.Master, l.store
 	go func() {
 		defer cancel()
@@ -348,7 +310,7 @@ func (l *Link) connect() {
 		} else {
 			err = store.Room() // asks the file system: not on the loop's thread
 		}
-		l.loop.Post(func() { l.resolved(attempt, eps, err) })
+		l.loop.Post(func() { l.resolved(c, eps, err) })
 	}()
 }
 
@@ -362,13 +324,14 @@ func (l *Link) resolve(ctx context.Context, m Master) ([]anet.Endpoint, error) {
 }
 
 // resolved goes on with the addresses, or with why there are none.
-func (l *Link) resolved(attempt uint64, eps []anet.Endpoint, err error) {
-	l.resolving = false
+func (l *Link) resolved(c *conn, eps []anet.Endpoint, err error) {
+	l.busy = false
 	switch {
 	case l.stopped:
 		l.finishStop()
 		return
-	case l.needReset, l.attempt != attempt: // the store failed meanwhile, or the link was repointed
+	case l.needReset, l.conn != c: // the store failed meanwhile, or the link was repointed
+		l.disconnect()
 		l.connect()
 		return
 	case err != nil:
@@ -383,13 +346,13 @@ func (l *Link) resolved(attempt uint64, eps []anet.Endpoint, err error) {
 		text += ep.String()
 	}
 	l.emit(Event{Kind: Resolved, Text: text})
-	l.connector = anet.NewConnector(eps, l.cfg.Source)
-	l.tryNext()
+	c.connector = anet.NewConnector(eps, l.cfg.Source)
+	l.tryNext(c)
 }
 
 // tryNext starts a connect to the next address of the name.
-func (l *Link) tryNext() {
-	a, err := l.connector.Next()
+func (l *Link) tryNext(c *conn) {
+	a, err := c.connector.Next()
 	for _, f := range a.Failures {
 		l.emit(Event{Kind: ConnectCalled, FD: -1, Err: f})
 	}
@@ -397,7 +360,7 @@ func (l *Link) tryNext() {
 		l.fail(err)
 		return
 	}
-	l.fd, l.endpoint = a.FD, a.Endpoint
+	c.fd, c.endpoint = a.FD, a.Endpoint
 	e := Event{Kind: ConnectCalled, FD: a.FD, Endpoint: a.Endpoint.String()}
 	if !a.Connected {
 		e.Err = syscall.EINPROGRESS
@@ -405,20 +368,21 @@ func (l *Link) tryNext() {
 	l.emit(e)
 	// Also a connect that succeeded at once, as on a unix socket, goes
 	// through CONNECTING: its write event fires in the next iteration.
-	if err := l.loop.CreateFileEvent(l.fd, eventloop.Readable|eventloop.Writable, l.syncWithMaster); err != nil {
+	if err := l.loop.CreateFileEvent(c.fd, eventloop.Readable|eventloop.Writable, l.syncWithMaster); err != nil {
 		l.fail(err)
 		return
 	}
 	l.enter(Connecting, NoPhase)
-	l.emit(Event{Kind: Registered, FD: l.fd, Registered: l.loop.FileEvents(l.fd)})
-	l.deadline.Reset(l.cfg.ReplSyncioTimeout)
+	l.emit(Event{Kind: Registered, FD: c.fd, Registered: l.loop.FileEvents(c.fd)})
+	c.deadline.Reset(l.cfg.ReplSyncioTimeout)
 	l.answerSoon()
 }
 
 // syncWithMaster is the file event of the handshake, named after the function
 // of replication.c that it follows.
 func (l *Link) syncWithMaster(fd int, mask eventloop.Mask) {
-	if l.state == None {
+	c := l.conn
+	if c == nil || c.fd != fd {
 		// "If this event fired after the user turned the instance into a
 		// master with SLAVEOF NO ONE we must just return ASAP."
 		l.loop.DeleteFileEvent(fd, eventloop.Readable|eventloop.Writable)
@@ -428,90 +392,55 @@ func (l *Link) syncWithMaster(fd int, mask eventloop.Mask) {
 	l.emit(Event{Kind: FileEvent, FD: fd, Mask: mask, Registered: l.loop.FileEvents(fd)})
 	switch l.state {
 	case Connecting:
-		l.whenConnected()
+		l.whenConnected(c)
 	case ReceivePong, Sync:
 		if mask&eventloop.Readable != 0 {
-			l.readReplies()
+			l.readReplies(c)
 		}
 	}
 }
 
 // whenConnected asks SO_ERROR how the connect ended, drops the write event
 // and sends PING.
-func (l *Link) whenConnected() {
-	err := anet.SocketError(l.fd)
-	if err == nil && anet.SelfConnected(l.fd) {
+func (l *Link) whenConnected(c *conn) {
+	err := anet.SocketError(c.fd)
+	if err == nil && anet.SelfConnected(c.fd) {
 		err = syscall.ECONNREFUSED // nobody listens: the port connected to itself
 	}
-	l.emit(Event{Kind: SocketError, FD: l.fd, Endpoint: l.endpoint.String(), Err: err})
+	l.emit(Event{Kind: SocketError, FD: c.fd, Endpoint: c.endpoint.String(), Err: err})
 	if err != nil {
-		l.connector.Failed(anet.ConnectError(l.endpoint, err))
-		l.closeFD()
-		l.tryNext()
+		l.connectFailed(c, err)
 		return
 	}
 	// "Delete the writable event so that the readable event remains
 	// registered and we can wait for the PONG reply."
-	l.loop.DeleteFileEvent(l.fd, eventloop.Writable)
+	l.loop.DeleteFileEvent(c.fd, eventloop.Writable)
 	if l.cfg.Master.TLS {
-		if err := l.openTunnel(); err != nil {
+		if err := l.openTunnel(c); err != nil {
 			l.fail(err)
 			return
 		}
 	}
 	l.enter(ReceivePong, NoPhase)
-	l.emit(Event{Kind: Registered, FD: l.fd, Registered: l.loop.FileEvents(l.fd)})
-	l.lines.Reset()
-	l.deadline.Reset(l.cfg.ReplSyncioTimeout)
+	l.emit(Event{Kind: Registered, FD: c.fd, Registered: l.loop.FileEvents(c.fd)})
+	c.deadline.Reset(l.cfg.ReplSyncioTimeout)
 	// "Send the PING, don't check for errors at all, we have the timeout
 	// that will take care about this." An answer may be waiting all the same
 	// (max number of clients reached), and says more than EPIPE does.
 	ping := resp.AppendCommand(nil, "PING")
 	l.emit(Event{Kind: Sent, Data: ping, Bytes: int64(len(ping))})
-	_, _ = anet.SyncWrite(l.fd, ping, pingTimeout)
+	_, _ = anet.SyncWrite(c.fd, ping, pingTimeout)
 	l.answerSoon()
-	if l.tunnel == nil {
-		l.tune() // while the master answers: it can't matter before
+	if c.tunnel == nil {
+		l.tune(c) // while the master answers: it can't matter before
 	}
 }
 
-// tune sets the options of the connection's socket. A refusal never matters.
-func (l *Link) tune() {
-	_ = anet.SetNoDelay(l.fd, true)
-	_ = anet.KeepAlive(l.fd, l.cfg.ReplTimeout)
-}
-
-// openTunnel puts TLS between the link and its connection. The state machine
-// sees another descriptor and nothing else; the handshake takes its time from
-// that of RECEIVE_PONG.
-func (l *Link) openTunnel() error {
-	l.tune() // as long as the descriptor is the connection's
-	l.loop.DeleteFileEvent(l.fd, eventloop.Readable|eventloop.Writable)
-	files, host := l.cfg.TLS, l.cfg.Master.Host
-	fd, t, err := tunnel.Open(l.fd, func() (*tls.Config, error) { return files.Config(host) })
-	l.fd, l.tunnel = fd, t
-	if err != nil {
-		return err
-	}
-	return l.loop.CreateFileEvent(l.fd, eventloop.Readable, l.syncWithMaster)
-}
-
-// underTLS makes of what a descriptor said what the tunnel behind it knows.
-func (l *Link) underTLS(cause error) error {
-	if l.tunnel == nil {
-		return cause
-	}
-	name := anet.ErrorName(cause)
-	if errors.Is(cause, ErrClosed) || name == "ECONNRESET" || name == "EPIPE" {
-		if err := l.tunnel.Err(); err != nil {
-			return err
-		}
-		return ErrClosed
-	}
-	if errors.Is(cause, ErrDeadline) && !l.tunnel.Established() {
-		return fmt.Errorf("%w: %w", cause, ErrNoHello)
-	}
-	return cause
+// connectFailed goes on with the next address of the name.
+func (l *Link) connectFailed(c *conn, err error) {
+	c.connector.Failed(anet.ConnectError(c.endpoint, err))
+	l.closeSocket(c)
+	l.tryNext(c)
 }
 
 // answerSoon is called when the master has been asked something in the
@@ -521,10 +450,10 @@ func (l *Link) answerSoon() { l.loop.BusyPoll(answerWithin) }
 
 // fail ends the attempt or the link with a cause, and sees to the next one.
 func (l *Link) fail(cause error) {
-	cause = l.underTLS(cause)
+	cause = l.conn.explain(cause)
 	le := &LinkError{Master: l.cfg.Master.String(), State: l.state, Phase: l.phase, Cause: cause}
 	le.Remedy = Remedy(l.state, l.phase, cause)
-	if l.phase == Stream && l.streamWasGood() && !errors.Is(cause, ErrStore) {
+	if l.phase == Stream && l.streamWasGood(l.conn) && !errors.Is(cause, ErrStore) {
 		l.failures = 0
 	}
 	if errors.Is(cause, resp.ErrProtocol) {
@@ -546,58 +475,22 @@ func (l *Link) fail(cause error) {
 // streamWasGood says whether the next attempt may follow at once. A full sync
 // is dear to the master: one that is cut soon after must not be repeated in a
 // tight loop, nor must a master be met that closes each link after a few bytes.
-func (l *Link) streamWasGood() bool {
+func (l *Link) streamWasGood(c *conn) bool {
 	lasted := time.Since(l.entered)
 	if lasted >= steadyAfter {
 		return true
 	}
-	return l.resumed && l.taken() > l.begun && lasted >= l.cfg.Backoff.min()
-}
-
-// disconnect closes the connection, or has it closed by the transfer that
-// holds it.
-func (l *Link) disconnect() {
-	l.attempt++
-	if l.cancel != nil {
-		l.cancel()
-		l.cancel = nil
-	}
-	l.deadline.Stop()
-	l.cron.Stop()
-	l.progress.Stop()
-	if t := l.transfer; t != nil && l.fd >= 0 {
-		t.cancel() // the goroutine wakes, ends, and comes back to transferEnded
-		l.fd = -1
-	}
-	l.closeFD()
-	l.tunnel = nil
-	l.lines.Reset()
-	l.steps = l.steps[:0]
-	l.leftover = nil
-	l.paused = false
-	l.out = l.out[:0]
-	l.ackAt, l.ackLast, l.fackAt = -1, -1, -1
-	l.useSync = false
-}
-
-func (l *Link) closeFD() {
-	if l.fd < 0 {
-		return
-	}
-	l.loop.DeleteFileEvent(l.fd, eventloop.Readable|eventloop.Writable)
-	anet.Close(l.fd)
-	l.fd = -1
+	return c.resumed && l.taken() > c.begun && lasted >= l.cfg.Backoff.min()
 }
 
 // deadlinePassed is the time event of the current state or phase.
 func (l *Link) deadlinePassed() {
+	c := l.conn
 	switch {
 	case l.state == Connecting:
-		l.connector.Failed(anet.ConnectError(l.endpoint, fmt.Errorf("%w after %v", ErrDeadline, l.cfg.ReplSyncioTimeout)))
-		l.closeFD()
-		l.tryNext()
-	case l.state == Sync && (l.phase == Psync || l.phase == Transfer):
-		l.fail(fmt.Errorf("%w: %v without a byte, %v since PSYNC", ErrDeadline, time.Since(l.lastByte).Round(time.Millisecond), time.Since(l.waited).Round(time.Millisecond)))
+		l.connectFailed(c, fmt.Errorf("%w after %v", ErrDeadline, l.cfg.ReplSyncioTimeout))
+	case l.phase == Psync || l.phase == Transfer:
+		l.fail(fmt.Errorf("%w: %v without a byte, %v since PSYNC", ErrDeadline, time.Since(c.lastByte).Round(time.Millisecond), time.Since(c.waited).Round(time.Millisecond)))
 	default:
 		l.fail(fmt.Errorf("%w: no answer within %v", ErrDeadline, l.cfg.ReplSyncioTimeout))
 	}
@@ -610,15 +503,8 @@ func (l *Link) storeChanged() {
 	l.stored = p // GETACK may have asked for it before
 	moved := p.Stored != l.told.Stored || p.Durable != l.told.Durable
 	l.tellStall(p.Stalled)
-	if p.Failed != nil && !l.resetting {
-		if !l.needReset {
-			l.needReset = true
-			if l.state != None {
-				l.fail(fmt.Errorf("%w: %w", ErrStore, p.Failed))
-			} else if l.transfer == nil {
-				l.retry.Reset(0)
-			}
-		}
+	if p.Failed != nil {
+		l.storeFailed(p.Failed)
 		return
 	}
 	if moved {
@@ -628,9 +514,25 @@ func (l *Link) storeChanged() {
 	if l.phase != Stream {
 		return
 	}
-	l.answerGetAck()
-	if l.paused {
-		l.unpause()
+	c := l.conn
+	l.answerGetAck(c)
+	if l.conn == c && c.paused {
+		l.unpause(c)
+	}
+}
+
+// storeFailed sees to it that the store opens its history anew, before the next
+// attempt.
+func (l *Link) storeFailed(err error) {
+	if l.needReset {
+		return
+	}
+	l.needReset = true
+	switch {
+	case l.state != None:
+		l.fail(fmt.Errorf("%w: %w", ErrStore, err))
+	case !l.busy:
+		l.retry.Reset(0)
 	}
 }
 
@@ -664,11 +566,11 @@ func (l *Link) tellStall(err error) {
 // resetStore has the store open its history anew, on a goroutine, and then
 // tries to connect.
 func (l *Link) resetStore() {
-	l.resetting = true
+	l.busy = true
 	go func() {
 		err := l.store.Reset()
 		l.loop.Post(func() {
-			l.resetting = false
+			l.busy = false
 			l.stored = l.store.Progress()
 			l.emit(Event{Kind: StoreReset, Offset: l.stored.Stored, Err: err})
 			if l.stopped {

@@ -19,63 +19,62 @@ func (l *Link) newScanner() {
 // beginStream enters STREAM: the socket is the loop's again, and every byte
 // from here on belongs to the history. untold are bytes of it that the transfer
 // read and no observer has seen.
-func (l *Link) beginStream(resumed bool, untold []byte) {
-	l.resumed = resumed
-	l.deadline.Stop()
-	l.progress.Stop()
-	l.lastByte = time.Now()
-	l.begun = l.taken()
+func (l *Link) beginStream(c *conn, resumed bool, untold []byte) {
+	c.deadline.Stop()
+	c.progress.Stop()
+	c.lastByte = time.Now()
+	c.resumed, c.begun = resumed, l.taken()
 	l.enter(Sync, Stream)
 	if len(untold) > 0 {
 		l.emit(Event{Kind: Received, Data: untold, Bytes: int64(len(untold))})
 	}
-	if err := l.loop.CreateFileEvent(l.fd, eventloop.Readable, l.streamEvent); err != nil {
+	if err := l.loop.CreateFileEvent(c.fd, eventloop.Readable, l.streamEvent); err != nil {
 		l.fail(err)
 		return
 	}
-	l.emit(Event{Kind: Registered, FD: l.fd, Registered: l.loop.FileEvents(l.fd)})
-	l.cron.Reset(tick)
-	l.sendAck()
-	if l.phase == Stream && len(l.leftover) > 0 {
-		l.readStream()
+	l.emit(Event{Kind: Registered, FD: c.fd, Registered: l.loop.FileEvents(c.fd)})
+	c.cron.Reset(tick)
+	l.sendAck(c)
+	if l.conn == c && len(c.leftover) > 0 {
+		l.readStream(c)
 	}
 }
 
 // streamEvent is the file event of the STREAM phase.
 func (l *Link) streamEvent(fd int, mask eventloop.Mask) {
-	attempt := l.attempt
+	c := l.conn
 	if mask&eventloop.Writable != 0 {
-		l.flush()
+		l.flush(c)
 	}
-	if mask&eventloop.Readable != 0 && l.attempt == attempt && !l.paused {
-		l.readStream()
+	if mask&eventloop.Readable != 0 && l.conn == c && !c.paused {
+		l.readStream(c)
 	}
 }
 
 // readStream reads once into the store's buffer. What was read together with a
 // reply of the handshake goes first.
-func (l *Link) readStream() {
+func (l *Link) readStream(c *conn) {
 	for {
 		buf := l.store.Buffer()
 		if len(buf) == 0 {
-			l.pause()
+			l.pause(c)
 			return
 		}
 		buf = buf[:min(len(buf), maxRead)]
-		if len(l.leftover) > 0 {
-			n := copy(buf, l.leftover)
-			l.leftover = l.leftover[n:]
-			if !l.take(buf[:n]) {
+		if len(c.leftover) > 0 {
+			n := copy(buf, c.leftover)
+			c.leftover = c.leftover[n:]
+			if !l.take(c, buf[:n]) {
 				return
 			}
 			continue
 		}
-		n, err := anet.Read(l.fd, buf)
+		n, err := anet.Read(c.fd, buf)
 		switch {
 		case err == nil:
-			l.lastByte = time.Now()
+			c.lastByte = time.Now()
 			l.emit(Event{Kind: Received, Data: buf[:n], Bytes: int64(n)})
-			l.take(buf[:n])
+			l.take(c, buf[:n])
 		case errors.Is(err, anet.ErrWouldBlock):
 		case errors.Is(err, io.EOF):
 			l.fail(ErrClosed)
@@ -88,7 +87,7 @@ func (l *Link) readStream() {
 
 // take walks p, which lies in the store's buffer, and commits it. A chunk that
 // breaks the protocol is not committed: the history ends before it.
-func (l *Link) take(p []byte) bool {
+func (l *Link) take(c *conn, p []byte) bool {
 	for rest := p; len(rest) > 0; {
 		n, kind, err := l.scanner.Scan(rest)
 		if err != nil {
@@ -98,59 +97,59 @@ func (l *Link) take(p []byte) bool {
 		}
 		if kind == resp.GetAck && !l.cfg.Aside {
 			// "Redis answers the offset before the GETACK command."
-			l.ackLast = l.pos.Offset + l.scanner.CommandStart()
-			if l.ackAt < 0 {
-				l.ackAt = l.ackLast
+			c.ackLast = l.pos.Offset + l.scanner.CommandStart()
+			if c.ackAt < 0 {
+				c.ackAt = c.ackLast
 			}
 		}
 		rest = rest[n:]
 	}
 	b := l.scanner.Boundary()
 	l.store.Commit(len(p), Boundary{Offset: l.pos.Offset + b.Offset, DB: b.DB})
-	if l.ackAt >= 0 {
+	if c.ackAt >= 0 {
 		l.stored = l.store.Progress()
-		l.answerGetAck()
+		l.answerGetAck(c)
 	}
-	return l.phase == Stream
+	return l.conn == c
 }
 
 // pause drops the read event: the store has no room.
-func (l *Link) pause() {
-	if l.paused {
+func (l *Link) pause(c *conn) {
+	if c.paused {
 		return
 	}
-	l.paused = true
-	l.loop.DeleteFileEvent(l.fd, eventloop.Readable)
-	l.emit(Event{Kind: Paused, Registered: l.loop.FileEvents(l.fd)})
+	c.paused = true
+	l.loop.DeleteFileEvent(c.fd, eventloop.Readable)
+	l.emit(Event{Kind: Paused, Registered: l.loop.FileEvents(c.fd)})
 }
 
-func (l *Link) unpause() {
+func (l *Link) unpause(c *conn) {
 	if len(l.store.Buffer()) == 0 {
 		return
 	}
-	l.paused = false
-	l.lastByte = time.Now()
-	if err := l.loop.CreateFileEvent(l.fd, eventloop.Readable, l.streamEvent); err != nil {
+	c.paused = false
+	c.lastByte = time.Now()
+	if err := l.loop.CreateFileEvent(c.fd, eventloop.Readable, l.streamEvent); err != nil {
 		l.fail(err)
 		return
 	}
-	l.emit(Event{Kind: Unpaused, Registered: l.loop.FileEvents(l.fd)})
-	if len(l.leftover) > 0 {
-		l.readStream()
+	l.emit(Event{Kind: Unpaused, Registered: l.loop.FileEvents(c.fd)})
+	if len(c.leftover) > 0 {
+		l.readStream(c)
 	}
 }
 
 // everySecond is the time event that replicationCron is in Redis: ACK, and the
 // link's time-out. It runs while streaming, and while a base is made durable.
 func (l *Link) everySecond() {
-	if l.phase == Stream && !l.paused && time.Since(l.lastByte) > l.cfg.ReplTimeout {
-		l.fail(fmt.Errorf("%w: no byte for %v", ErrDeadline, time.Since(l.lastByte).Round(time.Millisecond)))
+	c := l.conn
+	if l.phase == Stream && !c.paused && time.Since(c.lastByte) > l.cfg.ReplTimeout {
+		l.fail(fmt.Errorf("%w: no byte for %v", ErrDeadline, time.Since(c.lastByte).Round(time.Millisecond)))
 		return
 	}
-	attempt := l.attempt
-	l.sendAck()
-	if l.attempt == attempt {
-		l.cron.Reset(tick)
+	l.sendAck(c)
+	if l.conn == c {
+		c.cron.Reset(tick)
 	}
 }
 
@@ -165,24 +164,24 @@ func (l *Link) safe() int64 {
 
 // answerGetAck answers a GETACK once everything before it is safe, and again
 // once it is durable: WAITAOF waits for the FACK.
-func (l *Link) answerGetAck() {
-	if l.ackAt >= 0 && l.safe() >= l.ackAt {
-		at := min(l.safe(), l.ackLast)
-		l.ackAt = -1
-		if at < l.ackLast {
-			l.ackAt = l.ackLast
+func (l *Link) answerGetAck(c *conn) {
+	if c.ackAt >= 0 && l.safe() >= c.ackAt {
+		at := min(l.safe(), c.ackLast)
+		c.ackAt = -1
+		if at < c.ackLast {
+			c.ackAt = c.ackLast
 		}
-		if l.stored.Durable < at && l.fackAt < 0 {
-			l.fackAt = at
+		if l.stored.Durable < at && c.fackAt < 0 {
+			c.fackAt = at
 		}
-		l.ack(at, min(l.stored.Durable, at))
+		l.ack(c, at, min(l.stored.Durable, at))
 	}
-	if l.fackAt >= 0 && l.stored.Durable >= l.fackAt {
-		l.fackAt = -1
-		if l.stored.Durable < l.ackLast {
-			l.fackAt = l.ackLast
+	if c.fackAt >= 0 && l.stored.Durable >= c.fackAt {
+		c.fackAt = -1
+		if l.stored.Durable < c.ackLast {
+			c.fackAt = c.ackLast
 		}
-		l.sendAck()
+		l.sendAck(c)
 	}
 }
 
@@ -190,23 +189,23 @@ func (l *Link) answerGetAck() {
 // a base is on its way to the disk that is its offset; under appendfsync
 // always it is not safe yet, but the master must hear something to start its
 // stream: 0.
-func (l *Link) sendAck() {
+func (l *Link) sendAck(c *conn) {
 	if l.phase == Transfer {
-		if l.full.ReplID == "" && l.full.Size >= 0 {
+		if c.full.ReplID == "" && c.full.Size >= 0 {
 			return
 		}
-		at := l.full.Offset
+		at := c.full.Offset
 		if l.cfg.AckDurable {
 			at = 0
 		}
-		l.ack(at, 0)
+		l.ack(c, at, 0)
 		return
 	}
 	if l.cfg.Aside {
-		l.ack(l.full.Offset, 0)
+		l.ack(c, l.pos.Offset, 0)
 		return
 	}
-	l.ack(l.safe(), l.stored.Durable)
+	l.ack(c, l.safe(), l.stored.Durable)
 }
 
 // ack queues REPLCONF ACK <offset> FACK <durable>. A master without PSYNC gets
@@ -214,38 +213,38 @@ func (l *Link) sendAck() {
 // and overlooks one that comes before it has reaped the child that sent the
 // payload (replconfCommand). One that finds the one before it still unsent is
 // dropped: the next second brings another.
-func (l *Link) ack(offset, durable int64) {
-	if l.noOffsets && l.phase == Stream && (l.full.Size >= 0 || l.scanner.Scanned() > 0) {
+func (l *Link) ack(c *conn, offset, durable int64) {
+	if !l.known && l.phase == Stream && (c.full.Size >= 0 || l.scanner.Scanned() > 0) {
 		return
 	}
-	if len(l.out) > 0 { // maybe since the socket was lent
-		l.flush()
+	if len(c.out) > 0 { // maybe since the socket was lent
+		l.flush(c)
 		return
 	}
-	l.out = resp.AppendCommand(l.out, "REPLCONF", "ACK", strconv.FormatInt(offset, 10), "FACK", strconv.FormatInt(durable, 10))
-	l.emit(Event{Kind: Sent, Data: l.out, Bytes: int64(len(l.out))})
+	c.out = resp.AppendCommand(c.out, "REPLCONF", "ACK", strconv.FormatInt(offset, 10), "FACK", strconv.FormatInt(durable, 10))
+	l.emit(Event{Kind: Sent, Data: c.out, Bytes: int64(len(c.out))})
 	l.emit(Event{Kind: Acknowledged, Offset: offset, Durable: durable})
-	l.flush()
+	l.flush(c)
 }
 
 // flush writes what is queued, and registers the write event for the rest.
-func (l *Link) flush() {
-	n, err := anet.Write(l.fd, l.out)
+func (l *Link) flush(c *conn) {
+	n, err := anet.Write(c.fd, c.out)
 	if err != nil && !errors.Is(err, anet.ErrWouldBlock) {
 		l.fail(err)
 		return
 	}
-	l.out = append(l.out[:0], l.out[n:]...)
+	c.out = append(c.out[:0], c.out[n:]...)
 	if l.phase != Stream { // the socket is lent: the next second tries again
 		return
 	}
-	registered := l.loop.FileEvents(l.fd)&eventloop.Writable != 0
+	registered := l.loop.FileEvents(c.fd)&eventloop.Writable != 0
 	switch {
-	case len(l.out) > 0 && !registered:
-		if err := l.loop.CreateFileEvent(l.fd, eventloop.Writable, l.streamEvent); err != nil {
+	case len(c.out) > 0 && !registered:
+		if err := l.loop.CreateFileEvent(c.fd, eventloop.Writable, l.streamEvent); err != nil {
 			l.fail(err)
 		}
-	case len(l.out) == 0 && registered:
-		l.loop.DeleteFileEvent(l.fd, eventloop.Writable)
+	case len(c.out) == 0 && registered:
+		l.loop.DeleteFileEvent(c.fd, eventloop.Writable)
 	}
 }

@@ -71,11 +71,11 @@ var errCancelled = errors.New("cancelled")
 
 // run is the goroutine. It posts received once the whole payload is here, and
 // ended in the end.
-func (t *transfer) run(store Store, post func(func()) bool, received, ended func(*transfer)) {
+func (t *transfer) run(store Store, post func(func()) bool, received, ended func()) {
 	t.err = t.receive(store)
 	if t.err == nil {
 		t.complete.Store(true)
-		post(func() { received(t) })
+		post(received)
 		if t.pos, t.err = t.base.Commit(); t.err != nil {
 			t.err = fmt.Errorf("%w: %w", ErrStore, t.err)
 		}
@@ -83,7 +83,7 @@ func (t *transfer) run(store Store, post func(func()) bool, received, ended func
 	if t.err != nil && t.base != nil {
 		t.base.Abort()
 	}
-	post(func() { ended(t) })
+	post(ended)
 }
 
 func (t *transfer) receive(store Store) error {
@@ -354,43 +354,46 @@ func (w *waiter) restore() {
 
 // transferProgress is a time event: it tells how far the transfer is.
 func (l *Link) transferProgress() {
-	t := l.transfer
-	if t == nil || l.phase != Transfer || t.complete.Load() {
+	c := l.conn
+	t := c.transfer
+	if t.complete.Load() {
 		return
 	}
 	l.emit(Event{Kind: TransferProgress, Bytes: t.received.Load(), Total: t.full.Size, Took: time.Since(t.began)})
-	l.progress.Reset(progressEvery)
+	c.progress.Reset(progressEvery)
 }
 
 // transferReceived is posted when the payload is complete. The ACK goes out at
 // once: a master that sent an $EOF payload starts streaming only then
 // (replicationSendAck at the end of readSyncBulkPayload). Its stream waits in
 // the socket until the base is durable.
-func (l *Link) transferReceived(t *transfer) {
-	if l.transfer != t || t.stop.Load() {
+func (l *Link) transferReceived(c *conn) {
+	if l.conn != c {
 		return
 	}
+	t := c.transfer
 	l.emit(Event{Kind: TransferReceived, Bytes: t.size, Total: t.size, Took: time.Since(t.began)})
-	l.cron.Reset(tick) // first: an ACK that fails stops it again
-	l.sendAck()
+	c.cron.Reset(tick) // first: an ACK that fails stops it again
+	l.sendAck(c)
 }
 
 // transferEnded is posted when the goroutine is done with socket and store.
-func (l *Link) transferEnded(t *transfer) {
-	l.transfer = nil
+func (l *Link) transferEnded(c *conn) {
+	t := c.transfer
+	c.transfer, l.busy = nil, false
 	if t.err == nil {
-		// The store's history is the new one, whatever became of the link.
+		// The store's history is the new one, whatever became of the
+		// connection.
 		l.pos, l.known = t.pos, t.full.ReplID != ""
-		l.noOffsets = !l.known
 		l.newScanner()
 		l.stored = l.store.Progress()
 	}
-	if t.stop.Load() {
+	if l.conn != c {
 		anet.Close(t.fd)
 		switch {
 		case l.stopped:
 			l.finishStop()
-		case l.state == None && !l.retry.Armed():
+		case !l.retry.Armed():
 			l.connect()
 		}
 		return
@@ -400,6 +403,6 @@ func (l *Link) transferEnded(t *transfer) {
 		return
 	}
 	l.emit(Event{Kind: FullSyncDone, ReplID: t.pos.ReplID, Offset: t.pos.Offset, Bytes: t.size, Took: time.Since(t.began)})
-	l.leftover = t.leftover
-	l.beginStream(false, t.leftover[len(t.leftover)-t.untold:])
+	c.leftover = t.leftover
+	l.beginStream(c, false, t.leftover[len(t.leftover)-t.untold:])
 }

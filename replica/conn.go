@@ -1,0 +1,127 @@
+package replica
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"time"
+
+	"replicad/anet"
+	"replicad/anet/tunnel"
+	"replicad/eventloop"
+	"replicad/replica/resp"
+)
+
+// conn is what lives as long as one attempt to follow the master: from the
+// resolution of its name to the end of the connection. The next attempt begins
+// with a new conn, so nothing of the one before is left in it. What a goroutine
+// posts names the conn that it is about; where that is no longer Link.conn, the
+// attempt has ended meanwhile.
+type conn struct {
+	cancel    context.CancelFunc // ends the resolution of the name
+	connector *anet.Connector    // goes through the addresses of the name
+	endpoint  anet.Endpoint      // the address that fd is connected to
+	fd        int                // -1 without a socket
+	tunnel    *tunnel.Tunnel     // what fd leads into under TLS, else nil
+	lastByte  time.Time          // when the master was heard last
+
+	deadline *eventloop.Timer // of the current state or phase
+	cron     *eventloop.Timer // each second in STREAM, and while a base is made durable
+	progress *eventloop.Timer // while a transfer runs
+
+	// Handshake.
+	lines     resp.LineReader
+	authReply authReply
+	steps     []HandshakeStep // whose replies are awaited, in order
+	useSync   bool            // the master does not know PSYNC: SYNC was sent
+	waited    time.Time       // when PSYNC or SYNC was sent
+	full      FullSync
+
+	transfer *transfer // has the socket; nil without a transfer
+
+	// Stream.
+	resumed  bool   // STREAM was entered by a partial resync
+	begun    int64  // taken() when STREAM was entered
+	leftover []byte // stream bytes that were read before STREAM was entered
+	paused   bool   // the read event is dropped
+	out      []byte // what is to be written
+	ackAt    int64  // the oldest GETACK without an answer waits for this offset; -1 for none
+	ackLast  int64  // the offset of the newest GETACK
+	fackAt   int64  // an answered GETACK waits for this offset to be durable; -1 for none
+}
+
+func (l *Link) newConn(cancel context.CancelFunc) *conn {
+	return &conn{
+		cancel: cancel, fd: -1, ackAt: -1, fackAt: -1,
+		deadline: l.loop.NewTimer(l.deadlinePassed),
+		cron:     l.loop.NewTimer(l.everySecond),
+		progress: l.loop.NewTimer(l.transferProgress),
+	}
+}
+
+// disconnect forgets the connection and closes its socket. While a transfer has
+// the socket, transferEnded closes it.
+func (l *Link) disconnect() {
+	c := l.conn
+	if c == nil {
+		return
+	}
+	l.conn = nil
+	c.cancel()
+	c.deadline.Stop()
+	c.cron.Stop()
+	c.progress.Stop()
+	if c.transfer != nil {
+		c.transfer.cancel() // the goroutine wakes, ends, and posts transferEnded
+		return
+	}
+	l.closeSocket(c)
+}
+
+func (l *Link) closeSocket(c *conn) {
+	if c.fd < 0 {
+		return
+	}
+	l.loop.DeleteFileEvent(c.fd, eventloop.Readable|eventloop.Writable)
+	anet.Close(c.fd)
+	c.fd = -1
+}
+
+// tune sets the options of the connection's socket. A refusal never matters.
+func (l *Link) tune(c *conn) {
+	_ = anet.SetNoDelay(c.fd, true)
+	_ = anet.KeepAlive(c.fd, l.cfg.ReplTimeout)
+}
+
+// openTunnel puts TLS between the link and its connection. The state machine
+// sees another descriptor and nothing else. The TLS handshake takes its time
+// from that of RECEIVE_PONG.
+func (l *Link) openTunnel(c *conn) (err error) {
+	l.tune(c) // as long as the descriptor is that of the connection
+	l.loop.DeleteFileEvent(c.fd, eventloop.Readable|eventloop.Writable)
+	files, host := l.cfg.TLS, l.cfg.Master.Host
+	c.fd, c.tunnel, err = tunnel.Open(c.fd, func() (*tls.Config, error) { return files.Config(host) })
+	if err != nil {
+		return err
+	}
+	return l.loop.CreateFileEvent(c.fd, eventloop.Readable, l.syncWithMaster)
+}
+
+// explain gives the cause that the tunnel knows for what its descriptor said.
+func (c *conn) explain(cause error) error {
+	if c == nil || c.tunnel == nil {
+		return cause
+	}
+	name := anet.ErrorName(cause)
+	if errors.Is(cause, ErrClosed) || name == "ECONNRESET" || name == "EPIPE" {
+		if err := c.tunnel.Err(); err != nil {
+			return err
+		}
+		return ErrClosed
+	}
+	if errors.Is(cause, ErrDeadline) && !c.tunnel.Established() {
+		return fmt.Errorf("%w: %w", cause, ErrNoHello)
+	}
+	return cause
+}
