@@ -121,6 +121,18 @@ func TestTheLevelKeepsLinesBack(t *testing.T) {
 	}
 }
 
+func TestDamageIsAWarningAtEveryLevel(t *testing.T) {
+	for _, e := range []any{
+		replica.Event{Kind: replica.StoreReset, Err: syscall.EIO},
+		archive.Event{Kind: archive.SegmentVerified, Err: syscall.EIO},
+		archive.Event{Kind: archive.GenerationPruned, Err: syscall.EIO},
+	} {
+		if got := lines(t, LevelWarning, "text", nil, e); !strings.Contains(got, "level=warning") || !strings.Contains(got, "error=") {
+			t.Errorf("%+v logs %q", e, got)
+		}
+	}
+}
+
 func TestATerminalGetsABarAndNoProgressLines(t *testing.T) {
 	var bar bytes.Buffer
 	got := lines(t, LevelNotice, "text", &bar,
@@ -156,8 +168,7 @@ func TestWithoutATerminalProgressComesAsLinesFarApart(t *testing.T) {
 	if n := count(5); n != 1 {
 		t.Errorf("%d lines after their time, want 1", n)
 	}
-	_, args := describe(e)
-	if s := strings.Join(texts(args), " "); !strings.Contains(s, "percent 25") {
+	if s := strings.Join(texts(OfLink(e).Args), " "); !strings.Contains(s, "percent 25") {
 		t.Errorf("the line says %v", s)
 	}
 }
