@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"replicad/replica"
+	"replicad/replica/study"
 )
 
 // A conversation is a text file in testdata: what replica and master say to
@@ -126,6 +127,13 @@ func (c *conversation) parseLine(n int, line string) error {
 		commands, err := parseCommands(data)
 		c.steps = append(c.steps, step{kind: fromReplica, line: n, commands: commands})
 		return err
+	case "handshake":
+		for l := range strings.Lines(study.Handshake) {
+			if err := c.parseLine(n, strings.TrimSpace(l)); err != nil {
+				return err
+			}
+		}
+		return nil
 	case "close":
 		c.steps = append(c.steps, step{kind: masterCloses, line: n})
 		return nil

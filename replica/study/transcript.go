@@ -29,10 +29,22 @@ const longestLine = 64 << 20
 // one, and are no part of it.
 func directives() []string { return []string{"expect", "config", "history", "fsync"} }
 
+// Handshake is a handshake up to PSYNC, without a password, with a master that
+// knows everything.
+const Handshake = `R>M "PING\r\n"
+M>R "+PONG\r\n"
+R>M "REPLCONF listening-port 0\r\n"
+M>R "+OK\r\n"
+R>M "REPLCONF capa eof capa psync2\r\n"
+M>R "+OK\r\n"
+R>M "REPLCONF version 255.255.255\r\n"
+M>R "+OK\r\n"
+`
+
 // ReadTranscript reads a recorded conversation. A line is: direction (R>M, replica
 // to master, or M>R), seconds since the connect, bytes, and the bytes in double
 // quotes with C escapes; the two numbers may be missing. "close" is the end of a
-// connection, after # comes a comment.
+// connection, "handshake" stands for [Handshake], after # comes a comment.
 func ReadTranscript(r io.Reader) ([]Record, error) {
 	in := bufio.NewScanner(r)
 	in.Buffer(nil, longestLine)
@@ -44,6 +56,12 @@ func ReadTranscript(r io.Reader) ([]Record, error) {
 		word, _, _ := strings.Cut(line, " ")
 		switch {
 		case line == "" || line[0] == '#' || slices.Contains(directives(), word):
+		case line == "handshake":
+			for l := range strings.Lines(Handshake) {
+				x, _ := parseLine(strings.TrimSpace(l)) // it has no error
+				x.At, x.Conn = at, conn
+				all = append(all, x)
+			}
 		case line == "close":
 			all = append(all, Record{At: at, Conn: conn, Event: replica.Event{Kind: replica.Failed, Err: replica.ErrClosed}})
 			conn++
