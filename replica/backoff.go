@@ -5,16 +5,16 @@ import (
 	"time"
 )
 
-// Backoff says how long a link waits before the next attempt: not at all
-// before the first one after a link that worked, then from Min doubling up to
-// Max, each with jitter so that a master that comes back is not met by all its
-// replicas at once.
+// Backoff says how long a link waits before the next attempt. The first attempt
+// after a connection that worked comes at once. The wait then doubles from Min
+// to Max, with jitter, so that not all replicas meet a master that comes back
+// at once.
 type Backoff struct {
 	Min, Max time.Duration // zero: 100 ms and 10 s
 }
 
-// delay is the wait before the next attempt after failures in a row; the
-// first failure (1) is followed at once.
+// delay is the wait after so many failures in a row. After the first there is
+// none.
 func (b Backoff) delay(failures int) time.Duration {
 	lo, hi := b.min(), b.Max
 	if hi <= 0 {

@@ -31,12 +31,13 @@ type conn struct {
 	progress *eventloop.Timer // while a transfer runs
 
 	// Handshake.
-	lines     resp.LineReader
-	authReply authReply
-	steps     []HandshakeStep // whose replies are awaited, in order
-	useSync   bool            // the master does not know PSYNC: SYNC was sent
-	waited    time.Time       // when PSYNC or SYNC was sent
-	full      FullSync
+	lines      resp.LineReader
+	steps      []HandshakeStep // whose replies are awaited, in order
+	authReply  byte            // the first byte of the reply to AUTH; 0 before it came
+	authHidden bool            // what follows of that reply may quote the password
+	useSync    bool            // the master does not know PSYNC: SYNC was sent
+	waited     time.Time       // when PSYNC or SYNC was sent
+	full       FullSync
 
 	transfer *transfer // has the socket; nil without a transfer
 

@@ -8,21 +8,22 @@
 //	RECEIVE_PONG --EPOLLIN, +PONG--> SYNC
 //
 // and inside SYNC through the phases AUTH, PORT, IP, CAPA, VERSION, PSYNC,
-// TRANSFER and STREAM. Whatever fails leads back to NONE, and from there to a
-// new attempt with exponential backoff.
+// TRANSFER and STREAM. A failure leads back to NONE, and from there to a new
+// attempt with exponential backoff. What lives as long as one attempt is in a
+// conn (conn.go); what is in the Link itself outlives it.
 //
-// The package knows no disk: what a link receives goes to a [Store], which it
-// declares and package archive implements. Nor does it print: what happens is
-// told as [Event] values to an [Observer]; logs, progress bars and the like
-// are all observers.
+// The package knows no disk: what a link receives goes to a [Store], an
+// interface that package archive implements. Nor does the package print: it
+// tells what happens as [Event] values to an [Observer]. Logs, metrics and
+// progress bars are observers. The example of [NewLink] is the shortest program.
 //
 // # Threads
 //
-// A Link belongs to the thread of its event loop; its methods are called there
-// (or before the loop runs) unless they say otherwise. What can block runs on
-// goroutines and comes back by Loop.Post: name resolution, and the transfer of
-// a full sync, for which the loop lends the socket to a goroutine that splices
-// it into the store's file (see transfer.go).
+// A Link belongs to the thread of its event loop: its methods are called there,
+// or before the loop runs. What can block runs on a goroutine, whose end comes
+// back by Loop.Post: name resolution, a reset of the store, and the transfer of
+// a full sync. For a transfer the loop lends the socket to the goroutine, which
+// splices the payload into the store's file (transfer.go).
 //
 // # The way of a byte
 //
@@ -30,12 +31,4 @@
 // walks the bytes in place with a resp.Scanner to find command boundaries and
 // GETACK, and commits them. No byte is copied on the way. When the store has
 // no room the link drops its read event, and TCP slows the master down.
-//
-// The shortest program:
-//
-//	loop, _ := eventloop.New()
-//	master, _ := replica.ParseMaster("127.0.0.1:6379")
-//	link := replica.NewLink(loop, store, replica.Config{Master: master})
-//	loop.Post(link.Start)
-//	loop.Run()
 package replica

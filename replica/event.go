@@ -6,11 +6,11 @@ import (
 	"replicad/eventloop"
 )
 
-// EventKind says what an [Event] tells, and thereby which of its fields hold.
+// EventKind says what an [Event] tells, and which of its fields are set.
 type EventKind uint8
 
-// The kinds of events. The fields named hold beside Time, Master, State and
-// Phase, which always do.
+// The kinds of events, each with the fields that are set. Time, Master, State,
+// Phase and Rebase are set in all.
 const (
 	// StateEntered: From, FromPhase, Took, Endpoint.
 	StateEntered EventKind = iota + 1
@@ -22,63 +22,62 @@ const (
 	// EINPROGRESS, or why it failed at once.
 	ConnectCalled
 	// FileEvent: epoll reported Mask; Registered is what was registered.
-	// Told for the handshake alone, never for the stream.
+	// Told in the handshake alone, never in the stream.
 	FileEvent
-	// SocketError: SO_ERROR was asked. Endpoint, Err (nil for 0).
+	// SocketError: SO_ERROR was read. Endpoint, Err (nil for 0).
 	SocketError
 	// Registered: the registered mask was changed to Registered.
 	Registered
 	// Sent: Data went to the master, secrets masked.
 	Sent
-	// Received: Data came from the master. Not told for a payload that
-	// never passed through memory.
+	// Received: Data came from the master. A payload that never passed
+	// through memory is not told.
 	Received
-	// ReplyNoted: an optional REPLCONF was refused and passed over. Text is
-	// the reply.
+	// ReplyNoted: an optional REPLCONF, or PSYNC, was refused, and the link
+	// goes on without it. Text is the reply.
 	ReplyNoted
 	// FullSyncBegun: the master answered FULLRESYNC. ReplID, Offset, Cause
-	// (SyncInitial ...); Text says why where a partial resync had been asked
-	// for.
+	// (SyncInitial ...). Where a partial resync was asked for, Text says why
+	// there is none.
 	FullSyncBegun
 	// TransferBegun: the payload starts. Total is its size in bytes, -1 if
 	// unknown.
 	TransferBegun
-	// TransferProgress: Bytes of Total are here.
+	// TransferProgress: Bytes of Total have come. Took.
 	TransferProgress
-	// TransferReceived: all Bytes are here; they are being made durable.
+	// TransferReceived: all Bytes have come, and are being made durable. Took.
 	TransferReceived
 	// FullSyncDone: the base is durable. ReplID, Offset, Bytes, Took.
 	FullSyncDone
-	// Resumed: the master answered CONTINUE. ReplID, Offset (the last byte
-	// held); Text is the former replication id where it changed.
+	// Resumed: the master answered CONTINUE. ReplID, Offset (of the last byte
+	// that the store has). Text is the former replication id where it changed.
 	Resumed
 	// Acknowledged: Offset and Durable were sent as ACK and FACK.
 	Acknowledged
-	// Advanced: the store moved. Received is the offset of the last byte that
-	// was received, Offset stored, Durable fsynced; Commands is how many
-	// commands were completed since the last time. Told at most once a loop
-	// iteration.
+	// Advanced: the store wrote or fsynced. The last byte that was received
+	// has the offset Received, that was written Offset, that was fsynced
+	// Durable. Commands were completed since the last Advanced. Told at most
+	// once in an iteration of the loop.
 	Advanced
-	// Paused: the store has no room, the read event is dropped.
+	// Paused: the store has no room, so the read event is dropped.
 	Paused
 	// Unpaused: there is room again.
 	Unpaused
-	// Stalled: the store can't write. Err. Told when it begins and once a
-	// minute while it lasts.
+	// Stalled: the store can't write. Err, Took. Told at once, and once a
+	// minute while that lasts.
 	Stalled
-	// Healed: it can again. Took.
+	// Healed: the store can write again. Took.
 	Healed
-	// StoreReset: the store opened its history anew; Err when it could not.
-	// Offset is where it ends now.
+	// StoreReset: the store opened its history anew, or Err says why it could
+	// not. Offset is where the history ends now.
 	StoreReset
-	// Failed: the attempt or the link ended. Err is a *LinkError, Cause one
-	// word for it (see Cause); Delay is the time until the next attempt.
+	// Failed: the attempt or the connection ended. Err is a *LinkError, Cause
+	// one word for it (see Cause), Delay the time until the next attempt.
 	Failed
-	// Repointed: the link follows another master, or none, by an order given
-	// at run time (REPLICAOF). Endpoint is the new master's address, "" for
-	// none.
+	// Repointed: the link follows another master, or none, by Follow. Endpoint
+	// is the new master's address, "" for none.
 	Repointed
-	// Stopped: the link was told to stop, and has.
+	// Stopped: the link has stopped.
 	Stopped
 )
 
@@ -90,11 +89,11 @@ const (
 	SyncNoPsync = "no_psync" // the master knows no partial resync
 )
 
-// SyncCauses are all of them.
+// SyncCauses are all causes of a full sync.
 func SyncCauses() []string { return []string{SyncInitial, SyncBacklog, SyncHistory, SyncNoPsync} }
 
-// Event is one thing that happened to a link. It is passed by value and may be
-// kept, but for Data, which is valid only during Observe.
+// Event is one thing that happened to a link. An observer may keep it, but not
+// Data, which is valid only during Observe.
 type Event struct {
 	Time   time.Time
 	Master string // the master's name
@@ -121,12 +120,12 @@ type Event struct {
 	ReplID     string
 	Text       string
 	Err        error
-	// Rebase: the event is that of the second link of a rebase.
+	// Rebase: the link is the second one to its master; see Config.Aside.
 	Rebase bool
 }
 
-// Observer is told what happens to a link, on the loop's thread: it must not
-// wait.
+// Observer is told what happens to a link. It is called on the thread of the
+// loop, and must not wait.
 type Observer interface {
 	Observe(Event)
 }

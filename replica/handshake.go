@@ -19,13 +19,14 @@ import (
 // mark that ends an $EOF payload.
 const replIDLen = 40
 
-// tlsAlert begins what a TLS server answers to what is no ClientHello: a record
-// of type alert (RFC 8446, 5.1). No reply begins so, and no newline may follow.
+// tlsAlert is the first byte of a record of type alert (RFC 8446, 5.1), which a
+// TLS server sends to a client that does not begin with a ClientHello. No reply
+// of a master begins with this byte. The record may have no newline.
 const tlsAlert = 0x15
 
-// readReplies takes what is there, cuts it into lines and hands each to the
-// phase that awaits it. Bytes behind the last line of the handshake are the
-// beginning of the payload or of the stream.
+// readReplies reads what is there and gives each line to the phase that awaits
+// it. Bytes behind the last line of the handshake begin the payload or the
+// stream.
 func (l *Link) readReplies(c *conn) {
 	n, err := anet.Read(c.fd, l.in)
 	switch {
@@ -42,7 +43,7 @@ func (l *Link) readReplies(c *conn) {
 	c.lastByte = time.Now()
 	l.emit(Event{Kind: Received, Data: l.shown(c, p), Bytes: int64(n)})
 	if l.phase == Psync || l.phase == Transfer {
-		l.armWait(c) // newlines keep alive
+		l.armWait(c) // a newline too keeps the connection alive
 	}
 	if l.state == ReceivePong && p[0] == tlsAlert {
 		l.fail(unexpected("PING", p))
@@ -64,10 +65,10 @@ func (l *Link) readReplies(c *conn) {
 	}
 }
 
-// shown is what observers see of bytes received. A server on which AUTH is
-// renamed quotes its arguments in the error ("unknown command 'AUTH', with args
-// beginning with: ...", since Redis 5), so of an error reply to AUTH nothing is
-// shown but its first word.
+// shown is what observers see of received bytes. Of an error reply to AUTH it is
+// the first word only: a server on which AUTH is renamed quotes the arguments in
+// the error ("unknown command 'AUTH', with args beginning with: ...", since
+// Redis 5).
 func (l *Link) shown(c *conn, p []byte) []byte {
 	if l.phase != Auth {
 		return p
@@ -75,30 +76,18 @@ func (l *Link) shown(c *conn, p []byte) []byte {
 	p = bytes.Clone(p)
 	for i, b := range p {
 		switch {
-		case c.authReply == replyBegins && b == '-':
-			c.authReply = errorWord
-		case c.authReply == replyBegins:
-			c.authReply = plainReply
-		case c.authReply == errorWord && b == ' ':
-			c.authReply = errorText
-		case c.authReply == errorText && b != '\r' && b != '\n':
+		case c.authReply == 0:
+			c.authReply = b
+		case c.authHidden && b != '\r' && b != '\n':
 			p[i] = '*'
+		case b == ' ':
+			c.authHidden = c.authReply == '-'
 		}
 	}
 	return p
 }
 
-// What of the reply to AUTH has come.
-type authReply uint8
-
-const (
-	replyBegins authReply = iota
-	plainReply
-	errorWord
-	errorText
-)
-
-// HidePassword is an error reply to AUTH without what it may quote.
+// HidePassword is an error reply to AUTH without the password that it may quote.
 func HidePassword(text, password string) string {
 	text, _, _ = strings.Cut(text, ", with args beginning with:") // may be cut short by the server
 	if password == "" {
@@ -109,8 +98,8 @@ func HidePassword(text, password string) string {
 
 func (l *Link) authError(text string) string { return HidePassword(text, l.cfg.Master.Password) }
 
-// handleReply takes one line of the handshake; rest is what was read behind
-// it. It returns true when the handshake is over and rest is taken.
+// handleReply takes one line of the handshake. It returns true when the
+// handshake is over and rest, which was read behind the line, is taken too.
 func (l *Link) handleReply(c *conn, line, rest []byte) bool {
 	switch {
 	case l.state == ReceivePong:
@@ -126,8 +115,8 @@ func (l *Link) handleReply(c *conn, line, rest []byte) bool {
 }
 
 // handlePong takes the answer to PING. "We accept only two replies as valid, a
-// positive +PONG reply or an authentication error." (syncWithMaster, which
-// takes anything that begins with + for the first; no master says anything else)
+// positive +PONG reply or an authentication error." (syncWithMaster; it takes
+// any answer that begins with + as positive, but no master sends another.)
 func (l *Link) handlePong(c *conn, line []byte) {
 	s := string(line)
 	switch {
@@ -150,8 +139,8 @@ type HandshakeStep struct {
 	Args  []string // what is sent; the last one of AUTH is the password
 }
 
-// HandshakeSteps are those commands, in the order in which they are sent. An
-// error reply matters to AUTH alone.
+// HandshakeSteps are the commands between PING and PSYNC, in the order in which
+// they are sent. Only an error reply to AUTH ends the attempt.
 func HandshakeSteps(m Master, announceIP string, announcePort int) []HandshakeStep {
 	var steps []HandshakeStep
 	add := func(p Phase, name string, args ...string) {
@@ -172,8 +161,7 @@ func HandshakeSteps(m Master, announceIP string, announcePort int) []HandshakeSt
 	return steps
 }
 
-// sendHandshake writes AUTH to VERSION at once and enters the phase of the
-// first.
+// sendHandshake writes all steps at once and enters the phase of the first one.
 func (l *Link) sendHandshake(c *conn) {
 	var out, shown []byte
 	c.steps = HandshakeSteps(l.cfg.Master, l.cfg.AnnounceIP, l.cfg.AnnouncePort)
@@ -210,8 +198,8 @@ func (l *Link) send(c *conn, args ...string) {
 	l.write(c, cmd, cmd)
 }
 
-// handleStep takes the reply to one of AUTH to VERSION. Only AUTH is critical:
-// what an old master refuses of the others is noted and passed over.
+// handleStep takes the reply to the step that is awaited. Only AUTH is critical:
+// where an old master refuses another step, the link goes on without it.
 func (l *Link) handleStep(c *conn, line []byte) {
 	s := c.steps[0]
 	switch {
@@ -241,8 +229,8 @@ func (l *Link) handleStep(c *conn, line []byte) {
 	l.sendPsync(c)
 }
 
-// sendPsync asks for a partial resync where there is something to continue,
-// else for a full one. (slaveTryPartialResynchronization)
+// sendPsync asks for a partial resync where the store has a history, else for a
+// full sync. (slaveTryPartialResynchronization)
 func (l *Link) sendPsync(c *conn) {
 	l.enter(Sync, Psync)
 	id, off := "?", int64(-1)
@@ -253,16 +241,16 @@ func (l *Link) sendPsync(c *conn) {
 	l.send(c, "PSYNC", id, strconv.FormatInt(off, 10))
 }
 
-// beginWait starts the clock of a master that prepares a sync.
+// beginWait starts the clock for a master that prepares a sync.
 func (l *Link) beginWait(c *conn) {
 	c.waited = time.Now()
 	c.lastByte = c.waited
 	l.armWait(c)
 }
 
-// armWait sets the deadline while the reply to PSYNC or the payload is
-// awaited: every byte, a keep-alive newline too, gives the master
-// repl-timeout more, but not beyond the limit for preparing a sync.
+// armWait sets the deadline for the reply to PSYNC or the payload. Every byte,
+// also a newline that keeps the connection alive, gives the master another
+// ReplTimeout, up to ReplBGSaveTimeout in all.
 func (l *Link) armWait(c *conn) {
 	c.deadline.Reset(min(l.cfg.ReplTimeout, time.Until(c.waited.Add(l.cfg.ReplBGSaveTimeout))))
 }
@@ -301,7 +289,7 @@ func (l *Link) handlePsync(c *conn, line, rest []byte) bool {
 	return false
 }
 
-// sendSync falls back for a master older than 2.8.
+// sendSync falls back to SYNC, for a master before 2.8.
 func (l *Link) sendSync(c *conn, why string) {
 	l.emit(Event{Kind: ReplyNoted, Text: "PSYNC was answered " + why + ": falling back to SYNC"})
 	c.useSync = true
@@ -309,6 +297,8 @@ func (l *Link) sendSync(c *conn, why string) {
 	l.send(c, "SYNC")
 }
 
+// handleFullResync takes +FULLRESYNC <replication id> <offset>. The preamble and
+// the payload follow.
 func (l *Link) handleFullResync(c *conn, line []byte, args string) {
 	id, offset, ok := strings.Cut(args, " ")
 	n, err := strconv.ParseInt(strings.TrimSpace(offset), 10, 64)
@@ -331,13 +321,13 @@ func (l *Link) handleFullResync(c *conn, line []byte, args string) {
 	l.armWait(c)
 }
 
-// isReplID says whether s has the form of getRandomHexChars: the archive writes
-// it into text files.
+// isReplID says whether s has the form of getRandomHexChars. It must be checked,
+// for the archive writes the replication id into text files.
 func isReplID(s string) bool {
 	return len(s) == replIDLen && strings.Trim(s, "0123456789abcdefABCDEF") == ""
 }
 
-// handleContinue goes on with the stored history, maybe under a new id.
+// handleContinue continues the stored history, maybe under a new replication id.
 func (l *Link) handleContinue(c *conn, line []byte, id string, rest []byte) bool {
 	if id != "" && !isReplID(id) {
 		l.fail(unexpected("PSYNC", line))
@@ -380,7 +370,7 @@ func (l *Link) handlePreamble(c *conn, line, rest []byte) bool {
 	return false
 }
 
-// lend takes the socket off the loop and gives it to a transfer.
+// lend takes the socket from the loop and gives it to a transfer.
 func (l *Link) lend(c *conn, mark string, prefix []byte) {
 	c.deadline.Stop()
 	if err := l.loop.DeleteFileEvent(c.fd, eventloop.Readable|eventloop.Writable); err != nil {

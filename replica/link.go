@@ -1,10 +1,12 @@
 package replica
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -31,9 +33,9 @@ const (
 	answerWithin             = 200 * time.Microsecond // see answerSoon
 )
 
-// announcedVersion is what REPLCONF version says. Valkey masters choose by it
-// what a replica can take; replicad stores any payload as it comes, and says
-// so with the version that unreleased builds use, which stands above all.
+// announcedVersion is what REPLCONF version says. By the version, a Valkey
+// master chooses what it sends to a replica. A link can take any payload, so it
+// names the version of unreleased builds, which is above all others.
 const announcedVersion = "255.255.255"
 
 // Config is what a link needs to know. Zero durations mean the defaults.
@@ -41,7 +43,8 @@ type Config struct {
 	Master Master
 	// Source is the address to connect from (bind-source-addr).
 	Source anet.Source
-	// ReplTimeout: the link is given up after so long without a byte.
+	// ReplTimeout ends a connection on which no byte came for so long
+	// (repl-timeout).
 	ReplTimeout time.Duration
 	// ReplSyncioTimeout bounds the connect and each step of the handshake.
 	ReplSyncioTimeout time.Duration
@@ -61,11 +64,11 @@ type Config struct {
 	// Aside begins the link as a second one to a master that another link
 	// follows, until Promote: see [Link.Promote].
 	Aside bool
-	// HandshakeOnly ends the link by itself, as by Stop, once the handshake up
-	// to VERSION is done, before PSYNC, or has failed: there is one attempt.
-	// The last event is Stopped; Failed comes before that where it failed.
+	// HandshakeOnly makes one attempt, and stops the link before PSYNC: when
+	// the phase VERSION is over, or the attempt has failed. The last event is
+	// Stopped; after a failure, Failed comes before it.
 	HandshakeOnly bool
-	// TLS says how a Master with TLS is spoken to (tls-ca-cert-file ...).
+	// TLS has the files for a master that speaks TLS (tls-ca-cert-file ...).
 	TLS      tunnel.Files
 	Backoff  Backoff
 	Limits   resp.Limits
@@ -92,10 +95,11 @@ type Link struct {
 	conn     *conn            // nil without an attempt
 	retry    *eventloop.Timer // begins the next attempt
 	failures int              // of attempts, in a row
-	// A goroutine of the link's resolves a name, or uses the store. There is
-	// never more than one; what it posts at its end lets the link go on.
+	// busy says that a goroutine resolves a name, runs a transfer or resets
+	// the store. There is never more than one; when it ends, what it posts
+	// lets the link go on.
 	busy bool
-	in   []byte // where the replies of the handshake are read to
+	in   []byte // the replies of the handshake are read into it
 
 	// The history that the store holds.
 	pos     Position // replication id; Offset and DB where the scanner began
@@ -112,21 +116,12 @@ type Link struct {
 	needReset bool
 }
 
-// NewLink makes a link in state NONE; Start sets it going. The store is told
-// whom to notify.
+// NewLink makes a link in state NONE. Start begins its first attempt.
 func NewLink(loop *eventloop.Loop, store Store, cfg Config) *Link {
-	if cfg.ReplTimeout <= 0 {
-		cfg.ReplTimeout = DefaultReplTimeout
-	}
-	if cfg.ReplSyncioTimeout <= 0 {
-		cfg.ReplSyncioTimeout = DefaultReplSyncioTimeout
-	}
-	if cfg.ReplBGSaveTimeout <= 0 {
-		cfg.ReplBGSaveTimeout = DefaultReplBGSaveTimeout
-	}
-	if cfg.ResolveTimeout <= 0 {
-		cfg.ResolveTimeout = defaultResolveTimeout
-	}
+	cfg.ReplTimeout = cmp.Or(cfg.ReplTimeout, DefaultReplTimeout)
+	cfg.ReplSyncioTimeout = cmp.Or(cfg.ReplSyncioTimeout, DefaultReplSyncioTimeout)
+	cfg.ReplBGSaveTimeout = cmp.Or(cfg.ReplBGSaveTimeout, DefaultReplBGSaveTimeout)
+	cfg.ResolveTimeout = cmp.Or(cfg.ResolveTimeout, defaultResolveTimeout)
 	if cfg.Observer == nil {
 		cfg.Observer = ObserverFunc(func(Event) {})
 	}
@@ -144,11 +139,11 @@ func NewLink(loop *eventloop.Loop, store Store, cfg Config) *Link {
 	return l
 }
 
-// State tells where the link stands.
+// State is the state of the link, and in SYNC the phase.
 func (l *Link) State() (State, Phase) { return l.state, l.phase }
 
-// Position tells how far the link has come: the last byte that was given to the
-// store. While it does not stream, false may mean that there is no history yet.
+// Position is that of the last byte that was given to the store. It is false
+// where the link holds no history that a PSYNC could continue.
 func (l *Link) Position() (Position, bool) {
 	p := l.pos
 	if l.scanner != nil {
@@ -157,10 +152,10 @@ func (l *Link) Position() (Position, bool) {
 	return p, l.known
 }
 
-// Promote ends the time aside of a link that was made with Config.Aside. Such
-// a link acknowledges no more than its base, or WAIT and min-replicas-to-write
-// would count one archive as two replicas, and the new one before it is the
-// archive's; its events say Rebase.
+// Promote makes a link with Config.Aside the one that follows the master. Until
+// then the link acknowledges no more than its base: else WAIT and
+// min-replicas-to-write would count one archive as two replicas. Its events say
+// Rebase until then.
 func (l *Link) Promote() {
 	l.cfg.Aside = false
 	if l.phase == Stream {
@@ -168,15 +163,15 @@ func (l *Link) Promote() {
 	}
 }
 
-// StandAside makes this the link whose events say Rebase: another one takes
-// its place.
+// StandAside is called when another link takes the place of this one: from now
+// on, this link's events say Rebase.
 func (l *Link) StandAside() { l.cfg.Aside = true }
 
-// Follow repoints the link (replicationSetMaster): whatever it does ends in
-// state NONE, and the next attempt is made at once, to m. The history goes on
-// where the new master takes a partial resync; where it does not, a full sync
-// begins another one. A master without an address is nobody to follow
-// (replicationUnsetMaster): the link stays in NONE. The name stays what it was.
+// Follow makes the link follow m (replicationSetMaster). A connection that
+// stands is closed, and the next attempt begins at once. If m accepts a partial
+// resync, the history continues; else a full sync begins another history. If m
+// has no address, the link stays in NONE (replicationUnsetMaster). The link
+// keeps the name of the master before.
 func (l *Link) Follow(m Master) {
 	m.Name = l.cfg.Master.Name
 	if !l.started || l.stopped {
@@ -192,9 +187,9 @@ func (l *Link) Follow(m Master) {
 	l.retry.Reset(0)
 }
 
-// SetCredentials changes user and password (masteruser, masterauth): the next
-// connection has them. A connection that stands is not touched, as by Redis'
-// CONFIG SET.
+// SetCredentials changes user and password (masteruser, masterauth) for the next
+// connection. A connection that stands is not touched, as by CONFIG SET in
+// Redis.
 func (l *Link) SetCredentials(user, password string) {
 	l.cfg.Master.User, l.cfg.Master.Password = user, password
 }
@@ -209,9 +204,9 @@ func (l *Link) Start() {
 	l.connect()
 }
 
-// Stop leads to NONE for good; done is called on the loop's thread once no
-// goroutine of the link's uses its socket or the store any more. Calling it
-// again replaces done.
+// Stop ends the link in NONE for good. done is called on the loop's thread once
+// no goroutine uses the socket or the store any more. A second call replaces
+// done.
 func (l *Link) Stop(done func()) {
 	l.onStop = done
 	if !l.stopped {
@@ -234,8 +229,8 @@ func (l *Link) finishStop() {
 	}
 }
 
-// Cut closes the connection as a network would; the link goes on by itself.
-// Demonstrations and tests use it.
+// Cut closes the connection, as a broken network would. The link connects again
+// by itself. Demonstrations and tests use it.
 func (l *Link) Cut() {
 	if l.state != None {
 		l.fail(ErrCut)
@@ -258,7 +253,7 @@ func (l *Link) taken() int64 {
 	return l.pos.Offset + l.scanner.Scanned()
 }
 
-// emit fills in what every event has and tells it.
+// emit tells an event, with the fields that every event has filled in.
 func (l *Link) emit(e Event) {
 	e.Time = time.Now()
 	e.Master = l.cfg.Master.Name
@@ -267,7 +262,7 @@ func (l *Link) emit(e Event) {
 	l.cfg.Observer.Observe(e)
 }
 
-// enter changes state and phase, and tells it.
+// enter changes state and phase, and tells the change.
 func (l *Link) enter(s State, p Phase) {
 	if s == l.state && p == l.phase {
 		return
@@ -284,12 +279,11 @@ func (l *Link) enter(s State, p Phase) {
 	l.emit(e)
 }
 
-// connect begins an attempt: a goroutine resolves the name, asks the store
-// whether a full sync that found no room before would find it now, and comes
-// back to resolved. (connectWithMaster)
+// connect begins an attempt (connectWithMaster). A goroutine resolves the name,
+// asks the store whether there is room for a full sync, and posts resolved.
 func (l *Link) connect() {
 	if l.stopped || l.state != None || l.busy {
-		return // the end of what is under way calls again
+		return // while busy: what the goroutine posts at its end calls connect again
 	}
 	if l.needReset {
 		l.resetStore()
@@ -308,7 +302,7 @@ func (l *Link) connect() {
 		if err != nil {
 			err = fmt.Errorf("%w: %w", ErrResolve, err)
 		} else {
-			err = store.Room() // asks the file system: not on the loop's thread
+			err = store.Room() // may wait for the file system
 		}
 		l.loop.Post(func() { l.resolved(c, eps, err) })
 	}()
@@ -323,7 +317,8 @@ func (l *Link) resolve(ctx context.Context, m Master) ([]anet.Endpoint, error) {
 	return []anet.Endpoint{ep}, err
 }
 
-// resolved goes on with the addresses, or with why there are none.
+// resolved goes on with the addresses of the name. err says why there are none,
+// or no room for a full sync.
 func (l *Link) resolved(c *conn, eps []anet.Endpoint, err error) {
 	l.busy = false
 	switch {
@@ -338,14 +333,11 @@ func (l *Link) resolved(c *conn, eps []anet.Endpoint, err error) {
 		l.fail(err)
 		return
 	}
-	text := ""
-	for i, ep := range eps {
-		if i > 0 {
-			text += " "
-		}
-		text += ep.String()
+	var addresses []string
+	for _, ep := range eps {
+		addresses = append(addresses, ep.String())
 	}
-	l.emit(Event{Kind: Resolved, Text: text})
+	l.emit(Event{Kind: Resolved, Text: strings.Join(addresses, " ")})
 	c.connector = anet.NewConnector(eps, l.cfg.Source)
 	l.tryNext(c)
 }
@@ -366,8 +358,8 @@ func (l *Link) tryNext(c *conn) {
 		e.Err = syscall.EINPROGRESS
 	}
 	l.emit(e)
-	// Also a connect that succeeded at once, as on a unix socket, goes
-	// through CONNECTING: its write event fires in the next iteration.
+	// A connect that succeeded at once, as on a unix socket, goes through
+	// CONNECTING too: its write event fires in the next iteration.
 	if err := l.loop.CreateFileEvent(c.fd, eventloop.Readable|eventloop.Writable, l.syncWithMaster); err != nil {
 		l.fail(err)
 		return
@@ -443,12 +435,12 @@ func (l *Link) connectFailed(c *conn, err error) {
 	l.tryNext(c)
 }
 
-// answerSoon is called when the master has been asked something in the
-// handshake. On a fast network its answer is here sooner than the loop's thread
-// would fall asleep and be woken; so the loop stays awake for a moment.
+// answerSoon is called when the link awaits an answer in the handshake. On a
+// fast network the answer comes sooner than the thread of the loop could fall
+// asleep and be woken, so the loop stays awake for a moment.
 func (l *Link) answerSoon() { l.loop.BusyPoll(answerWithin) }
 
-// fail ends the attempt or the link with a cause, and sees to the next one.
+// fail ends the attempt, tells the cause, and sets the time of the next attempt.
 func (l *Link) fail(cause error) {
 	cause = l.conn.explain(cause)
 	le := &LinkError{Master: l.cfg.Master.String(), State: l.state, Phase: l.phase, Cause: cause}
@@ -472,9 +464,9 @@ func (l *Link) fail(cause error) {
 	}
 }
 
-// streamWasGood says whether the next attempt may follow at once. A full sync
-// is dear to the master: one that is cut soon after must not be repeated in a
-// tight loop, nor must a master be met that closes each link after a few bytes.
+// streamWasGood says whether the next attempt may follow at once. It may not
+// where a stream ended soon after a full sync, which is expensive for the master,
+// or where the master closes each connection after a few bytes.
 func (l *Link) streamWasGood(c *conn) bool {
 	lasted := time.Since(l.entered)
 	if lasted >= steadyAfter {
@@ -521,8 +513,7 @@ func (l *Link) storeChanged() {
 	}
 }
 
-// storeFailed sees to it that the store opens its history anew, before the next
-// attempt.
+// storeFailed ends the attempt. The next one begins with a reset of the store.
 func (l *Link) storeFailed(err error) {
 	if l.needReset {
 		return
@@ -530,13 +521,13 @@ func (l *Link) storeFailed(err error) {
 	l.needReset = true
 	switch {
 	case l.state != None:
-		l.fail(fmt.Errorf("%w: %w", ErrStore, err))
+		l.fail(storeError(err))
 	case !l.busy:
 		l.retry.Reset(0)
 	}
 }
 
-// newCommands is how many commands were completed since it was asked last.
+// newCommands counts the commands that were completed since the last call.
 func (l *Link) newCommands() int64 {
 	if l.scanner == nil {
 		return 0
@@ -546,8 +537,8 @@ func (l *Link) newCommands() int64 {
 	return n
 }
 
-// tellStall tells when the store stops writing, once a minute while it does
-// not, and when it goes on.
+// tellStall tells when the store stops writing and when it writes again. In
+// between it tells once a minute.
 func (l *Link) tellStall(err error) {
 	now := time.Now()
 	switch {
@@ -563,8 +554,7 @@ func (l *Link) tellStall(err error) {
 	}
 }
 
-// resetStore has the store open its history anew, on a goroutine, and then
-// tries to connect.
+// resetStore has a goroutine reset the store, and connects then.
 func (l *Link) resetStore() {
 	l.busy = true
 	go func() {
@@ -578,10 +568,10 @@ func (l *Link) resetStore() {
 				return
 			}
 			if err == nil {
-				err = l.stored.Failed // it failed again, which storeChanged passed over
+				err = l.stored.Failed // it failed again: storeChanged passed that over
 			}
 			if err != nil {
-				l.fail(fmt.Errorf("%w: %w", ErrStore, err))
+				l.fail(storeError(err))
 				return
 			}
 			l.needReset = false

@@ -29,9 +29,13 @@ type Master struct {
 	TLS      bool   // rediss://
 }
 
-var nameForm = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$`)
+// What the name of a master may be, and what of an address it can't hold.
+var (
+	nameForm = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$`)
+	notName  = regexp.MustCompile(`[^A-Za-z0-9._-]`)
+)
 
-// CheckName says what is wrong with the name of a master.
+// CheckName returns an error that says what is wrong with a master's name.
 func CheckName(name string) error {
 	if nameForm.MatchString(name) {
 		return nil
@@ -41,8 +45,8 @@ func CheckName(name string) error {
 
 // ParseMaster reads [NAME=]ADDR, where ADDR is host:port, "host port",
 // [v6]:port, redis://[user[:password]@]host[:port], rediss:// (TLS) or
-// unix:///path. Where NAME
-// is not given it is made from the address. The error wraps ErrAddress.
+// unix:///path. Without NAME= the name is made from the address. The error
+// wraps ErrAddress.
 func ParseMaster(s string) (Master, error) {
 	m, err := parseMaster(strings.TrimSpace(s))
 	if err != nil {
@@ -80,9 +84,9 @@ func ParseName(name string) (Master, error) {
 	return Master{Name: name}, nil
 }
 
-// mayHoldSecret says that nothing of an address may be quoted: what stands before
-// an @ is a password, in a form that is not taken. (The path of a unix socket
-// may hold an @, and errors about redis:// quote nothing.)
+// mayHoldSecret says that an address must not be quoted: what stands before its
+// @ may be a password, in a form that is not taken. Errors about redis:// quote
+// nothing, and the path of a unix socket may hold an @.
 func mayHoldSecret(addr string) bool {
 	for _, known := range []string{"redis://", "rediss://", "unix:///"} {
 		if strings.HasPrefix(addr, known) {
@@ -134,12 +138,9 @@ func (m *Master) parseURL(s string) error {
 		return errors.New("a redis:// address of a master has no database, query or fragment: all databases are followed")
 	}
 	m.User = u.User.Username()
-	m.Password, _ = u.User.Password()
-	if m.User != "" && m.Password == "" {
-		// As redis-cli -u: redis://password@host would be ambiguous.
-		if _, given := u.User.Password(); given {
-			return errors.New("the password is empty")
-		}
+	given := false
+	if m.Password, given = u.User.Password(); given && m.User != "" && m.Password == "" {
+		return errors.New("the password is empty")
 	}
 	port := u.Port()
 	if port == "" {
@@ -152,7 +153,7 @@ func (m *Master) setHostPort(host, port string) error {
 	if host == "" {
 		return errors.New("the host is missing")
 	}
-	// No name has these; a NAME= that is none would end up here.
+	// No host holds these. A NAME= that is no name ends up here too.
 	if strings.ContainsAny(host, "/=@?#\\\"' \t\r\n") {
 		return fmt.Errorf("the host %q is neither a name nor an address", host)
 	}
@@ -170,14 +171,7 @@ func (m *Master) defaultName() string {
 	if s == "" {
 		s = m.Host + "-" + strconv.Itoa(m.Port)
 	}
-	s = strings.Map(func(r rune) rune {
-		switch {
-		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '.', r == '-', r == '_':
-			return r
-		}
-		return '_'
-	}, strings.Trim(s, "/"))
-	s = strings.TrimLeft(s, ".-")
+	s = strings.TrimLeft(notName.ReplaceAllString(strings.Trim(s, "/"), "_"), ".-")
 	if len(s) > 128 {
 		s = s[len(s)-128:]
 	}
@@ -187,27 +181,27 @@ func (m *Master) defaultName() string {
 	return s
 }
 
-// Address is the address without any secret: host:port or unix:///path; "" for
-// a master of which only the name is known.
+// Address is the address without any secret: host:port or unix:///path. It is ""
+// for a master of which only the name is known.
 func (m Master) Address() string {
-	if m.Path == "" && m.Host == "" {
-		return ""
-	}
-	if m.Path != "" {
+	switch {
+	case m.Path != "":
 		return "unix://" + m.Path
+	case m.Host == "":
+		return ""
 	}
 	return net.JoinHostPort(m.Host, strconv.Itoa(m.Port))
 }
 
-// At is the master with another address: what REPLICAOF changes. Name, user,
-// password and TLS stay, as masteruser, masterauth and tls-replication do in
-// Redis.
+// At is the master at another address, which is what REPLICAOF changes. Name,
+// user, password and TLS stay, as masteruser, masterauth and tls-replication do
+// in Redis.
 func (m Master) At(host string, port int) Master {
 	m.Host, m.Port, m.Path = host, port, ""
 	return m
 }
 
-// Nobody is the master without an address: REPLICAOF NO ONE.
+// Nobody is the master without an address, as after REPLICAOF NO ONE.
 func (m Master) Nobody() Master { return m.At("", 0) }
 
 // String is the name with the address, without any secret.

@@ -2,7 +2,7 @@ package replica
 
 // State is where a link stands; the names are those of Redis 2.8's
 // replication.c (REDIS_REPL_NONE, _CONNECTING, _RECEIVE_PONG). SYNC stands for
-// all that follows the PONG; its parts are told by [Phase].
+// all that follows the PONG; [Phase] tells its parts.
 type State uint8
 
 // The four states.
@@ -15,17 +15,7 @@ const (
 
 // String gives the state's name as the sources of Redis write it.
 func (s State) String() string {
-	switch s {
-	case None:
-		return "NONE"
-	case Connecting:
-		return "CONNECTING"
-	case ReceivePong:
-		return "RECEIVE_PONG"
-	case Sync:
-		return "SYNC"
-	}
-	return "UNKNOWN"
+	return name(int(s), "NONE", "CONNECTING", "RECEIVE_PONG", "SYNC")
 }
 
 // Phase is a part of the SYNC state. In every other state it is NoPhase.
@@ -41,32 +31,19 @@ const (
 	IP             // REPLCONF ip-address
 	Capa           // REPLCONF capa eof capa psync2
 	Version        // REPLCONF version
-	Psync          // PSYNC, or SYNC for a master that does not know it
+	Psync          // PSYNC, or SYNC for a master that does not know PSYNC
 	Transfer       // the RDB: from the reply to PSYNC until the base is on disk
 	Stream         // the replication stream
 )
 
-// String gives the phase's name in capitals.
+// String gives the phase's name in capitals, "" for NoPhase.
 func (p Phase) String() string {
-	switch p {
-	case NoPhase:
-		return ""
-	case Auth:
-		return "AUTH"
-	case Port:
-		return "PORT"
-	case IP:
-		return "IP"
-	case Capa:
-		return "CAPA"
-	case Version:
-		return "VERSION"
-	case Psync:
-		return "PSYNC"
-	case Transfer:
-		return "TRANSFER"
-	case Stream:
-		return "STREAM"
+	return name(int(p), "", "AUTH", "PORT", "IP", "CAPA", "VERSION", "PSYNC", "TRANSFER", "STREAM")
+}
+
+func name(i int, names ...string) string {
+	if i < len(names) {
+		return names[i]
 	}
 	return "UNKNOWN"
 }

@@ -14,8 +14,7 @@ type Position struct {
 	DB int
 }
 
-// Boundary is the end of a command outside MULTI: a place where a history can
-// be cut.
+// Boundary is the end of a command outside MULTI, where a history can be cut.
 type Boundary struct {
 	Offset int64 // replication offset of the last byte before the cut
 	DB     int   // the database selected there
@@ -27,12 +26,12 @@ type Progress struct {
 	Stored int64
 	// Durable is the offset up to which they were fsynced.
 	Durable int64
-	// Stalled is not nil while the store can't write and tries again by
-	// itself, as on a full disk. The link keeps its connection and reads
-	// nothing beyond what the store's buffer takes.
+	// Stalled is not nil while the store can't write, as on a full disk, and
+	// tries again by itself. The link keeps its connection, and reads no
+	// more than the store's buffer takes.
 	Stalled error
-	// Failed is not nil once the store can go on only by Store.Reset: an
-	// fsync failed, or a base proved damaged.
+	// Failed is not nil once the store needs Store.Reset to go on: an fsync
+	// failed, or a base proved damaged.
 	Failed error
 }
 
@@ -43,22 +42,22 @@ type FullSync struct {
 	Size   int64  // bytes; -1 when unknown (the $EOF framing)
 }
 
-// Store keeps what a link receives. A link uses one store, a store serves one
-// link.
+// Store keeps what a link receives. A link uses one store, and a store serves
+// one link.
 //
-// The methods in the first block are called on the loop's thread and must not
-// wait. Those in the second may block and are called on other goroutines,
+// The methods of the first block are called on the loop's thread and must not
+// wait. Those of the second may block. They are called on other goroutines,
 // never two at a time, and never while the link streams.
 type Store interface {
-	// Position tells where the stored history ends, on a command boundary
-	// outside MULTI; false when there is none that could be continued. The
-	// link asks when it starts and after Reset; in between it knows itself.
+	// Position is where the stored history ends, on a command boundary
+	// outside MULTI. It is false where there is no history that could be
+	// continued. The link asks when it starts and after Reset.
 	Position() (Position, bool)
 	// Continue notes that the history goes on under another replication id,
 	// from the next byte on.
 	Continue(replID string)
-	// Buffer returns room to read stream bytes into; empty when there is
-	// none at the moment: the notify function is called when that changes.
+	// Buffer returns room to read stream bytes into. Where it is empty, the
+	// store calls the notify function as soon as there is room.
 	Buffer() []byte
 	// Commit takes the first n bytes of what Buffer returned as the next n
 	// bytes of the stream. b is the last boundary in the stream so far.
@@ -66,36 +65,36 @@ type Store interface {
 	// Progress may be called from any goroutine.
 	Progress() Progress
 	// Notify sets the function that the store calls, from any goroutine,
-	// after each change of Progress. It is set once, before anything else.
+	// after each change of Progress. It is called once, before anything else.
 	Notify(func())
 
-	// BeginBase opens a place for the payload of a full sync. The error is
-	// ErrNoRoom where the payload can't fit.
+	// BeginBase opens a place for the payload of a full sync. The error
+	// wraps ErrNoRoom where the payload can't fit.
 	BeginBase(FullSync) (Base, error)
-	// Room tells, before an attempt, whether a full sync could be stored at
-	// all: after one that found too little room it fails until there is
-	// more, so that the master need not save again and again in vain. A nil
-	// error is no promise.
+	// Room is called before each attempt. After a full sync that found too
+	// little room it returns an error until there is more, so that the
+	// master does not save again and again in vain. A nil error is no
+	// promise.
 	Room() error
-	// Reset gives up what is not stored safely and opens the history anew,
-	// cut at a boundary. It serves after Progress.Failed, and after a
+	// Reset gives up what is not stored safely, and opens the history anew,
+	// cut at a boundary. It is called after Progress.Failed, and after a
 	// stream that broke the protocol.
 	Reset() error
 }
 
-// Base takes the payload of a full sync. One goroutine at a time uses it. It
-// ends with Commit or Abort.
+// Base takes the payload of a full sync. One goroutine at a time uses it, and
+// calls Commit or Abort in the end.
 type Base interface {
 	io.Writer
 	// ReadAt reads back what was written. (io.ReaderAt)
 	ReadAt(p []byte, off int64) (int, error)
-	// Truncate cuts the payload to size bytes: the EOF mark is no part of it.
+	// Truncate cuts the payload to size bytes, without its EOF mark.
 	Truncate(size int64) error
 	// Commit makes the payload durable and begins a history behind it, which
-	// from then on is the store's. It returns where that history starts;
-	// DB is the RDB's repl-stream-db.
+	// is the history of the store from then on. It returns where that
+	// history starts; DB is the RDB's repl-stream-db.
 	Commit() (Position, error)
-	// Abort removes what was written. After Commit it does nothing.
+	// Abort removes what was written. After Commit, Abort does nothing.
 	Abort()
 }
 

@@ -16,9 +16,9 @@ func (l *Link) newScanner() {
 	l.scanner, l.counted = resp.NewScanner(l.pos.DB, l.cfg.Limits), 0
 }
 
-// beginStream enters STREAM: the socket is the loop's again, and every byte
-// from here on belongs to the history. untold are bytes of it that the transfer
-// read and no observer has seen.
+// beginStream enters STREAM: the loop watches the socket again, and every byte
+// from here on belongs to the history. untold are bytes of the stream that the
+// transfer read and no observer has seen.
 func (l *Link) beginStream(c *conn, resumed bool, untold []byte) {
 	c.deadline.Stop()
 	c.progress.Stop()
@@ -51,8 +51,8 @@ func (l *Link) streamEvent(fd int, mask eventloop.Mask) {
 	}
 }
 
-// readStream reads once into the store's buffer. What was read together with a
-// reply of the handshake goes first.
+// readStream reads once into the store's buffer, after the bytes that were read
+// together with a reply of the handshake or with the payload.
 func (l *Link) readStream(c *conn) {
 	for {
 		buf := l.store.Buffer()
@@ -85,8 +85,9 @@ func (l *Link) readStream(c *conn) {
 	}
 }
 
-// take walks p, which lies in the store's buffer, and commits it. A chunk that
-// breaks the protocol is not committed: the history ends before it.
+// take walks p, which lies in the store's buffer, and commits it. It does not
+// commit a chunk that breaks the protocol. It returns false where the connection
+// has ended.
 func (l *Link) take(c *conn, p []byte) bool {
 	for rest := p; len(rest) > 0; {
 		n, kind, err := l.scanner.Scan(rest)
@@ -113,16 +114,14 @@ func (l *Link) take(c *conn, p []byte) bool {
 	return l.conn == c
 }
 
-// pause drops the read event: the store has no room.
+// pause drops the read event, for the store has no room.
 func (l *Link) pause(c *conn) {
-	if c.paused {
-		return
-	}
 	c.paused = true
 	l.loop.DeleteFileEvent(c.fd, eventloop.Readable)
 	l.emit(Event{Kind: Paused, Registered: l.loop.FileEvents(c.fd)})
 }
 
+// unpause registers the read event again once the store has room.
 func (l *Link) unpause(c *conn) {
 	if len(l.store.Buffer()) == 0 {
 		return
@@ -139,8 +138,9 @@ func (l *Link) unpause(c *conn) {
 	}
 }
 
-// everySecond is the time event that replicationCron is in Redis: ACK, and the
-// link's time-out. It runs while streaming, and while a base is made durable.
+// everySecond does each second what replicationCron does in Redis: it sends an
+// ACK and ends a connection that timed out. It runs in STREAM, and while a base
+// is made durable.
 func (l *Link) everySecond() {
 	c := l.conn
 	if l.phase == Stream && !c.paused && time.Since(c.lastByte) > l.cfg.ReplTimeout {
@@ -153,8 +153,8 @@ func (l *Link) everySecond() {
 	}
 }
 
-// safe is the offset that ACK may name: what is stored, or what is durable
-// under appendfsync always.
+// safe is the offset that ACK may name: that of the last byte stored, or with
+// appendfsync always that of the last byte fsynced.
 func (l *Link) safe() int64 {
 	if l.cfg.AckDurable {
 		return l.stored.Durable
@@ -162,8 +162,8 @@ func (l *Link) safe() int64 {
 	return l.stored.Stored
 }
 
-// answerGetAck answers a GETACK once everything before it is safe, and again
-// once it is durable: WAITAOF waits for the FACK.
+// answerGetAck answers a GETACK once everything before the GETACK is safe, and
+// again once that is durable: WAITAOF waits for the FACK.
 func (l *Link) answerGetAck(c *conn) {
 	if c.ackAt >= 0 && l.safe() >= c.ackAt {
 		at := min(l.safe(), c.ackLast)
@@ -185,10 +185,10 @@ func (l *Link) answerGetAck(c *conn) {
 	}
 }
 
-// sendAck tells the master how far the archive is (replicationSendAck). While
-// a base is on its way to the disk that is its offset; under appendfsync
-// always it is not safe yet, but the master must hear something to start its
-// stream: 0.
+// sendAck tells the master how far the store is (replicationSendAck). While a
+// base is made durable, ACK names the base's offset. With appendfsync always
+// that offset is not safe yet, so ACK names 0: the master must hear an ACK to
+// begin its stream.
 func (l *Link) sendAck(c *conn) {
 	if l.phase == Transfer {
 		if c.full.ReplID == "" && c.full.Size >= 0 {
@@ -208,16 +208,18 @@ func (l *Link) sendAck(c *conn) {
 	l.ack(c, l.safe(), l.stored.Durable)
 }
 
-// ack queues REPLCONF ACK <offset> FACK <durable>. A master without PSYNC gets
-// none, but behind an $EOF payload until its stream begins: it waits for one,
-// and overlooks one that comes before it has reaped the child that sent the
-// payload (replconfCommand). One that finds the one before it still unsent is
-// dropped: the next second brings another.
+// ack queues REPLCONF ACK <offset> FACK <durable>. Where the ACK before is still
+// unsent, the new one is dropped: the next second brings another.
+//
+// A master without PSYNC gets no ACK, with one exception: after an $EOF payload
+// the master waits for an ACK, and overlooks one that comes before the master
+// has reaped the child that sent the payload (replconfCommand). So ACKs are sent
+// until its stream begins.
 func (l *Link) ack(c *conn, offset, durable int64) {
 	if !l.known && l.phase == Stream && (c.full.Size >= 0 || l.scanner.Scanned() > 0) {
 		return
 	}
-	if len(c.out) > 0 { // maybe since the socket was lent
+	if len(c.out) > 0 {
 		l.flush(c)
 		return
 	}
@@ -235,7 +237,7 @@ func (l *Link) flush(c *conn) {
 		return
 	}
 	c.out = append(c.out[:0], c.out[n:]...)
-	if l.phase != Stream { // the socket is lent: the next second tries again
+	if l.phase != Stream { // the socket is lent; the next second tries again
 		return
 	}
 	registered := l.loop.FileEvents(c.fd)&eventloop.Writable != 0

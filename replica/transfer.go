@@ -13,40 +13,40 @@ import (
 	"replicad/anet"
 )
 
-// The payload of a full sync is gigabytes that nobody needs to look at, and a
-// file system that may block: no work for the loop's thread. For its time the
-// loop lends the socket to a goroutine, which moves the bytes from socket to
-// pipe to file by splice(2), so that they never enter this process, and comes
-// back by Post. The loop never touches a lent descriptor but for shutdown(2),
-// which wakes the goroutine; only the loop's thread closes it.
+// The payload of a full sync may have gigabytes, and a file system may block: no
+// work for the loop's thread. So the loop lends the socket to a goroutine. The
+// goroutine moves the bytes from socket to pipe to file by splice(2), so that
+// they never enter this process, and comes back by Post. All that the loop does
+// with a lent socket is shutdown(2), which wakes the goroutine. Only the loop's
+// thread closes the socket.
 //
-// SO_RCVLOWAT lets the kernel gather half a megabyte before it wakes us: at
-// full speed that saves most of the wake-ups.
+// SO_RCVLOWAT lets the kernel gather half a megabyte before the kernel wakes the
+// goroutine. At full speed that saves most of the wake-ups.
 
 const (
 	pipeSize  = 1 << 20
 	lowWater  = 512 << 10
 	copySize  = 256 << 10 // where splice is impossible
-	searchEnd = 1 << 20   // how far back an idle $EOF transfer looks for its mark
+	searchEnd = 1 << 20   // how far back the mark is looked for when the socket is idle
 )
 
 // transfer is one payload on its way. Its fields belong to the goroutine that
-// runs it, but for the atomic ones.
+// runs it, except the atomic ones; after the end they belong to the loop.
 type transfer struct {
 	fd       int
 	full     FullSync
 	mark     []byte // what ends the payload; nil for $<len>
-	prefix   []byte // of the payload, read together with the preamble
+	prefix   []byte // the first bytes, read together with the preamble
 	timeout  time.Duration
 	began    time.Time
 	received atomic.Int64
-	complete atomic.Bool // all received, being made durable
+	complete atomic.Bool // all is received, and is made durable
 	stop     atomic.Bool
 
 	base     Base
 	size     int64  // of the payload so far, mark included
 	leftover []byte // of the stream, read behind the payload
-	untold   int    // its last bytes, which came through the base and were never told as Received
+	untold   int    // so many last bytes of leftover were never told as Received
 
 	// The outcome.
 	pos Position
@@ -69,16 +69,15 @@ func (t *transfer) cancel() {
 
 var errCancelled = errors.New("cancelled")
 
-// run is the goroutine. It posts received once the whole payload is here, and
-// ended in the end.
+// run is the goroutine. It posts received once the whole payload has come, and
+// ended at its end.
 func (t *transfer) run(store Store, post func(func()) bool, received, ended func()) {
 	t.err = t.receive(store)
 	if t.err == nil {
 		t.complete.Store(true)
 		post(received)
-		if t.pos, t.err = t.base.Commit(); t.err != nil {
-			t.err = fmt.Errorf("%w: %w", ErrStore, t.err)
-		}
+		t.pos, t.err = t.base.Commit()
+		t.err = storeError(t.err)
 	}
 	if t.err != nil && t.base != nil {
 		t.base.Abort()
@@ -90,16 +89,17 @@ func (t *transfer) receive(store Store) error {
 	var err error
 	if t.base, err = store.BeginBase(t.full); err != nil {
 		t.base = nil
-		return fmt.Errorf("%w: %w", ErrStore, err)
+		return storeError(err)
 	}
 	if t.mark == nil && int64(len(t.prefix)) > t.full.Size {
 		t.leftover = t.prefix[t.full.Size:]
 		t.prefix = t.prefix[:t.full.Size]
 	}
 	if len(t.prefix) > 0 {
-		if err := t.write(t.prefix); err != nil {
-			return err
+		if _, err := t.base.Write(t.prefix); err != nil {
+			return storeError(err)
 		}
+		t.count(int64(len(t.prefix)))
 	}
 	if err := t.pump(); err != nil {
 		return err
@@ -107,15 +107,16 @@ func (t *transfer) receive(store Store) error {
 	if t.mark == nil {
 		return nil
 	}
-	return t.cutMark()
+	t.count(-int64(len(t.mark)))
+	return storeError(t.base.Truncate(t.size))
 }
 
-func (t *transfer) write(p []byte) error {
-	if _, err := t.base.Write(p); err != nil {
-		return fmt.Errorf("%w: %w", ErrStore, err)
+// storeError wraps ErrStore around an error of the base.
+func storeError(err error) error {
+	if err == nil {
+		return nil
 	}
-	t.count(int64(len(p)))
-	return nil
+	return fmt.Errorf("%w: %w", ErrStore, err)
 }
 
 func (t *transfer) count(n int64) {
@@ -144,9 +145,9 @@ func (t *transfer) pump() error {
 		case err == nil:
 			t.count(n)
 			w.moved()
-		case err == unix.EAGAIN: // the socket's, bare; never one of the base
-			// Nothing more is here for now. A payload with a mark ends at
-			// such a point: its master is silent until the first ACK.
+		case err == unix.EAGAIN: // of the socket; an error of the base is wrapped
+			// Nothing more has come. A payload with a mark ends at such a
+			// point: its master is silent until the first ACK.
 			if found, err := t.atMark(w.idle()); found || err != nil {
 				return err
 			}
@@ -157,8 +158,8 @@ func (t *transfer) pump() error {
 				return err
 			}
 		case errors.Is(err, ErrClosed), errors.Is(err, unix.ECONNRESET) && !errors.Is(err, ErrStore):
-			// The mark may have come just before the end of the
-			// connection: the payload is whole, and worth keeping.
+			// Where the mark came just before the end of the connection,
+			// the payload is whole, and worth keeping.
 			if found, markErr := t.atMark(true); found || markErr != nil {
 				return markErr
 			}
@@ -169,9 +170,9 @@ func (t *transfer) pump() error {
 	}
 }
 
-// mover gives the function that moves up to n bytes from the socket to the
-// base, and returns how many: by splice where the base can, else
-// by read and write. io.EOF comes as ErrClosed.
+// mover gives the function that moves up to n bytes from the socket to the base
+// and returns how many. It moves by splice where the base can, else by read and
+// write. The end of the connection is ErrClosed.
 func (t *transfer) mover() (move func(n int) (int64, error), done func()) {
 	var buf []byte
 	byCopy := func(n int) (int64, error) {
@@ -187,10 +188,8 @@ func (t *transfer) mover() (move func(n int) (int64, error), done func()) {
 		case k == 0:
 			return 0, ErrClosed
 		}
-		if _, err := t.base.Write(buf[:k]); err != nil {
-			return 0, fmt.Errorf("%w: %w", ErrStore, err)
-		}
-		return int64(k), nil
+		_, err = t.base.Write(buf[:k])
+		return int64(k), storeError(err)
 	}
 	splicer, ok := t.base.(Splicer)
 	if !ok {
@@ -198,7 +197,7 @@ func (t *transfer) mover() (move func(n int) (int64, error), done func()) {
 	}
 	var pipe [2]int
 	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
-		return byCopy, func() {} // too many descriptors: slower, but it goes
+		return byCopy, func() {} // too many descriptors: copying needs none
 	}
 	done = func() { unix.Close(pipe[0]); unix.Close(pipe[1]) }
 	// A smaller pipe works too: pipe-user-pages-soft may forbid this one.
@@ -220,10 +219,7 @@ func (t *transfer) mover() (move func(n int) (int64, error), done func()) {
 			return 0, ErrClosed
 		}
 		spliced = true
-		if err := t.drain(splicer, pipe[0], int(k)); err != nil {
-			return 0, err
-		}
-		return k, nil
+		return k, t.drain(splicer, pipe[0], int(k))
 	}, done
 }
 
@@ -242,7 +238,7 @@ func (t *transfer) drain(base Splicer, pipe, n int) error {
 			err = io.ErrShortWrite
 		}
 		if err != nil {
-			return fmt.Errorf("%w: %w", ErrStore, err)
+			return storeError(err)
 		}
 		n -= k
 	}
@@ -250,10 +246,10 @@ func (t *transfer) drain(base Splicer, pipe, n int) error {
 }
 
 // atMark says whether the payload's end has come. Redis looks for the mark at
-// the end of each read (readSyncBulkPayload); at the end of what has arrived
-// it is found however the kernel cut it. When the socket stays idle, a master
-// that sent more behind the mark without waiting for the ACK is thought of,
-// and the mark looked for further back.
+// the end of each read (readSyncBulkPayload). Here it is looked for at the end of
+// what has arrived, so it is found however the kernel cut the bytes. When the
+// socket stays idle, the mark is looked for further back: the master may have
+// sent more behind the mark without waiting for the ACK.
 func (t *transfer) atMark(idle bool) (bool, error) {
 	m := int64(len(t.mark))
 	if m == 0 || t.size < m {
@@ -265,7 +261,7 @@ func (t *transfer) atMark(idle bool) (bool, error) {
 	}
 	buf := make([]byte, back)
 	if _, err := t.base.ReadAt(buf, t.size-back); err != nil {
-		return false, fmt.Errorf("%w: %w", ErrStore, err)
+		return false, storeError(err)
 	}
 	i := bytes.Index(buf, t.mark)
 	if i < 0 {
@@ -277,24 +273,15 @@ func (t *transfer) atMark(idle bool) (bool, error) {
 	return true, nil
 }
 
-// cutMark takes the mark off the payload.
-func (t *transfer) cutMark() error {
-	t.count(-int64(len(t.mark)))
-	if err := t.base.Truncate(t.size); err != nil {
-		return fmt.Errorf("%w: %w", ErrStore, err)
-	}
-	return nil
-}
-
-// waiter waits for a lent socket, gathering bytes by SO_RCVLOWAT as long as
-// they come quickly.
+// waiter waits for a lent socket. As long as bytes come quickly, SO_RCVLOWAT
+// gathers them.
 type waiter struct {
 	fd      int
 	timeout time.Duration
 	low     int       // the low-water mark that is set, 0 for the default
-	most    int       // what may still come, 0 when unknown
-	since   time.Time // of the first wait without a byte, zero when one came
-	timeup  int       // waits in a row that ended without the low-water mark
+	most    int       // bytes that may still come; 0 when unknown
+	since   time.Time // when the first wait without a byte began; zero when one came
+	timeup  int       // waits in a row that ended below the low-water mark
 }
 
 const (
@@ -302,20 +289,20 @@ const (
 	idleFor   = 100 * time.Millisecond
 )
 
-// moved tells that bytes came.
+// moved tells the waiter that bytes came.
 func (w *waiter) moved() {
 	w.since = time.Time{}
 	w.timeup = 0
 }
 
-// expect bounds what may come.
+// expect tells the waiter how many bytes may still come.
 func (w *waiter) expect(n int64) { w.most = int(min(n, lowWater)) }
 
 // idle says that nothing came for a while.
 func (w *waiter) idle() bool { return !w.since.IsZero() && time.Since(w.since) >= idleFor }
 
-// wait returns when there is something to read, or soon, to try. ErrDeadline
-// after timeout without a byte.
+// wait returns when there is something to read, or soon, so that the caller
+// tries. The error is ErrDeadline after the timeout without a byte.
 func (w *waiter) wait() error {
 	now := time.Now()
 	if w.since.IsZero() {
@@ -328,7 +315,7 @@ func (w *waiter) wait() error {
 	if w.most > 0 {
 		low = min(low, w.most)
 	}
-	if w.timeup > 0 { // it comes slowly: take each byte as it is
+	if w.timeup > 0 { // bytes come slowly: take each one at once
 		low, long = 1, idleFor
 	}
 	if low != w.low && anet.SetReceiveLowWater(w.fd, low) == nil {
@@ -352,7 +339,7 @@ func (w *waiter) restore() {
 	}
 }
 
-// transferProgress is a time event: it tells how far the transfer is.
+// transferProgress is the time event that tells how far the transfer is.
 func (l *Link) transferProgress() {
 	c := l.conn
 	t := c.transfer
@@ -363,10 +350,10 @@ func (l *Link) transferProgress() {
 	c.progress.Reset(progressEvery)
 }
 
-// transferReceived is posted when the payload is complete. The ACK goes out at
-// once: a master that sent an $EOF payload starts streaming only then
-// (replicationSendAck at the end of readSyncBulkPayload). Its stream waits in
-// the socket until the base is durable.
+// transferReceived is posted when the payload is complete. The ACK is sent at
+// once: a master that sent an $EOF payload begins its stream only then
+// (replicationSendAck at the end of readSyncBulkPayload). The stream waits in the
+// socket until the base is durable.
 func (l *Link) transferReceived(c *conn) {
 	if l.conn != c {
 		return
@@ -377,7 +364,7 @@ func (l *Link) transferReceived(c *conn) {
 	l.sendAck(c)
 }
 
-// transferEnded is posted when the goroutine is done with socket and store.
+// transferEnded is posted when the goroutine has done with socket and store.
 func (l *Link) transferEnded(c *conn) {
 	t := c.transfer
 	c.transfer, l.busy = nil, false
