@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"cmp"
 	"math/rand/v2"
 	"time"
 )
@@ -16,10 +17,7 @@ type Backoff struct {
 // delay is the wait after so many failures in a row. After the first there is
 // none.
 func (b Backoff) delay(failures int) time.Duration {
-	lo, hi := b.min(), b.Max
-	if hi <= 0 {
-		hi = 10 * time.Second
-	}
+	lo, hi := b.min(), cmp.Or(b.Max, 10*time.Second)
 	if failures <= 1 {
 		return 0
 	}
@@ -31,9 +29,4 @@ func (b Backoff) delay(failures int) time.Duration {
 	return d/2 + rand.N(d/2+1) // between half and all of it
 }
 
-func (b Backoff) min() time.Duration {
-	if b.Min <= 0 {
-		return 100 * time.Millisecond
-	}
-	return b.Min
-}
+func (b Backoff) min() time.Duration { return cmp.Or(b.Min, 100*time.Millisecond) }

@@ -1,10 +1,12 @@
 package replica
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"syscall"
 	"time"
 
 	"replicad/anet"
@@ -114,12 +116,8 @@ func (c *conn) explain(cause error) error {
 	if c == nil || c.tunnel == nil {
 		return cause
 	}
-	name := anet.ErrorName(cause)
-	if errors.Is(cause, ErrClosed) || name == "ECONNRESET" || name == "EPIPE" {
-		if err := c.tunnel.Err(); err != nil {
-			return err
-		}
-		return ErrClosed
+	if is(ErrClosed, syscall.ECONNRESET, syscall.EPIPE)(cause) {
+		return cmp.Or(c.tunnel.Err(), ErrClosed)
 	}
 	if errors.Is(cause, ErrDeadline) && !c.tunnel.Established() {
 		return fmt.Errorf("%w: %w", cause, ErrNoHello)

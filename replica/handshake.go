@@ -96,8 +96,6 @@ func HidePassword(text, password string) string {
 	return strings.ReplaceAll(text, password, "***")
 }
 
-func (l *Link) authError(text string) string { return HidePassword(text, l.cfg.Master.Password) }
-
 // handleReply takes one line of the handshake. It returns true when the
 // handshake is over and rest, which was read behind the line, is taken too.
 func (l *Link) handleReply(c *conn, line, rest []byte) bool {
@@ -206,13 +204,13 @@ func (l *Link) handleStep(c *conn, line []byte) {
 	case len(line) > 0 && line[0] == '+':
 	case len(line) > 0 && line[0] == '-':
 		if s.Phase == Auth {
-			l.fail(&ReplyError{Command: s.Name, Text: l.authError(string(line[1:]))})
+			l.fail(&ReplyError{Command: s.Name, Text: HidePassword(string(line[1:]), l.cfg.Master.Password)})
 			return
 		}
 		l.emit(Event{Kind: ReplyNoted, Text: s.Name + " was answered " + string(line)})
 	default:
 		if s.Phase == Auth {
-			line = []byte(l.authError(string(line)))
+			line = []byte(HidePassword(string(line), l.cfg.Master.Password))
 		}
 		l.fail(unexpected(s.Name, line))
 		return

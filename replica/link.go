@@ -130,6 +130,7 @@ func NewLink(loop *eventloop.Loop, store Store, cfg Config) *Link {
 	}
 	l := &Link{cfg: cfg, loop: loop, store: store, in: make([]byte, replyBuffer), entered: time.Now()}
 	l.retry = loop.NewTimer(l.connect)
+	l.setHistory(Position{}, false)
 	changed := l.storeChanged
 	store.Notify(func() {
 		if !l.changed.Swap(true) {
@@ -145,11 +146,7 @@ func (l *Link) State() (State, Phase) { return l.state, l.phase }
 // Position is that of the last byte that was given to the store. It is false
 // where the link holds no history that a PSYNC could continue.
 func (l *Link) Position() (Position, bool) {
-	p := l.pos
-	if l.scanner != nil {
-		p.Offset, p.DB = l.taken(), l.scanner.Boundary().DB
-	}
-	return p, l.known
+	return Position{l.pos.ReplID, l.taken(), l.scanner.Boundary().DB}, l.known
 }
 
 // Promote makes a link with Config.Aside the one that follows the master. Until
@@ -200,7 +197,7 @@ func (l *Link) Start() {
 	l.stored = l.store.Progress()
 	l.told = l.stored
 	l.needReset = l.needReset || l.stored.Failed != nil
-	l.loadPosition()
+	l.setHistory(l.store.Position())
 	l.connect()
 }
 
@@ -237,21 +234,14 @@ func (l *Link) Cut() {
 	}
 }
 
-func (l *Link) loadPosition() {
-	l.pos, l.known = l.store.Position()
-	l.scanner = nil
-	if l.known {
-		l.newScanner()
-	}
+// setHistory is called with the end of the store's history.
+func (l *Link) setHistory(end Position, known bool) {
+	l.pos, l.known = end, known
+	l.scanner, l.counted = resp.NewScanner(end.DB, l.cfg.Limits), 0
 }
 
 // taken is the offset of the last byte that was committed to the store.
-func (l *Link) taken() int64 {
-	if l.scanner == nil {
-		return l.pos.Offset
-	}
-	return l.pos.Offset + l.scanner.Scanned()
-}
+func (l *Link) taken() int64 { return l.pos.Offset + l.scanner.Scanned() }
 
 // emit tells an event, with the fields that every event has filled in.
 func (l *Link) emit(e Event) {
@@ -529,9 +519,6 @@ func (l *Link) storeFailed(err error) {
 
 // newCommands counts the commands that were completed since the last call.
 func (l *Link) newCommands() int64 {
-	if l.scanner == nil {
-		return 0
-	}
 	n := l.scanner.Commands() - l.counted
 	l.counted += n
 	return n
@@ -575,7 +562,7 @@ func (l *Link) resetStore() {
 				return
 			}
 			l.needReset = false
-			l.loadPosition()
+			l.setHistory(l.store.Position())
 			l.connect()
 		})
 	}()

@@ -12,10 +12,6 @@ import (
 	"replicad/replica/resp"
 )
 
-func (l *Link) newScanner() {
-	l.scanner, l.counted = resp.NewScanner(l.pos.DB, l.cfg.Limits), 0
-}
-
 // beginStream enters STREAM: the loop watches the socket again, and every byte
 // from here on belongs to the history. untold are bytes of the stream that the
 // transfer read and no observer has seen.
@@ -92,8 +88,7 @@ func (l *Link) take(c *conn, p []byte) bool {
 	for rest := p; len(rest) > 0; {
 		n, kind, err := l.scanner.Scan(rest)
 		if err != nil {
-			at := l.taken()
-			l.fail(fmt.Errorf("the stream is damaged near offset %d: %w", at, err))
+			l.fail(fmt.Errorf("the stream is damaged near offset %d: %w", l.taken(), err))
 			return false
 		}
 		if kind == resp.GetAck && !l.cfg.Aside {

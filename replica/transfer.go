@@ -35,7 +35,7 @@ const (
 type transfer struct {
 	fd       int
 	full     FullSync
-	mark     []byte // what ends the payload; nil for $<len>
+	mark     []byte // what ends the payload; empty for $<len>
 	prefix   []byte // the first bytes, read together with the preamble
 	timeout  time.Duration
 	began    time.Time
@@ -54,11 +54,7 @@ type transfer struct {
 }
 
 func newTransfer(fd int, full FullSync, mark string, prefix []byte, timeout time.Duration) *transfer {
-	t := &transfer{fd: fd, full: full, prefix: bytes.Clone(prefix), timeout: timeout, began: time.Now()}
-	if mark != "" {
-		t.mark = []byte(mark)
-	}
-	return t
+	return &transfer{fd: fd, full: full, mark: []byte(mark), prefix: bytes.Clone(prefix), timeout: timeout, began: time.Now()}
 }
 
 // cancel ends the transfer soon. Loop's thread only.
@@ -66,8 +62,6 @@ func (t *transfer) cancel() {
 	t.stop.Store(true)
 	anet.Shutdown(t.fd)
 }
-
-var errCancelled = errors.New("cancelled")
 
 // run is the goroutine. It posts received once the whole payload has come, and
 // ended at its end.
@@ -91,7 +85,7 @@ func (t *transfer) receive(store Store) error {
 		t.base = nil
 		return storeError(err)
 	}
-	if t.mark == nil && int64(len(t.prefix)) > t.full.Size {
+	if len(t.mark) == 0 && int64(len(t.prefix)) > t.full.Size {
 		t.leftover = t.prefix[t.full.Size:]
 		t.prefix = t.prefix[:t.full.Size]
 	}
@@ -104,7 +98,7 @@ func (t *transfer) receive(store Store) error {
 	if err := t.pump(); err != nil {
 		return err
 	}
-	if t.mark == nil {
+	if len(t.mark) == 0 {
 		return nil
 	}
 	t.count(-int64(len(t.mark)))
@@ -132,10 +126,10 @@ func (t *transfer) pump() error {
 	defer w.restore()
 	for {
 		if t.stop.Load() {
-			return errCancelled
+			return ErrClosed // by cancel: the connection is forgotten already
 		}
 		want := int64(pipeSize)
-		if t.mark == nil {
+		if len(t.mark) == 0 {
 			if want = min(want, t.full.Size-t.size); want == 0 {
 				return nil
 			}
@@ -151,8 +145,8 @@ func (t *transfer) pump() error {
 			if found, err := t.atMark(w.idle()); found || err != nil {
 				return err
 			}
-			if t.mark == nil {
-				w.expect(t.full.Size - t.size)
+			if len(t.mark) == 0 {
+				w.most = int(min(t.full.Size-t.size, lowWater))
 			}
 			if err := w.wait(); err != nil {
 				return err
@@ -295,9 +289,6 @@ func (w *waiter) moved() {
 	w.timeup = 0
 }
 
-// expect tells the waiter how many bytes may still come.
-func (w *waiter) expect(n int64) { w.most = int(min(n, lowWater)) }
-
 // idle says that nothing came for a while.
 func (w *waiter) idle() bool { return !w.since.IsZero() && time.Since(w.since) >= idleFor }
 
@@ -371,8 +362,7 @@ func (l *Link) transferEnded(c *conn) {
 	if t.err == nil {
 		// The store's history is the new one, whatever became of the
 		// connection.
-		l.pos, l.known = t.pos, t.full.ReplID != ""
-		l.newScanner()
+		l.setHistory(t.pos, t.full.ReplID != "")
 		l.stored = l.store.Progress()
 	}
 	if l.conn != c {

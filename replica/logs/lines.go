@@ -87,19 +87,19 @@ func (f form) given(err error) form {
 // OfLink gives what is logged of an event of a link.
 func OfLink(e replica.Event) Line {
 	f := linkForms[e.Kind].given(e.Err)
+	var failed *replica.LinkError
 	switch {
-	case e.Kind == replica.Failed:
-		f.text = e.Err.Error()
+	case errors.As(e.Err, &failed): // the state that failed, not the one after it
+		e.State, e.Phase = failed.State, failed.Phase
 	case e.Kind == replica.Repointed && e.Endpoint == "":
 		f.text = "REPLICAOF NO ONE: nobody is followed"
 	case e.Kind == replica.TransferBegun:
 		e.Bytes = e.Total
 	}
-	args := []any{"state", place(e)}
-	if e.Rebase {
-		args = append(args, "link", "rebase")
+	if e.Kind == replica.Failed {
+		f.text = e.Err.Error()
 	}
-	return Line{e.Time, e.Master, f.level, f.text, append(args, pick(f.keys, linkValues(e))...)}
+	return Line{e.Time, e.Master, f.level, f.text, pick("state link? "+f.keys, linkValues(e))}
 }
 
 // OfArchive gives what is logged of an event of an archive.
@@ -123,15 +123,23 @@ func pick(keys string, values map[string]any) (args []any) {
 
 // linkValues has the values of all keys.
 func linkValues(e replica.Event) map[string]any {
+	result, link := "0", ""
+	if e.Err != nil {
+		result = e.Err.Error()
+	}
+	if e.Rebase {
+		link = "rebase"
+	}
 	rate, percent, left := speed(e)
 	return map[string]any{
+		"state": replica.Place(e.State, e.Phase), "link": link,
 		"from": replica.Place(e.From, e.FromPhase), "took": e.Took.Round(time.Microsecond), "next_attempt_in": e.Delay.Round(time.Millisecond),
 		"address": e.Endpoint, "replicaof": e.Endpoint,
 		"addresses": e.Text, "reply": e.Text, "why": e.Text, "former_replid": e.Text,
 		"replid": e.ReplID, "offset": e.Offset, "fsynced": e.Durable, "cause": e.Cause,
 		"events": e.Mask.EpollNames(), "registered": e.Registered.String(), "mask": e.Registered.String(),
 		"bytes": e.Bytes, "total_bytes": max(0, e.Total), "bytes_per_second": rate, "percent": percent, "left": left,
-		"error": e.Err, "result": result(e.Err),
+		"error": e.Err, "result": result,
 	}
 }
 
@@ -153,22 +161,4 @@ func speed(e replica.Event) (rate, percent int64, left time.Duration) {
 		left = time.Duration(float64(e.Took) * float64(e.Total-e.Bytes) / float64(max(e.Bytes, 1))).Round(time.Second)
 	}
 	return rate, percent, left
-}
-
-func result(err error) string {
-	if err == nil {
-		return "0"
-	}
-	return err.Error()
-}
-
-// place is the state, and in SYNC the phase, that an event speaks of: for a
-// failure the one that failed.
-func place(e replica.Event) string {
-	state, phase := e.State, e.Phase
-	var le *replica.LinkError
-	if errors.As(e.Err, &le) {
-		state, phase = le.State, le.Phase
-	}
-	return replica.Place(state, phase)
 }
