@@ -21,12 +21,12 @@ const (
 // reflected, with an initial value of 0 and no final inversion. Of "123456789" it
 // is 0xe9c6d914c4b8d9ca.
 //
-// It differs from hash/crc64 of the standard library, which inverts before and
-// after; which besides builds its tables anew in each call for a polynomial other
-// than its own two, and is half as fast.
+// The package hash/crc64 of the standard library inverts before and after. It
+// also builds its tables anew in each call, unless the polynomial is one of its
+// own two, and is half as fast.
 //
-// It must come from [NewChecksum], which builds the tables (16 KiB, some ten
-// microseconds). It is not safe for use by several goroutines at once.
+// A Checksum must come from [NewChecksum], which builds the tables (16 KiB, some
+// ten microseconds). It is not safe for use by several goroutines at once.
 type Checksum struct {
 	crc   uint64
 	table *[8][256]uint64
@@ -102,9 +102,10 @@ func (c *Checksum) update(crc uint64, p []byte) uint64 {
 	return crc
 }
 
-// update2 adds p to a and q to b, which are equally long and a multiple of eight
-// bytes. As each step waits for the memory that the last one asked for, two
-// chains of them take hardly longer than one. A third has no registers left.
+// update2 adds p to a and q to b; p and q have the same length, a multiple of
+// eight bytes. Each step of a chain waits for the memory that the step before
+// asked for, so two chains take hardly longer than one. For a third chain there
+// are no registers left.
 func (c *Checksum) update2(a, b uint64, p, q []byte) (uint64, uint64) {
 	t := c.table
 	for len(p) >= 8 && len(q) >= 8 {
@@ -122,8 +123,8 @@ func (c *Checksum) update2(a, b uint64, p, q []byte) (uint64, uint64) {
 // Sum64 returns the checksum of all bytes written.
 func (c *Checksum) Sum64() uint64 { return c.crc }
 
-// Sum appends the checksum to b in big endian order, as all hashes do. In a
-// file it stands in little endian order.
+// Sum appends the checksum to b in big endian order, as all hashes do. A file
+// has its checksum in little endian order.
 func (c *Checksum) Sum(b []byte) []byte { return binary.BigEndian.AppendUint64(b, c.crc) }
 
 // Reset makes it the checksum of no bytes again.
@@ -132,6 +133,6 @@ func (c *Checksum) Reset() { c.crc = 0 }
 // Size returns the 8 bytes of a checksum.
 func (c *Checksum) Size() int { return 8 }
 
-// BlockSize returns 1: writes of any length are fine, though from 1 KiB on they
-// are more than twice as fast.
+// BlockSize returns 1: writes of any length are fine. From 1 KiB on they are more
+// than twice as fast.
 func (c *Checksum) BlockSize() int { return 1 }

@@ -8,7 +8,7 @@ import (
 	"io"
 )
 
-// ErrChecksum is what errors.Is finds in every [ChecksumError].
+// ErrChecksum is what every [ChecksumError] wraps.
 var ErrChecksum = errors.New("rdb: wrong checksum")
 
 // ChecksumError tells that a file is not what its server wrote.
@@ -54,8 +54,9 @@ const pieceSize = 1 << 20
 // checksumLen is how many bytes follow the EOF opcode, from version 5 on.
 const checksumLen = 8
 
-// VerifyChecksum reads an RDB file of size bytes and tells whether it is what its
-// server wrote. It takes 1 MiB of memory and looks at ctx before each MiB.
+// VerifyChecksum reads an RDB file of size bytes and tells whether the file is
+// what its server wrote. It takes 1 MiB of memory and looks at ctx before each
+// MiB.
 //
 // The error is nil, ctx's, one of r, or wraps [ErrNotRDB], [ErrMalformed] (too
 // short, or without the EOF opcode where it must be) or [ErrChecksum] (a
@@ -64,34 +65,31 @@ func VerifyChecksum(ctx context.Context, r io.ReaderAt, size int64) (Verdict, er
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
-	var magic [magicLen]byte
-	head := magic[:min(max(size, 0), magicLen)]
+	var magic [MagicLen]byte
+	head := magic[:min(max(size, 0), MagicLen)]
 	if err := readAt(r, head, 0); err != nil {
 		return 0, err
 	}
-	version, ok := parseMagic(head)
+	version, ok := ParseMagic(head)
 	switch {
 	case !ok:
 		return 0, fmt.Errorf("%w: it begins with %q", ErrNotRDB, head)
-	case len(head) < magicLen:
+	case len(head) < MagicLen:
 		return 0, fmt.Errorf("%w: %d bytes are no RDB file", ErrMalformed, size)
 	}
-	trailer := int64(1 + checksumLen)
-	if version < 5 {
-		trailer = 1
-	}
-	if size < magicLen+trailer {
+	trailer := TrailerLen(version)
+	if size < MagicLen+trailer {
 		return 0, fmt.Errorf("%w: %d bytes are no RDB file of version %d", ErrMalformed, size, version)
 	}
 	var end [1 + checksumLen]byte
 	if err := readAt(r, end[:trailer], size-trailer); err != nil {
 		return 0, err
 	}
-	if end[0] != opEOF {
-		return 0, fmt.Errorf("%w: byte %d: 0x%02x instead of the EOF opcode 0x%02x", ErrMalformed, size-trailer, end[0], opEOF)
+	if end[0] != OpEOF {
+		return 0, fmt.Errorf("%w: byte %d: 0x%02x instead of the EOF opcode 0x%02x", ErrMalformed, size-trailer, end[0], OpEOF)
 	}
 	want := binary.LittleEndian.Uint64(end[1:])
-	if version < 5 || want == 0 {
+	if trailer == 1 || want == 0 {
 		return Disabled, nil
 	}
 	sum, buf := NewChecksum(), make([]byte, min(size, pieceSize))
@@ -112,8 +110,7 @@ func VerifyChecksum(ctx context.Context, r io.ReaderAt, size int64) (Verdict, er
 	return Verified, nil
 }
 
-// readAt fills p, and takes a file that is shorter than it was said to be for a
-// malformed one.
+// readAt fills p. A file that ends before is malformed.
 func readAt(r io.ReaderAt, p []byte, at int64) error {
 	n, err := r.ReadAt(p, at)
 	if n == len(p) {

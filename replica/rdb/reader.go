@@ -1,0 +1,229 @@
+package rdb
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"strconv"
+)
+
+// Opcodes, as in Redis' rdb.h. Every smaller byte is the type of a value, and
+// its key follows.
+const (
+	OpSlotInfo     = 0xF4 // three lengths: slot, keys, keys with an expiry
+	OpFunction2    = 0xF5 // a string: the code of a library of functions
+	OpModuleAux    = 0xF7 // data of a module
+	OpIdle         = 0xF8 // a length: seconds since the next key was used
+	OpFreq         = 0xF9 // a byte: the LFU counter of the next key
+	OpAux          = 0xFA // two strings: name and value
+	OpResizeDB     = 0xFB // two lengths: keys, keys with an expiry
+	OpExpireTimeMS = 0xFC // 8 bytes: when the next key expires
+	OpExpireTime   = 0xFD // 4 bytes: likewise, in seconds
+	OpSelectDB     = 0xFE // a length: the database of what follows
+	OpEOF          = 0xFF // the end; from version 5 on a checksum follows
+)
+
+// Encodings of lengths and strings, as in Redis' rdb.h.
+const (
+	len6Bit    = 0 // in the two highest bits
+	len14Bit   = 1
+	lenEncoded = 3
+	len32Bit   = 0x80
+	len64Bit   = 0x81
+
+	encInt8  = 0
+	encInt16 = 1
+	encInt32 = 2
+	encLZF   = 3
+)
+
+// malformed is the reason why an encoding is broken. It is an [ErrMalformed].
+type malformed string
+
+func (m malformed) Error() string        { return string(m) }
+func (m malformed) Is(target error) bool { return target == ErrMalformed }
+
+// Reader reads what an RDB file consists of: bytes, lengths and strings. An
+// error is [ErrMalformed], one of the underlying reader, [io.EOF], or
+// [io.ErrUnexpectedEOF] for a file that ends inside of what is read. After an
+// error the Reader is of no more use.
+type Reader struct {
+	r  *bufio.Reader
+	at int64
+}
+
+// NewReader returns a Reader of r. It reads r in pieces of up to 4 KiB.
+func NewReader(r io.Reader) *Reader { return &Reader{r: bufio.NewReaderSize(r, 4096)} }
+
+// Offset returns how many bytes were read.
+func (r *Reader) Offset() int64 { return r.at }
+
+// Read reads bytes as they are.
+func (r *Reader) Read(p []byte) (int, error) {
+	n, err := r.r.Read(p)
+	r.at += int64(n)
+	return n, err
+}
+
+// ReadByte reads one byte, such as an opcode.
+func (r *Reader) ReadByte() (byte, error) {
+	c, err := r.r.ReadByte()
+	if err == nil {
+		r.at++
+	}
+	return c, err
+}
+
+// Skip passes over n bytes, and takes no memory for them.
+func (r *Reader) Skip(n uint64) error {
+	if n > math.MaxInt64 {
+		return malformed(fmt.Sprintf("%d bytes", n))
+	}
+	skipped, err := io.CopyN(io.Discard, r.r, int64(n))
+	r.at += skipped
+	return err
+}
+
+// length reads a length. If encoded, n is instead the way in which the string
+// that follows is encoded (rdbLoadLenByRef in Redis' rdb.c).
+func (r *Reader) length() (n uint64, encoded bool, err error) {
+	c, err := r.ReadByte()
+	if err != nil {
+		return 0, false, err
+	}
+	var b [8]byte
+	switch {
+	case c>>6 == len6Bit:
+		return uint64(c), false, nil
+	case c>>6 == len14Bit:
+		d, err := r.ReadByte()
+		return uint64(c&0x3f)<<8 | uint64(d), false, err
+	case c>>6 == lenEncoded:
+		return uint64(c & 0x3f), true, nil
+	case c == len32Bit:
+		_, err = io.ReadFull(r, b[:4])
+		return uint64(binary.BigEndian.Uint32(b[:])), false, err
+	case c == len64Bit:
+		_, err = io.ReadFull(r, b[:])
+		return binary.BigEndian.Uint64(b[:]), false, err
+	}
+	return 0, false, malformed(fmt.Sprintf("unknown length encoding 0x%02x", c))
+}
+
+// ReadLength reads a length, or any other number that is written as one.
+func (r *Reader) ReadLength() (uint64, error) { return r.plainLength("a length") }
+
+func (r *Reader) plainLength(what string) (uint64, error) {
+	n, encoded, err := r.length()
+	if err == nil && encoded {
+		err = malformed(fmt.Sprintf("%s is given as encoding %d", what, n))
+	}
+	return n, err
+}
+
+// compressed reads what stands before the bytes of a compressed string: how
+// many there are, and how many they become.
+func (r *Reader) compressed() (packed, size uint64, err error) {
+	if packed, err = r.plainLength("the compressed length"); err != nil {
+		return 0, 0, err
+	}
+	size, err = r.plainLength("the length")
+	return packed, size, err
+}
+
+// ReadString reads a string in any of its encodings, integers in decimal
+// (rdbGenericLoadStringObject in Redis' rdb.c). One of more than [MaxString]
+// bytes, compressed or not, is an [ErrMalformed].
+func (r *Reader) ReadString() ([]byte, error) {
+	n, encoded, err := r.length()
+	switch {
+	case err != nil:
+		return nil, err
+	case !encoded:
+		if n > MaxString {
+			return nil, malformed(fmt.Sprintf("a string of %d, more than %d bytes", n, MaxString))
+		}
+		return r.bytes(n)
+	case n <= encInt32:
+		return r.number(n)
+	case n != encLZF:
+		return nil, unknownString(n)
+	}
+	packed, size, err := r.compressed()
+	switch {
+	case err != nil:
+		return nil, err
+	case packed > MaxString:
+		return nil, malformed(fmt.Sprintf("the compressed length is %d, more than %d bytes", packed, MaxString))
+	case size > MaxString:
+		return nil, malformed(fmt.Sprintf("the length is %d, more than %d bytes", size, MaxString))
+	}
+	b, err := r.bytes(packed)
+	if err != nil {
+		return nil, err
+	}
+	return decompress(b, int(size))
+}
+
+// SkipString passes over a string of any length in any of its encodings, and
+// takes no memory for it.
+func (r *Reader) SkipString() error {
+	n, encoded, err := r.length()
+	switch {
+	case err != nil:
+		return err
+	case !encoded:
+		return r.Skip(n)
+	case n <= encInt32:
+		return r.Skip(1 << n)
+	case n != encLZF:
+		return unknownString(n)
+	}
+	packed, _, err := r.compressed()
+	if err != nil {
+		return err
+	}
+	return r.Skip(packed)
+}
+
+func unknownString(encoding uint64) error {
+	return malformed(fmt.Sprintf("unknown string encoding 0x%02x", 0xC0|encoding))
+}
+
+func (r *Reader) bytes(n uint64) ([]byte, error) {
+	b := make([]byte, n)
+	_, err := io.ReadFull(r, b)
+	return b, err
+}
+
+// number reads an integer of one, two or four bytes, little endian and signed,
+// and returns it in decimal (rdbLoadIntegerObject in Redis' rdb.c).
+func (r *Reader) number(encoding uint64) ([]byte, error) {
+	var b [4]byte
+	if _, err := io.ReadFull(r, b[:1<<encoding]); err != nil {
+		return nil, err
+	}
+	u := binary.LittleEndian.Uint32(b[:])
+	n := int64(int32(u))
+	switch encoding {
+	case encInt8:
+		n = int64(int8(u))
+	case encInt16:
+		n = int64(int16(u))
+	}
+	return strconv.AppendInt(nil, n, 10), nil
+}
+
+// place adds to an error where in the file it was met.
+func (r *Reader) place(where string, err error) error {
+	switch {
+	case errors.Is(err, ErrMalformed):
+		return fmt.Errorf("%w: byte %d, %s: %s", ErrMalformed, r.at, where, err)
+	case err == io.EOF || err == io.ErrUnexpectedEOF:
+		return fmt.Errorf("%w: byte %d, %s: %w", ErrMalformed, r.at, where, io.ErrUnexpectedEOF)
+	}
+	return fmt.Errorf("rdb: byte %d, %s: %w", r.at, where, err)
+}
