@@ -21,7 +21,6 @@ import (
 	"replicad/replica/config"
 	"replicad/replica/study"
 	"replicad/replica/study/live"
-	"replicad/replica/study/page"
 	"replicad/replica/units"
 )
 
@@ -157,7 +156,7 @@ func (f *studyFlags) write(cmd *cobra.Command, args []string, out *output) (fail
 	case "json":
 		err = study.JSON(out, s)
 	case "html":
-		err = page.Write(out, s)
+		err = study.HTML(out, s)
 	case "transcript":
 		var whole bool
 		if whole, err = study.WriteTranscript(out, records); err == nil && !whole {
@@ -174,7 +173,7 @@ func writeStates(w io.Writer, format string) error {
 	case "mermaid":
 		return study.StatesMermaid(w, table)
 	case "svg":
-		return study.StatesSVG(w, table, nil, true)
+		return study.StatesSVG(w, table)
 	default:
 		return study.StatesText(w, table)
 	}

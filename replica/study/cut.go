@@ -3,66 +3,141 @@ package study
 import (
 	"bytes"
 	"fmt"
-	"replicad/replica/units"
 	"strconv"
 	"strings"
+
+	"replicad/replica/units"
 )
 
-// Item is a unit of the protocol: a command, a reply, a keep-alive, the framing of
-// a payload, the payload. The parts of one that came in several messages are in
-// an Item of each.
-type Item struct {
-	Title string
-	Text  string // what it means
-	Key   Key    // of the places in the sources, and of the versions
-	// First and Last are the replication offsets of its bytes; Last is 0
-	// where they have none.
-	First, Last int64
-	Parts       []Part
-	Continued   bool // its first bytes came in an earlier message
-	Continues   bool // more of it comes in a later one
+// flow is what one side said on one connection, however TCP cut it. A chunk is
+// bytes that were kept, or a number of bytes that were not.
+type flow []chunk
+
+type chunk struct {
+	data []byte
+	gap  int64
 }
 
-// Part is a piece of an item, explained. The parts of a message are all of its
-// bytes, each in one part.
-type Part struct {
-	Name  string
-	Text  string
-	Bytes int64
-	Data  []byte // the bytes; none of what was not kept
-	// Offset is the replication offset of its first byte; 0 for none.
-	Offset int64
+func (c chunk) size() int64 { return int64(len(c.data)) + c.gap }
 
-	at int64 // in its flow
+// add appends bytes that were kept.
+func (f *flow) add(p []byte) {
+	n := len(*f)
+	switch {
+	case len(p) == 0:
+	case n > 0 && (*f)[n-1].gap == 0:
+		(*f)[n-1].data = append((*f)[n-1].data, p...)
+	default:
+		*f = append(*f, chunk{data: bytes.Clone(p)})
+	}
 }
 
-// cutter takes a flow apart, from pos on.
+func (f *flow) addGap(n int64) {
+	if n > 0 {
+		*f = append(*f, chunk{gap: n})
+	}
+}
+
+func (f *flow) addRecord(r Record) {
+	f.add(r.Data)
+	f.addGap(r.Gap)
+	f.add(r.Tail)
+}
+
+// behind returns some bytes and then the flow.
+func (f flow) behind(p []byte) (g flow) {
+	g.add(p)
+	for _, c := range f {
+		g.add(c.data)
+		g.addGap(c.gap)
+	}
+	return g
+}
+
+// size is how many bytes are left.
+func (f flow) size() (n int64) {
+	for _, c := range f {
+		n += c.size()
+	}
+	return n
+}
+
+// from returns the bytes from a position on, up to the next gap.
+func (f flow) from(at int64) []byte {
+	for _, c := range f {
+		switch {
+		case at >= c.size():
+			at -= c.size()
+		case c.gap > 0:
+			return nil
+		default:
+			return c.data[at:]
+		}
+	}
+	return nil
+}
+
+// kept returns the bytes up to the next gap.
+func (f flow) kept() []byte { return f.from(0) }
+
+// find returns how many bytes come before some others; -1 if those have not come.
+func (f flow) find(p []byte) int64 {
+	at := int64(0)
+	for _, c := range f {
+		if i := bytes.Index(c.data, p); i >= 0 {
+			return at + int64(i)
+		}
+		at += c.size()
+	}
+	return -1
+}
+
+// take removes at most n bytes of the first chunk.
+func (f *flow) take(n int64) chunk {
+	first := &(*f)[0]
+	n = min(n, first.size())
+	taken := chunk{gap: n}
+	if first.gap == 0 {
+		taken = chunk{data: first.data[:n:n]}
+		first.data = first.data[n:]
+	} else {
+		first.gap -= n
+	}
+	if first.size() == 0 {
+		*f = (*f)[1:]
+	}
+	return taken
+}
+
+// cutter takes a flow apart into items.
 type cutter struct {
-	f     *flow
-	pos   int64
+	flow
+	*book
+	pos   int64 // of the next byte in the flow
 	items []Item
-	// offset of the byte at position 0, where bytes have offsets.
-	offset  int64
+	// offsets: the bytes have replication offsets, and that at position 0 is
+	// offset.
 	offsets bool
+	offset  int64
 }
 
 // begin begins an item.
-func (c *cutter) begin(title, text string, key Key) *Item {
-	c.items = append(c.items, Item{Title: title, Text: text, Key: key})
-	return &c.items[len(c.items)-1]
+func (c *cutter) begin(r *rule, title string, facts any) {
+	if r.Title != "" {
+		title = fill(r.Title, facts)
+	}
+	c.items = append(c.items, Item{Title: title, Text: fill(r.Text, facts), Sources: c.Sources[r.Key], key: r.Key})
 }
 
-// part gives the next n bytes to the item that was begun last. Where a gap begins
-// or ends among them they become several parts.
+// part gives the next n bytes to the item that was begun last. If they are partly
+// kept and partly not, that makes several parts.
 func (c *cutter) part(n int64, name, text string) {
 	item := &c.items[len(c.items)-1]
-	for end := min(c.pos+n, c.f.size); c.pos < end; {
-		to := min(c.f.border(c.pos), end)
-		p := Part{Name: name, Text: text, Bytes: to - c.pos, at: c.pos}
-		if kept := c.f.from(c.pos); len(kept) > 0 {
-			p.Data = kept[:p.Bytes:p.Bytes]
-		} else {
-			p.Name, p.Text = "left out", fmt.Sprintf("%d bytes that were counted and not kept (%s)", p.Bytes, name)
+	for n > 0 && len(c.flow) > 0 {
+		taken := c.take(n)
+		p := Part{Name: name, Text: text, Bytes: taken.size(), Data: taken.data, at: c.pos}
+		if taken.gap > 0 {
+			p.Name, p.Text = "left out", fmt.Sprintf("%s (%s) that the study counted and did not keep", units.Count(p.Bytes, "byte"), name)
 		}
 		if c.offsets {
 			p.Offset = c.offset + c.pos
@@ -72,505 +147,256 @@ func (c *cutter) part(n int64, name, text string) {
 			item.Last = p.Offset + p.Bytes - 1
 		}
 		item.Parts = append(item.Parts, p)
-		c.pos = to
+		c.pos += p.Bytes
+		n -= p.Bytes
 	}
 }
 
-func (c *cutter) left() int64 { return c.f.size - c.pos }
-
-// line gives the next line without its end, and how long the end is: CR LF, or
-// a bare LF. whole is false where there is no end of it.
-func (c *cutter) line() (text []byte, end int64, whole bool) {
-	p := c.f.from(c.pos)
-	i := bytes.IndexByte(p, '\n')
-	if i < 0 {
-		return p, 0, false
+// named gives the next n bytes to the part of a rule that has this name.
+func (c *cutter) named(n int64, r *rule, name string, facts any) {
+	for _, p := range r.Parts {
+		if p[0] == name {
+			c.part(n, name, fill(p[1], facts))
+		}
 	}
-	if i > 0 && p[i-1] == '\r' {
-		return p[:i-1], 2, true
-	}
-	return p[:i], 1, true
 }
 
-// unknown gives n bytes to an item of their own.
-func (c *cutter) unknown(n int64, text string) {
-	c.begin("bytes that are no part of the protocol", text, keyNone)
-	c.part(n, "unexplained", text)
+// thing makes an item of the next n bytes, which are one part.
+func (c *cutter) thing(name string, n int64, facts any) {
+	r := c.Things[name]
+	c.begin(r, "", facts)
+	c.part(n, r.Parts[0][0], fill(r.Parts[0][1], facts))
 }
 
-// command is one that was found in a flow.
+func (c *cutter) unknown(n int64, why string) {
+	c.thing("unknown", n, struct{ Why string }{why})
+}
+
+// split cuts items in two at a position.
+func split(items []Item, at int64) (before, after []Item) {
+	for n, i := range items {
+		last := i.Parts[len(i.Parts)-1]
+		if i.Parts[0].at >= at {
+			return before, items[n:]
+		}
+		if last.at+last.Bytes > at {
+			first, rest := i.split(at)
+			return append(before, first), append([]Item{rest}, items[n+1:]...)
+		}
+		before = append(before, i)
+	}
+	return before, nil
+}
+
+func (i Item) split(at int64) (before, after Item) {
+	before, after = i, i
+	before.Parts, after.Parts = nil, nil
+	before.Continues, after.Continued = true, true
+	for _, p := range i.Parts {
+		switch n := at - p.at; {
+		case n >= p.Bytes:
+			before.Parts = append(before.Parts, p)
+		case n <= 0:
+			after.Parts = append(after.Parts, p)
+		default:
+			first, rest := p.split(n)
+			before.Parts = append(before.Parts, first)
+			after.Parts = append(after.Parts, rest)
+		}
+	}
+	return before, after
+}
+
+// split cuts a part in two behind its first n bytes.
+func (p Part) split(n int64) (before, after Part) {
+	before, after = p, p
+	before.Bytes, after.Bytes, after.at = n, p.Bytes-n, p.at+n
+	if len(p.Data) > 0 {
+		before.Data, after.Data = p.Data[:n], p.Data[n:]
+	}
+	if p.Offset > 0 {
+		after.Offset += n
+	}
+	if !strings.HasSuffix(p.Name, continued) {
+		after.Name += continued
+	}
+	return before, after
+}
+
+// command is a command as it lies in a flow.
 type command struct {
-	at, end  int64
+	args     [][]byte
+	pieces   []piece
 	inline   bool
 	complete bool
-	args     [][]byte // as far as they were kept
-	pieces   []piece
 }
 
-// piece is a part of a command before it is known what it means. arg is its
-// argument, from 0 on; -1 for none.
+// piece is some bytes of a command: an argument, or what frames the arguments.
 type piece struct {
-	n          int64
+	n          int
 	name, text string
-	arg        int
+	arg        int // which argument it is, -1 for none
 }
 
-// findCommand reads the command at pos, or its beginning where no more came. false
-// where there is none.
-func (c *cutter) findCommand() (command, bool) {
-	p := c.f.from(c.pos)
-	cmd := command{at: c.pos}
+func (c *command) frame(n int, name, text string) {
+	if n > 0 {
+		c.pieces = append(c.pieces, piece{n, name, text, -1})
+	}
+}
+
+func (c *command) argument(p []byte) {
+	if len(p) > 0 {
+		c.pieces = append(c.pieces, piece{n: len(p), arg: len(c.args)})
+	}
+	c.args = append(c.args, p)
+}
+
+// cutCommand takes apart the command at the beginning of p, or as much of it as
+// there is. ok is false if no command begins there.
+func cutCommand(p []byte) (c command, ok bool) {
+	if len(p) > 0 && p[0] != '*' {
+		return cutInline(p)
+	}
+	count, size := header(p, '*')
+	if size == 0 {
+		c.frame(len(p), "array header", "the beginning of a command, the rest of which has not come")
+		return c, len(p) > 0
+	}
+	if size < 0 || count < 1 {
+		return c, false
+	}
+	c.frame(size, "array header", "a RESP array: a command of "+units.Count(count, "argument")+", its name included")
+	for p = p[size:]; count > 0; count-- {
+		n, size := header(p, '$')
+		switch {
+		case size < 0:
+			return c, false
+		case size == 0:
+			c.frame(len(p), "bulk header", "the beginning of an argument's length")
+			return c, true
+		}
+		c.frame(size, "bulk header", "a bulk string of "+units.Count(n, "byte"))
+		p = p[size:]
+		n = min(n, int64(len(p)))
+		c.argument(p[:n])
+		if p = p[n:]; !bytes.HasPrefix(p, []byte("\r\n")) {
+			c.frame(len(p), "CR LF", "ends the bulk string; its second byte has not come")
+			return c, bytes.HasPrefix([]byte("\r\n"), p)
+		}
+		c.frame(2, "CR LF", "ends the bulk string")
+		p = p[2:]
+	}
+	c.complete = true
+	return c, true
+}
+
+// header reads the line that begins an array or a bulk string: *3 or $11. size is
+// the length of the line; 0 if its end has not come, -1 if p begins otherwise.
+func header(p []byte, mark byte) (n int64, size int) {
+	const longest = 24
+	line, _, whole := bytes.Cut(p[:min(len(p), longest)], []byte("\r\n"))
 	switch {
-	case len(p) == 0:
-		return cmd, false
-	case p[0] == '*':
-		ok := c.findArray(&cmd)
-		return cmd, ok
-	case p[0] >= 'A' && p[0] <= 'Z' || p[0] >= 'a' && p[0] <= 'z':
-		return c.findInline(cmd)
+	case len(p) > 0 && p[0] != mark, !whole && len(p) >= longest:
+		return 0, -1
+	case !whole:
+		return 0, 0
 	}
-	return cmd, false
+	n, err := strconv.ParseInt(string(line[1:]), 10, 64)
+	if err != nil || n < 0 || n > 1<<40 {
+		return 0, -1
+	}
+	return n, len(line) + 2
 }
 
-func (c *cutter) findInline(cmd command) (command, bool) {
-	text, end, whole := c.line()
-	if !whole {
-		return cmd, false
+// cutInline takes apart a command that is a line of words.
+func cutInline(p []byte) (c command, ok bool) {
+	text, end, whole := cutLine(p)
+	if letter := p[0] | 0x20; !whole || letter < 'a' || letter > 'z' {
+		return c, false
 	}
-	cmd.inline, cmd.complete = true, true
-	cmd.end = c.pos + int64(len(text)) + end
+	c.inline, c.complete = true, true
 	for len(text) > 0 {
-		n := bytes.IndexByte(text, ' ')
-		if n < 0 {
-			n = len(text)
+		word, _, _ := bytes.Cut(text, []byte(" "))
+		if text = text[len(word):]; len(word) > 0 {
+			c.argument(word)
+			continue
 		}
-		if n > 0 {
-			cmd.pieces = append(cmd.pieces, piece{int64(n), "argument", "", len(cmd.args)})
-			cmd.args = append(cmd.args, text[:n])
-		}
-		text = text[n:]
-		if len(text) > 0 {
-			cmd.pieces = append(cmd.pieces, piece{1, "space", "separates the words of an inline command", -1})
-			text = text[1:]
-		}
+		c.frame(1, "space", "separates the words of an inline command")
+		text = text[1:]
 	}
-	if len(cmd.args) == 0 {
-		return cmd, false
-	}
-	cmd.pieces = append(cmd.pieces, piece{end, "line end", "ends the inline command, the form that replicas used up to Redis 4.0", -1})
-	return cmd, true
+	c.frame(end, "line end", "ends the inline command, the form that replicas used up to Redis 4.0")
+	return c, true
 }
 
-// header reads *<n> or $<n>. state tells a broken one from one that is not whole.
-func (c *cutter) header(at int64, mark byte) (n, size int64, state headerState) {
-	p := c.f.from(at)
-	switch {
-	case at >= c.f.size:
-		return 0, 0, headerCut
-	case len(p) == 0 || p[0] != mark:
-		return 0, 0, headerBroken
+// cutLine gives the first line of p without its end, and how long the end is: CR
+// LF, or a bare LF. whole is false if the end has not come.
+func cutLine(p []byte) (text []byte, end int, whole bool) {
+	line, _, whole := bytes.Cut(p, []byte("\n"))
+	if !whole {
+		return p, 0, false
 	}
-	i := bytes.IndexByte(p, '\n')
-	if i < 0 {
-		if len(p) > 24 || at+int64(len(p)) < c.f.size {
-			return 0, 0, headerBroken
-		}
-		return 0, int64(len(p)), headerCut
-	}
-	n, err := strconv.ParseInt(strings.TrimSuffix(string(p[1:i]), "\r"), 10, 64)
-	if err != nil || n < 0 || n > 1<<40 || i < 2 || p[i-1] != '\r' {
-		return 0, 0, headerBroken
-	}
-	return n, int64(i) + 1, headerWhole
+	text = bytes.TrimSuffix(line, []byte("\r"))
+	return text, len(line) + 1 - len(text), true
 }
 
-type headerState uint8
-
-const (
-	headerWhole headerState = iota
-	headerCut
-	headerBroken
-)
-
-func (c *cutter) findArray(cmd *command) bool {
-	count, size, state := c.header(c.pos, '*')
-	if state == headerBroken || state == headerWhole && count < 1 {
-		return false
-	}
-	if state == headerCut {
-		cmd.pieces, cmd.end = []piece{{size, "array header", "the beginning of a command, the rest of which has not come", -1}}, c.f.size
-		return true
-	}
-	cmd.pieces = append(cmd.pieces, piece{size, "array header", "a RESP array: a command of " + units.Count(count, "argument") + ", its name included", -1})
-	at := c.pos + size
-	for i := range count {
-		n, size, state := c.header(at, '$')
-		if state == headerBroken {
-			return false
-		}
-		if state == headerCut {
-			if size > 0 {
-				cmd.pieces = append(cmd.pieces, piece{size, "bulk header", "the beginning of an argument's length", -1})
-			}
-			cmd.end = c.f.size
-			return true
-		}
-		cmd.pieces = append(cmd.pieces, piece{size, "bulk header", "a bulk string of " + units.Count(n, "byte"), -1})
-		at += size
-		kept := c.f.from(at)
-		cmd.args = append(cmd.args, kept[:min(int64(len(kept)), n)])
-		if n > 0 {
-			cmd.pieces = append(cmd.pieces, piece{min(n, c.f.size-at), "argument", "", int(i)})
-		}
-		at += n
-		if at+2 > c.f.size {
-			if at < c.f.size {
-				cmd.pieces = append(cmd.pieces, piece{1, "CR LF", "ends the bulk string; its second byte has not come", -1})
-			}
-			cmd.end = c.f.size
-			return true
-		}
-		if p := c.f.from(at); len(p) >= 2 && !bytes.HasPrefix(p, []byte("\r\n")) {
-			return false
-		}
-		cmd.pieces = append(cmd.pieces, piece{2, "CR LF", "ends the bulk string", -1})
-		at += 2
-	}
-	cmd.end, cmd.complete = at, true
-	return true
+// commandFacts are what the texts about a command may name.
+type commandFacts struct {
+	words
+	At    int64 // replication offset of the first byte, 0 if it is not known
+	Multi bool  // a transaction is open
 }
 
-// take makes an item of a command, with what each argument means.
-func (c *cutter) take(cmd command, m meaning) {
-	title := m.title
+// Before is the offset before the command.
+func (f commandFacts) Before() int64 { return f.At - 1 }
+
+// argumentFacts are what the name and text of an argument may name.
+type argumentFacts struct {
+	words
+	Index int
+}
+
+// Value is the argument itself.
+func (f argumentFacts) Value() string { return f.Word(f.Index) }
+
+// takeCommand makes an item of a command, and returns its name.
+func (c *cutter) takeCommand(cmd command, rules []*rule, multi bool) (name string) {
+	facts := commandFacts{words: shownWords(cmd.args), Multi: multi}
+	if c.offsets {
+		facts.At = c.offset + c.pos
+	}
+	r, _ := find(rules, "", facts.line())
+	c.begin(r, facts.line(), facts)
 	if !cmd.complete {
-		title += " (its end has not come)"
+		c.items[len(c.items)-1].Title += " (its end has not come)"
 	}
-	c.begin(title, m.text, m.key)
 	for _, p := range cmd.pieces {
 		if p.arg >= 0 {
-			p.name, p.text = m.argument(p.arg)
+			said, ok := r.part(p.arg)
+			switch {
+			case ok:
+			case p.arg == 0:
+				said = c.Command
+			default:
+				said = c.Argument
+			}
+			p.name, p.text = said[0], fill(said[1], argumentFacts{facts.words, p.arg})
 		}
-		c.part(p.n, p.name, p.text)
+		c.part(int64(p.n), p.name, p.text)
 	}
+	return commandName(facts.words)
 }
 
-// cutSent takes apart what the replica sent.
-func cutSent(f *flow) (items []Item, commands []command) {
-	c := &cutter{f: f}
-	for c.left() > 0 {
-		cmd, ok := c.findCommand()
+// cutSent takes apart what the replica sent, and gives the commands too.
+func cutSent(f flow, b *book) (items []Item, commands []command) {
+	c := cutter{flow: f, book: b}
+	for len(c.flow) > 0 {
+		cmd, ok := cutCommand(c.kept())
 		if !ok {
-			c.unknown(c.left(), "no command begins here")
+			c.unknown(c.size(), "no command begins here")
 			break
 		}
-		c.take(cmd, meaningOfSent(cmd.args))
+		c.takeCommand(cmd, b.Sent, false)
 		commands = append(commands, cmd)
 	}
 	return c.items, commands
-}
-
-// history is what is known of the stream from one connection to the next.
-type history struct {
-	next  int64  // the offset of the byte that comes next; 0 when unknown
-	carry []byte // the beginning of the command that the stream has not ended
-	multi bool
-}
-
-// cutReceived takes apart what the master sent in answer to commands.
-func cutReceived(f *flow, commands []command, h *history) []Item {
-	c := &receivedCutter{cutter: cutter{f: f}, history: h}
-	for _, cmd := range commands {
-		if !isAck(cmd.args) {
-			c.asked = append(c.asked, cmd.args)
-		}
-	}
-	for c.left() > 0 && !c.stream {
-		c.reply()
-	}
-	if c.stream && c.left() > 0 {
-		c.cutStream()
-	}
-	return c.items
-}
-
-type receivedCutter struct {
-	cutter
-	*history
-	asked   [][][]byte // commands whose replies have not come
-	payload bool       // FULLRESYNC was answered
-	stream  bool
-}
-
-// reply takes the next line: a reply, a keep-alive, or what comes before a payload.
-func (c *receivedCutter) reply() {
-	text, end, whole := c.line()
-	if !whole {
-		n := int64(len(text))
-		if n == 0 {
-			n = c.f.border(c.pos) - c.pos
-		}
-		c.unknown(n, "a line that has no end")
-		return
-	}
-	if len(text) == 0 {
-		c.begin("keep-alive", "The master has no answer yet, or still saves its dataset: a bare newline tells the replica that it lives, so that repl-timeout does not pass.", keyNewline)
-		c.part(end, "newline", "a keep-alive; it counts for nothing else, and has no offset")
-		return
-	}
-	var asked [][]byte
-	if len(c.asked) > 0 {
-		asked = c.asked[0]
-	}
-	verb := upper(asked, 0)
-	if c.payload || verb == "SYNC" && text[0] == '$' {
-		c.preamble(string(text), end)
-		return
-	}
-	if len(c.asked) > 0 {
-		c.asked = c.asked[1:]
-	}
-	word, rest, _ := strings.Cut(string(text), " ")
-	switch {
-	case word == "+FULLRESYNC" && rest != "" && verb == "PSYNC":
-		c.fullResync(rest, end)
-	case word == "+CONTINUE" && verb == "PSYNC":
-		c.continues(rest, end, asked)
-	default:
-		c.simple(string(text), end, asked)
-	}
-}
-
-// simple takes a reply of one line that leads to nothing but the next step.
-func (c *receivedCutter) simple(text string, end int64, asked [][]byte) {
-	m := meaningOfReply(text, asked)
-	c.begin(m.title, m.text, m.key)
-	word, rest, spaced := strings.Cut(text[1:], " ")
-	switch text[0] {
-	case '+':
-		c.part(1, "type", "a simple string follows: the command was accepted")
-		c.part(int64(len(text)-1), "text", m.detail)
-	case '-':
-		c.part(1, "type", "an error follows")
-		c.part(int64(len(word)), "error code", m.detail)
-		if spaced {
-			c.part(1, "space", "between the code and its text")
-			c.part(int64(len(rest)), "error text", "for people; it differs from version to version")
-		}
-	default:
-		c.part(int64(len(text)), "text", m.detail)
-	}
-	c.part(end, "line end", "ends the reply")
-}
-
-func (c *receivedCutter) fullResync(rest string, end int64) {
-	id, offset, _ := strings.Cut(rest, " ")
-	n, err := strconv.ParseInt(strings.TrimSpace(offset), 10, 64)
-	text := "The master begins a full sync: it saves its dataset as it is at this offset."
-	known := err == nil && n >= 0
-	if known {
-		c.next, c.carry, c.multi = n+1, nil, false
-		text = fmt.Sprintf("The master begins a full sync. The RDB will hold everything up to offset %d; the first byte of the stream behind it has offset %d.", n, n+1)
-	}
-	c.begin("full sync at offset "+offset, text, keyFullResync)
-	c.part(1, "type", "a simple string follows")
-	c.part(int64(len("FULLRESYNC")), "answer", "no partial resync: the whole dataset comes first")
-	c.part(1, "space", "separates the words")
-	c.part(int64(len(id)), "replication id", "names the master's history; PSYNC asks for it after a cut")
-	if strings.Contains(rest, " ") {
-		c.part(1, "space", "separates the words")
-		c.part(int64(len(offset)), "offset", "the replication offset that the RDB stands for")
-	}
-	c.part(end, "line end", "ends the reply")
-	c.payload = true
-}
-
-func (c *receivedCutter) continues(rest string, end int64, asked [][]byte) {
-	text := "The master has the asked offset in its backlog: the next byte is exactly the one that was asked for, in the middle of a command or not."
-	if len(asked) > 2 {
-		if n, err := strconv.ParseInt(string(asked[2]), 10, 64); err == nil && n > 0 {
-			c.resumeAt(n)
-			text = fmt.Sprintf("The master has offset %d in its backlog: the next byte is exactly that one, in the middle of a command or not.", n)
-		}
-	}
-	c.begin("partial resync", text, keyContinue)
-	c.part(1, "type", "a simple string follows")
-	c.part(int64(len("CONTINUE")), "answer", "a partial resync: only what was missed comes")
-	if c.f.from(c.pos)[0] == ' ' {
-		c.part(1, "space", "separates the words")
-		if rest != "" {
-			c.part(int64(len(rest)), "replication id", "the history goes on under this id (PSYNC2, Redis 4.0 and later); after a failover it is a new one")
-		}
-	}
-	c.part(end, "line end", "ends the reply")
-	c.stream = true
-}
-
-// resumeAt goes on at an offset: what the stream before had beyond it comes again.
-func (c *receivedCutter) resumeAt(offset int64) {
-	again := c.next - offset
-	switch {
-	case c.next == 0 || again < 0 || again > int64(len(c.carry)):
-		c.carry = nil
-	default:
-		c.carry = c.carry[:int64(len(c.carry))-again]
-	}
-	c.next = offset
-}
-
-// preamble takes the line before a payload, and the payload.
-func (c *receivedCutter) preamble(text string, end int64) {
-	mark, marked := strings.CutPrefix(text, "$EOF:")
-	n, err := strconv.ParseInt(strings.TrimPrefix(text, "$"), 10, 64)
-	switch {
-	case marked && len(mark) > 0:
-		c.begin("a payload that a mark ends", "A diskless master doesn't know how long the RDB will be. It names 40 random bytes; where they come again the payload ends. (repl-diskless-sync, capa eof)", keyEOF)
-		c.part(int64(len("$EOF:")), "framing", "no length: the payload ends with the mark")
-		c.part(int64(len(mark)), "mark", "random, so that no dataset holds it")
-		c.part(end, "line end", "the RDB begins with the next byte")
-		c.takePayload(-1, mark)
-	case text[0] == '$' && err == nil && n >= 0:
-		c.begin("a payload of "+units.Count(n, "byte"), "The master has saved its dataset to a file and sends that: so many bytes follow.", keyLength)
-		c.part(1, "type", "a bulk string follows, but without CR LF behind it")
-		c.part(int64(len(text)-1), "length", "the bytes of the RDB")
-		c.part(end, "line end", "the RDB begins with the next byte")
-		c.takePayload(n, "")
-	default:
-		c.simple(text, end, [][]byte{[]byte("PSYNC")})
-		c.payload = false
-	}
-}
-
-// takePayload takes the RDB, and its mark.
-func (c *receivedCutter) takePayload(size int64, mark string) {
-	at := c.pos
-	end, whole := c.f.size, false
-	if mark == "" {
-		if at+size <= c.f.size {
-			end, whole = at+size, true
-		}
-	} else if i := c.findMark(mark); i >= 0 {
-		end, whole = i, true
-	}
-	if end > at {
-		cutRDB(&c.cutter, end, whole)
-	}
-	c.asked = nil
-	if !whole {
-		c.next, c.carry = 0, nil
-		return
-	}
-	if mark != "" {
-		c.begin("the mark", "The payload is complete. The replica acknowledges at once: a diskless master begins its stream only then.", keyMark)
-		c.part(int64(len(mark)), "mark", "the 40 bytes that were named before the payload; no part of the RDB")
-	}
-	c.payload, c.stream = false, true
-}
-
-// findMark gives where the payload's mark is; -1 where it has not come.
-func (c *cutter) findMark(mark string) int64 {
-	for at := c.pos; at < c.f.size; at = c.f.border(at) {
-		if i := bytes.Index(c.f.from(at), []byte(mark)); i >= 0 {
-			return at + int64(i)
-		}
-	}
-	return -1
-}
-
-// cutStream takes the stream apart, up to the end of what was received. A command
-// that an earlier connection began is read from its beginning on.
-func (c *receivedCutter) cutStream() {
-	begun := int64(len(c.carry))
-	s := cutter{f: c.f.rest(c.carry, c.pos)}
-	if c.next > 0 {
-		s.offsets, s.offset = true, c.next-begun
-	}
-	c.carry = nil
-	for s.left() > 0 {
-		cmd, ok := s.findCommand()
-		if !ok || cmd.inline {
-			s.resync()
-			continue
-		}
-		s.take(cmd, meaningOfStream(cmd.args, s.offset+s.pos, s.offsets, &c.multi))
-		if !cmd.complete {
-			if p := s.f.from(cmd.at); cmd.at+int64(len(p)) == s.f.size {
-				c.carry = bytes.Clone(p)
-			}
-		}
-	}
-	if c.next > 0 {
-		c.next += s.f.size - begun
-	}
-	for _, item := range s.items {
-		item.shift(begun, c.pos-begun)
-		if len(item.Parts) > 0 {
-			c.items = append(c.items, item)
-		}
-	}
-	c.pos = c.f.size
-}
-
-// shift drops the parts before a position and moves the others.
-func (i *Item) shift(from, by int64) {
-	var parts []Part
-	for _, p := range i.Parts {
-		if end := p.at + p.Bytes; end <= from {
-			i.Continued = true
-			continue
-		}
-		if p.at < from {
-			p = p.after(from - p.at)
-			i.Continued = true
-		}
-		p.at += by
-		parts = append(parts, p)
-	}
-	i.Parts = parts
-}
-
-// after is a part without its first n bytes.
-func (p Part) after(n int64) Part {
-	p.at += n
-	p.Bytes -= n
-	p.Data = p.Data[min(n, int64(len(p.Data))):]
-	if p.Offset > 0 {
-		p.Offset += n
-	}
-	if !strings.HasSuffix(p.Name, continued) {
-		p.Name += continued
-	}
-	return p
-}
-
-const continued = " (continued)"
-
-// resync passes over bytes until a command begins again.
-func (c *cutter) resync() {
-	at := c.pos
-	for at < c.f.size {
-		p := c.f.from(at)
-		if len(p) == 0 {
-			at = c.f.border(at)
-			continue
-		}
-		from := 0
-		if at == c.pos {
-			from = 1
-		}
-		i := bytes.Index(p[min(from, len(p)):], []byte("\n*"))
-		if i < 0 {
-			at += int64(len(p))
-			continue
-		}
-		at += int64(i + from + 1)
-		break
-	}
-	n := min(at, c.f.size) - c.pos
-	text := "part of a command whose beginning is not known"
-	if len(c.f.from(c.pos)) == 0 {
-		text = "more of the stream"
-	}
-	c.begin("stream, not taken apart", "More of the stream than is kept: it was counted, stored and acknowledged like the rest.", keyStream)
-	c.part(n, "stream", text)
 }

@@ -82,9 +82,9 @@ func cut(records []study.Record, size int) []study.Record {
 // meanings is what a study says of its items, without where messages end.
 func meanings(s *study.Study) string {
 	said := ""
-	for _, direction := range []bool{true, false} {
+	for _, direction := range []string{study.ToMaster, study.ToReplica} {
 		for _, step := range s.Steps {
-			if step.Kind != study.KindMessage || step.ToMaster != direction {
+			if step.Kind != study.KindMessage || step.Direction != direction {
 				continue
 			}
 			for _, i := range step.Items {

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"replicad/replica"
-	"replicad/replica/archive"
 )
 
 // Record is one event of a link, kept. Of what was sent or received it has the
@@ -18,9 +17,9 @@ type Record struct {
 	At    time.Duration // since the first record
 	Conn  int           // the connection it belongs to, from 1 on; 0 before the first
 	Event replica.Event // but for Data
-	// Base is not nil in the record of the base that was read again, which the
-	// archive tells and not the link.
-	Base *archive.Event
+	// Verified: the base was read again, and is what the master sent. That
+	// took Event.Took.
+	Verified bool
 	Data []byte
 	Gap  int64  // bytes behind Data that were not kept
 	Tail []byte // the bytes behind the gap
@@ -92,18 +91,15 @@ func (r *Recorder) Observe(e replica.Event) {
 	r.records = append(r.records, x)
 }
 
-// ObserveArchive implements archive.Observer. Of the archive's events only the
-// check of the base belongs to a conversation.
-func (r *Recorder) ObserveArchive(e archive.Event) {
-	if e.Kind != archive.BaseVerified {
-		return
-	}
+// BaseVerified tells that the base was read again, and is what the master sent. The
+// archive knows that, and not the link.
+func (r *Recorder) BaseVerified(at time.Time, took time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.first.IsZero() {
-		r.first = e.Time
+		r.first = at
 	}
-	r.records = append(r.records, Record{At: e.Time.Sub(r.first), Conn: r.conn, Base: &e})
+	r.records = append(r.records, Record{At: at.Sub(r.first), Conn: r.conn, Verified: true, Event: replica.Event{Took: took}})
 }
 
 // endless says of which events there is no end while a link streams.

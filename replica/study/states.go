@@ -4,8 +4,8 @@ import (
 	"bufio"
 	_ "embed"
 	"fmt"
-	"html"
 	"io"
+	"slices"
 	"strings"
 
 	"replicad/replica"
@@ -13,18 +13,14 @@ import (
 
 // statesOf are the states of a transition table, in the order in which a link
 // comes to them.
-func statesOf(table []replica.Transition) []replica.State {
-	var all []replica.State
-	seen := map[replica.State]bool{}
-	add := func(s replica.State) {
-		if !seen[s] {
-			seen[s] = true
-			all = append(all, s)
-		}
-	}
+func statesOf(table []replica.Transition) []string {
+	var all []string
 	for _, t := range table {
-		add(t.From)
-		add(t.To)
+		for _, s := range []string{t.From.String(), t.To.String()} {
+			if !slices.Contains(all, s) {
+				all = append(all, s)
+			}
+		}
 	}
 	return all
 }
@@ -38,11 +34,9 @@ func StatesText(w io.Writer, table []replica.Transition) error {
 		}
 		fmt.Fprintln(out, s)
 		for _, t := range table {
-			if t.From != s {
-				continue
+			if t.From.String() == s {
+				fmt.Fprintf(out, "  -> %-13s when  %s\n     %-13s then  %s\n", t.To, t.Event, "", t.Action)
 			}
-			fmt.Fprintf(out, "  -> %-13s when  %s\n", t.To, t.Event)
-			fmt.Fprintf(out, "     %-13s then  %s\n", "", t.Action)
 		}
 	}
 	return out.Flush()
@@ -52,10 +46,10 @@ func StatesText(w io.Writer, table []replica.Transition) error {
 func StatesMermaid(w io.Writer, table []replica.Transition) error {
 	out := bufio.NewWriter(w)
 	fmt.Fprintln(out, "stateDiagram-v2")
-	if states := statesOf(table); len(states) > 0 {
-		fmt.Fprintf(out, "    [*] --> %s\n", states[0])
+	if len(table) > 0 {
+		fmt.Fprintf(out, "    [*] --> %s\n", table[0].From)
 	}
-	// What ends a statement, or a label, in Mermaid.
+	// These characters end a statement or a label in Mermaid.
 	plain := strings.NewReplacer(";", ",", ":", ",", "#", "no. ")
 	for _, t := range table {
 		fmt.Fprintf(out, "    %s --> %s: %s / %s\n", t.From, t.To, plain.Replace(t.Event), plain.Replace(t.Action))
@@ -63,228 +57,196 @@ func StatesMermaid(w io.Writer, table []replica.Transition) error {
 	return out.Flush()
 }
 
-// arrow is one arrow of the drawing: all transitions from one state to another.
-type arrow struct {
-	from, to replica.State
-	numbers  []int // of its transitions, from 1 on
-}
-
-func arrows(table []replica.Transition) []arrow {
-	var all []arrow
-next:
-	for i, t := range table {
-		for k := range all {
-			if all[k].from == t.From && all[k].to == t.To {
-				all[k].numbers = append(all[k].numbers, i+1)
-				continue next
-			}
-		}
-		all = append(all, arrow{t.From, t.To, []int{i + 1}})
-	}
-	return all
-}
-
 // The drawing, in pixels: the states in a column on the left, and what the
-// numbers of the arrows mean on the right.
+// numbers of the arrows mean on the right. states.tmpl has the sizes too.
 const (
-	svgWidth    = 940
+	fileWidth   = 940
 	boxWidth    = 150
 	boxHeight   = 44
 	boxApart    = 78 // between two boxes
 	lane        = 34 // between arrows beside the boxes
 	boxTop      = 34
-	legendRoom  = 74 // characters of a line of the legend
+	legendChars = 74 // of a line of the legend
 	lineHeight  = 18
-	legendApart = 14
+	legendApart = 19
 )
 
-//go:embed states.css
-var statesStyle string
+//go:embed states.tmpl
+var statesTemplate string
 
-// StatesStyle is the style that StatesSVG needs where it is not a file: light and
-// dark.
-func StatesStyle() string { return statesStyle }
+// drawing is what states.tmpl draws.
+type drawing struct {
+	Table         []replica.Transition
+	File          bool
+	Width, Height int
+	Boxes         []box
+	Arrows        []arrow
+	Legend        []legendLine
 
-// StatesSVG draws a transition table. taken says how often which change was made;
-// nil for a drawing that shows no path. As a file it brings its style, and says
-// beside the states what the numbers of the arrows mean; a page says that in its
-// own way.
-func StatesSVG(w io.Writer, table []replica.Transition, taken map[[2]replica.State]int, file bool) error {
-	d := drawing{table: table, taken: taken, at: map[replica.State]int{}}
-	states := statesOf(table)
-	for i, s := range states {
-		d.at[s] = i
+	states []string
+	taken  map[[2]string]int
+	left   int // of the boxes
+}
+
+// CardWidth and CardHeight are the size of the background of a file.
+func (d *drawing) CardWidth() int  { return d.Width - 2 }
+func (d *drawing) CardHeight() int { return d.Height - 2 }
+
+type box struct {
+	Name  string
+	Taken bool
+	X, Y  int
+}
+
+// arrow is all transitions from one state to another.
+type arrow struct {
+	Taken    bool
+	Path     string
+	Badge    badge
+	from, to int // rows of its states
+}
+
+// badge holds the numbers of transitions, around X and Y.
+type badge struct {
+	Taken bool
+	Text  string
+	X, Y  int
+}
+
+// Width and Left are of the badge's rectangle.
+func (b badge) Width() int { return 14 + 8*len(b.Text) }
+func (b badge) Left() int  { return -b.Width() / 2 }
+
+type legendLine struct {
+	Badge       badge // empty but for the first line of a transition
+	Class, Text string
+	X, Y        int
+}
+
+// StatesSVG draws a transition table, as a file that has its own style and says
+// beside the states what the numbers of the arrows mean.
+func StatesSVG(w io.Writer, table []replica.Transition) error {
+	d := draw(table, nil)
+	d.File, d.Width = true, fileWidth
+	d.Height = max(d.Height, d.legend(d.left+boxWidth+74))
+	t, err := parse(statesTemplate)
+	if err != nil {
+		return err
 	}
-	all := arrows(table)
+	return t.ExecuteTemplate(w, "states", d)
+}
+
+// draw draws a transition table. taken says how often each change was made.
+func draw(table []replica.Transition, taken map[[2]string]int) *drawing {
+	d := &drawing{Table: table, states: statesOf(table), taken: taken}
 	lanes := 0
-	for _, a := range all {
-		if d.at[a.to] < d.at[a.from] {
+	for _, a := range d.arrows() {
+		if a.to < a.from {
 			lanes++
 		}
 	}
 	d.left = 24 + lanes*lane
-	legend := d.left + boxWidth + 74
-	width, height := legend-20, boxTop+len(states)*(boxHeight+boxApart)-boxApart/2
-	if file {
-		width, height = svgWidth, max(height, d.legendHeight()+boxTop)
-	}
-	out := bufio.NewWriter(w)
-	fmt.Fprintf(out, `<svg xmlns="http://www.w3.org/2000/svg" class="states" viewBox="0 0 %d %d" role="img" aria-labelledby="states-title states-desc">`+"\n", width, height)
-	fmt.Fprintf(out, "<title id=\"states-title\">The state machine of a link</title>\n<desc id=\"states-desc\">")
-	for i, t := range table {
-		fmt.Fprintf(out, "%d: from %s to %s when %s; then %s. ", i+1, t.From, t.To, esc(t.Event), esc(t.Action))
-	}
-	fmt.Fprintln(out, "</desc>")
-	if file {
-		fmt.Fprintf(out, "<style>\n%s</style>\n<rect class=\"card\" x=\"1\" y=\"1\" width=\"%d\" height=\"%d\" rx=\"10\"/>\n", statesStyle, width-2, height-2)
-	}
-	fmt.Fprintln(out, `<defs><marker id="tip" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="7" markerHeight="7" orient="auto-start-reverse"><path class="tip" d="M0 0L10 5L0 10z"/></marker><marker id="tip-taken" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="7" markerHeight="7" orient="auto-start-reverse"><path class="tip taken" d="M0 0L10 5L0 10z"/></marker></defs>`)
+	d.Width, d.Height = d.left+boxWidth+54, boxTop+len(d.states)*(boxHeight+boxApart)-boxApart/2
 	used := 0
-	for _, a := range all {
-		if d.at[a.to] < d.at[a.from] {
+	for _, a := range d.arrows() {
+		if a.to < a.from {
 			used++
-			d.back(out, a, used)
+			d.back(&a, used)
+		} else {
+			d.forward(&a)
+		}
+		d.Arrows = append(d.Arrows, a)
+	}
+	for i, s := range d.states {
+		b := box{Name: s, X: d.left, Y: top(i)}
+		for pair, n := range taken {
+			b.Taken = b.Taken || n > 0 && slices.Contains(pair[:], s)
+		}
+		d.Boxes = append(d.Boxes, b)
+	}
+	return d
+}
+
+// top is where the box of a row begins.
+func top(row int) int { return boxTop + row*(boxHeight+boxApart) }
+
+// arrows joins the transitions that lead from one state to another.
+func (d *drawing) arrows() (all []arrow) {
+	for i, t := range d.Table {
+		from, to := slices.Index(d.states, t.From.String()), slices.Index(d.states, t.To.String())
+		n := slices.IndexFunc(all, func(a arrow) bool { return a.from == from && a.to == to })
+		if n >= 0 {
+			all[n].Badge.Text += fmt.Sprintf(" %d", i+1)
 			continue
 		}
-		d.forward(out, a)
+		taken := d.times(t) > 0
+		all = append(all, arrow{Taken: taken, from: from, to: to, Badge: badge{Taken: taken, Text: fmt.Sprint(i + 1)}})
 	}
-	for _, s := range states {
-		d.box(out, s)
-	}
-	if file {
-		d.legend(out, legend)
-	}
-	fmt.Fprintln(out, "</svg>")
-	return out.Flush()
+	return all
 }
 
-func esc(s string) string { return html.EscapeString(s) }
-
-type drawing struct {
-	table []replica.Transition
-	taken map[[2]replica.State]int
-	at    map[replica.State]int // the row of a state
-	left  int                   // of the boxes
+func (d *drawing) times(t replica.Transition) int {
+	return d.taken[[2]string{t.From.String(), t.To.String()}]
 }
 
-func (d *drawing) top(s replica.State) int { return boxTop + d.at[s]*(boxHeight+boxApart) }
-
-// class is how a thing is drawn that belongs to a change of state.
-func (d *drawing) class(name string, a arrow) string {
-	if d.taken[[2]replica.State{a.from, a.to}] > 0 {
-		return name + " taken"
+// Taken says how often a transition's change of state was made.
+func (d *drawing) Taken(t replica.Transition) string {
+	switch n := d.times(t); n {
+	case 0:
+		return ""
+	case 1:
+		return "taken once"
+	default:
+		return fmt.Sprintf("taken %d times", n)
 	}
-	return name
-}
-
-func (d *drawing) path(w io.Writer, a arrow, shape string) {
-	tip := "tip"
-	if d.taken[[2]replica.State{a.from, a.to}] > 0 {
-		tip = "tip-taken"
-	}
-	fmt.Fprintf(w, `<path class="%s" d="%s" marker-end="url(#%s)"/>`+"\n", d.class("arrow", a), shape, tip)
-}
-
-// badge writes the numbers of an arrow's transitions, around x and y.
-func (d *drawing) badge(w io.Writer, a arrow, x, y int) {
-	var numbers []string
-	for _, n := range a.numbers {
-		numbers = append(numbers, fmt.Sprint(n))
-	}
-	text := strings.Join(numbers, " ")
-	width := 14 + 8*len(text)
-	fmt.Fprintf(w, `<rect class="%s" x="%d" y="%d" width="%d" height="22" rx="11"/><text class="%s" x="%d" y="%d">%s</text>`+"\n",
-		d.class("badge", a), x-width/2, y-11, width, d.class("number", a), x, y+4, text)
 }
 
 // forward draws an arrow to the next box, past boxes, or to the box itself.
-func (d *drawing) forward(w io.Writer, a arrow) {
-	from, to := d.top(a.from), d.top(a.to)
+func (d *drawing) forward(a *arrow) {
+	from, to := top(a.from), top(a.to)
 	right, middle := d.left+boxWidth, d.left+boxWidth/2
-	switch d.at[a.to] - d.at[a.from] {
+	switch a.to - a.from {
 	case 0:
 		y := from + boxHeight/2
-		d.path(w, a, fmt.Sprintf("M%d %dC%d %d %d %d %d %d", right, y-11, right+46, y-24, right+46, y+24, right+2, y+11))
-		d.badge(w, a, right+36, y)
+		a.Path = fmt.Sprintf("M%d %dC%d %d %d %d %d %d", right, y-11, right+46, y-24, right+46, y+24, right+2, y+11)
+		a.Badge.X, a.Badge.Y = right+36, y
 	case 1:
-		d.path(w, a, fmt.Sprintf("M%d %dL%d %d", middle, from+boxHeight, middle, to-2))
-		d.badge(w, a, middle, (from+boxHeight+to)/2-2)
+		a.Path = fmt.Sprintf("M%d %dL%d %d", middle, from+boxHeight, middle, to-2)
+		a.Badge.X, a.Badge.Y = middle, (from+boxHeight+to)/2-2
 	default:
 		x := right + 50
-		d.path(w, a, fmt.Sprintf("M%d %dH%dV%dH%d", right, from+boxHeight-8, x, to+10, right+2))
-		d.badge(w, a, x, (from+to+boxHeight)/2)
+		a.Path = fmt.Sprintf("M%d %dH%dV%dH%d", right, from+boxHeight-8, x, to+10, right+2)
+		a.Badge.X, a.Badge.Y = x, (from+to+boxHeight)/2
 	}
 }
 
-// back draws an arrow to a box above, in a lane of its own on the left. Each comes
-// in at a place of its own.
-func (d *drawing) back(w io.Writer, a arrow, n int) {
+// back draws an arrow to a box above, in a lane of its own on the left. Each
+// arrow ends at a place of its own.
+func (d *drawing) back(a *arrow, n int) {
 	x := d.left - n*lane
-	from, to := d.top(a.from)+boxHeight/2, d.top(a.to)+8+(n-1)*12%(boxHeight-12)
-	d.path(w, a, fmt.Sprintf("M%d %dH%dQ%d %d %d %dV%dQ%d %d %d %dH%d", d.left, from, x+10, x, from, x, from-10, to+10, x, to, x+10, to, d.left-2))
-	d.badge(w, a, x, from-34)
+	from, to := top(a.from)+boxHeight/2, top(a.to)+8+(n-1)*12%(boxHeight-12)
+	a.Path = fmt.Sprintf("M%d %dH%dQ%d %d %d %dV%dQ%d %d %d %dH%d", d.left, from, x+10, x, from, x, from-10, to+10, x, to, x+10, to, d.left-2)
+	a.Badge.X, a.Badge.Y = x, from-34
 }
 
-func (d *drawing) box(w io.Writer, s replica.State) {
-	class := "box"
-	for pair, n := range d.taken {
-		if n > 0 && (pair[0] == s || pair[1] == s) {
-			class = "box taken"
-		}
-	}
-	y := d.top(s)
-	fmt.Fprintf(w, `<rect class="%s" x="%d" y="%d" width="%d" height="%d" rx="8"/><text class="name" x="%d" y="%d">%s</text>`+"\n",
-		class, d.left, y, boxWidth, boxHeight, d.left+boxWidth/2, y+boxHeight/2+5, s)
-}
-
-// note is what the legend says of a transition.
-func note(t replica.Transition) (event, action []string) {
-	return wrap(t.Event, legendRoom), wrap("then "+t.Action, legendRoom)
-}
-
-func (d *drawing) legendHeight() int {
-	h := 0
-	for _, t := range d.table {
-		event, action := note(t)
-		h += (1+len(event)+len(action))*lineHeight + legendApart
-	}
-	return h
-}
-
-func (d *drawing) legend(w io.Writer, x int) {
-	y := boxTop
-	for i, t := range d.table {
-		a := arrow{t.From, t.To, []int{i + 1}}
-		d.badge(w, a, x, y+8)
-		times := ""
-		switch n := d.taken[[2]replica.State{t.From, t.To}]; {
-		case n == 1:
-			times = ", taken once"
-		case n > 1:
-			times = fmt.Sprintf(", taken %d times", n)
-		}
-		y += lineHeight - 5
-		fmt.Fprintf(w, `<text class="way" x="%d" y="%d">%s → %s%s</text>`+"\n", x+26, y, t.From, t.To, times)
-		event, action := note(t)
-		for _, line := range event {
+// legend says what the numbers mean, and returns how high that is.
+func (d *drawing) legend(x int) int {
+	y := boxTop + lineHeight - 5
+	for i, t := range d.Table {
+		line := func(class, text string) {
+			d.Legend = append(d.Legend, legendLine{Class: class, Text: text, X: x + 26, Y: y})
 			y += lineHeight
-			fmt.Fprintf(w, `<text class="event" x="%d" y="%d">%s</text>`+"\n", x+26, y, esc(line))
 		}
-		for _, line := range action {
-			y += lineHeight
-			fmt.Fprintf(w, `<text class="action" x="%d" y="%d">%s</text>`+"\n", x+26, y, esc(line))
+		first := len(d.Legend)
+		line("way", fmt.Sprintf("%s → %s", t.From, t.To))
+		d.Legend[first].Badge = badge{Text: fmt.Sprint(i + 1), X: x, Y: y - lineHeight - 5}
+		for _, s := range wrap(t.Event, legendChars) {
+			line("event", s)
 		}
-		y += legendApart + 5
+		for _, s := range wrap("then "+t.Action, legendChars) {
+			line("action", s)
+		}
+		y += legendApart - 5
 	}
-}
-
-// Taken counts the changes of state of a study.
-func (s *Study) Taken() map[[2]replica.State]int {
-	taken := map[[2]replica.State]int{}
-	for _, step := range s.Steps {
-		if step.Kind == KindState && (step.From != step.State || step.FromPhase == step.Phase) {
-			taken[[2]replica.State{step.From, step.State}]++
-		}
-	}
-	return taken
+	return y
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"flag"
+	"html"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -59,18 +60,38 @@ func golden(t *testing.T, name string, got []byte) {
 	}
 }
 
+// inAllForms are the recordings whose text and page have golden files; the others
+// have one for their JSON, which says the same.
+func inAllForms(name string) bool { return name == "redis-2.6.17" || name == "valkey-8.1-dev" }
+
 func TestTheRecordedConversationsAreToldAsTheyWere(t *testing.T) {
 	for name, records := range recordings(t, "recorded") {
 		s := study.Explain(name, records)
-		var text, lines bytes.Buffer
+		var text, lines, page bytes.Buffer
 		if err := study.Text(&text, s, study.TextOptions{}); err != nil {
 			t.Fatal(err)
 		}
 		if err := study.JSON(&lines, s); err != nil {
 			t.Fatal(err)
 		}
-		golden(t, name+".txt", text.Bytes())
+		if err := study.HTML(&page, s); err != nil {
+			t.Fatal(err)
+		}
 		golden(t, name+".json", lines.Bytes())
+		if inAllForms(name) {
+			golden(t, name+".txt", text.Bytes())
+			golden(t, name+".html", page.Bytes())
+		}
+		shown := html.UnescapeString(page.String())
+		for _, step := range s.Steps {
+			if !strings.Contains(shown, step.Alternative()) {
+				t.Errorf("the page of %s does not tell step %d", name, step.Number)
+			}
+			words, _, _ := strings.Cut(step.Title, " ")
+			if !strings.Contains(text.String(), words) {
+				t.Errorf("the text of %s does not tell step %d", name, step.Number)
+			}
+		}
 	}
 }
 

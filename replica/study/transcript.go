@@ -16,12 +16,6 @@ import (
 // ErrTranscript is what every error of [ReadTranscript] about the text wraps.
 var ErrTranscript = errors.New("not a transcript")
 
-// directions as a transcript writes them.
-const (
-	toMaster  = "R>M"
-	toReplica = "M>R"
-)
-
 // longestLine bounds a line of a transcript; its payload is in one.
 const longestLine = 64 << 20
 
@@ -65,7 +59,7 @@ func ReadTranscript(r io.Reader) ([]Record, error) {
 		case line == "close":
 			all = append(all, Record{At: at, Conn: conn, Event: replica.Event{Kind: replica.Failed, Err: replica.ErrClosed}})
 			conn++
-		case word == toMaster || word == toReplica:
+		case word == ToMaster || word == ToReplica:
 			x, err := parseLine(line)
 			if err != nil {
 				return nil, fmt.Errorf("%w: line %d: %w", ErrTranscript, n, err)
@@ -91,7 +85,7 @@ func ReadTranscript(r io.Reader) ([]Record, error) {
 func parseLine(line string) (Record, error) {
 	var x Record
 	x.Event.Kind = replica.Received
-	if strings.HasPrefix(line, toMaster) {
+	if strings.HasPrefix(line, ToMaster) {
 		x.Event.Kind = replica.Sent
 	}
 	head, rest, ok := strings.Cut(line, `"`)
@@ -140,10 +134,10 @@ func WriteTranscript(w io.Writer, records []Record) (whole bool, err error) {
 		if r.Event.Kind == replica.Resolved {
 			start = r.At
 		}
-		direction := toReplica
+		direction := ToReplica
 		switch r.Event.Kind {
 		case replica.Sent:
-			direction = toMaster
+			direction = ToMaster
 		case replica.Received:
 		default:
 			continue

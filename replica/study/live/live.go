@@ -64,7 +64,7 @@ func Run(ctx context.Context, opt Options) (*study.Study, []study.Record, error)
 	cfg.ReplSyncioTimeout = atMost(cfg.ReplSyncioTimeout, replica.DefaultReplSyncioTimeout, opt.Timeout)
 	cfg.ReplTimeout = atMost(cfg.ReplTimeout, replica.DefaultReplTimeout, opt.Timeout)
 	cfg.ResolveTimeout = atMost(cfg.ResolveTimeout, opt.Timeout, opt.Timeout)
-	d, err := daemon.Open(daemon.Config{Dir: dir, Masters: []replica.Master{opt.Master}, Link: cfg, Observer: daemon.Observers{r.recorder, r}})
+	d, err := daemon.Open(daemon.Config{Dir: dir, Masters: []replica.Master{opt.Master}, Link: cfg, Observer: r})
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w: %w", ErrSetup, err)
 	}
@@ -109,6 +109,7 @@ type run struct {
 
 // Observe implements replica.Observer.
 func (r *run) Observe(e replica.Event) {
+	r.recorder.Observe(e)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch e.Kind {
@@ -135,8 +136,13 @@ func (r *run) Observe(e replica.Event) {
 	}
 }
 
-// ObserveArchive implements archive.Observer.
-func (r *run) ObserveArchive(archive.Event) {}
+// ObserveArchive implements archive.Observer. Of the archive's events only the check
+// of the base belongs to a conversation.
+func (r *run) ObserveArchive(e archive.Event) {
+	if e.Kind == archive.BaseVerified {
+		r.recorder.BaseVerified(e.Time, e.Took)
+	}
+}
 
 // place is where the link stands, with r.mu.
 func (r *run) place() string {

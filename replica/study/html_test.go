@@ -1,4 +1,4 @@
-package page_test
+package study_test
 
 import (
 	"bytes"
@@ -15,61 +15,14 @@ import (
 
 	"replicad/integration/browsertest"
 	"replicad/replica/study"
-	"replicad/replica/study/page"
 )
 
-var (
-	update      = flag.Bool("update", false, "write the golden files")
-	screenshots = flag.String("screenshots", "", "keep a picture of each page in this folder")
-)
+var screenshots = flag.String("screenshots", "", "keep a picture of each page in this folder")
 
-// recorded gives the recorded conversations by name.
-func recorded(t *testing.T) map[string]*study.Study {
+// recordedStudy explains a recorded conversation.
+func recordedStudy(t *testing.T, name string) *study.Study {
 	t.Helper()
-	files, err := filepath.Glob("../../testdata/recorded/*.txt")
-	if err != nil || len(files) < 14 {
-		t.Fatalf("%d conversations: %v", len(files), err)
-	}
-	all := map[string]*study.Study{}
-	for _, name := range files {
-		f, err := os.Open(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		r, err := study.ReadTranscript(f)
-		f.Close()
-		if err != nil {
-			t.Fatal(err)
-		}
-		base := strings.TrimSuffix(filepath.Base(name), ".txt")
-		all[base] = study.Explain(base, r)
-	}
-	return all
-}
-
-func TestThePagesOfTheRecordedConversationsAreAsTheyWere(t *testing.T) {
-	for name, s := range recorded(t) {
-		var got bytes.Buffer
-		if err := page.Write(&got, s); err != nil {
-			t.Fatal(err)
-		}
-		path := filepath.Join("testdata", "golden", name+".html")
-		if *update {
-			if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-				t.Fatal(err)
-			}
-			if err := os.WriteFile(path, got.Bytes(), 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-		want, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !bytes.Equal(got.Bytes(), want) {
-			t.Errorf("%s is not what it was; look at the difference after -update", path)
-		}
-	}
+	return study.Explain(name, recordings(t, "recorded")[name])
 }
 
 func TestWhatAMasterSaysIsNoMarkup(t *testing.T) {
@@ -79,7 +32,7 @@ func TestWhatAMasterSaysIsNoMarkup(t *testing.T) {
 		t.Fatal(err)
 	}
 	var b bytes.Buffer
-	if err := page.Write(&b, study.Explain(evil, r)); err != nil {
+	if err := study.HTML(&b, study.Explain(evil, r)); err != nil {
 		t.Fatal(err)
 	}
 	if strings.Contains(b.String(), "<img") {
@@ -87,8 +40,8 @@ func TestWhatAMasterSaysIsNoMarkup(t *testing.T) {
 	}
 }
 
-// open opens the page of a study in a browser.
-func open(t *testing.T, s *study.Study, width int64) *browsertest.Page {
+// openPage opens the page of a study in a browser.
+func openPage(t *testing.T, s *study.Study, width int64) *browsertest.Page {
 	t.Helper()
 	browsertest.Path(t)
 	path := filepath.Join(t.TempDir(), "study.html")
@@ -96,7 +49,7 @@ func open(t *testing.T, s *study.Study, width int64) *browsertest.Page {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := page.Write(f, s); err != nil {
+	if err := study.HTML(f, s); err != nil {
 		t.Fatal(err)
 	}
 	if err := f.Close(); err != nil {
@@ -122,8 +75,8 @@ func quiet(t *testing.T, p *browsertest.Page) {
 }
 
 func TestMessagesUnfoldByMouseAndByKeyboard(t *testing.T) {
-	s := recorded(t)["redis-5.0.14"]
-	p := open(t, s, 1280)
+	s := recordedStudy(t, "redis-5.0.14")
+	p := openPage(t, s, 1280)
 	isOpen := func(n int) (open bool) {
 		p.Eval(fmt.Sprintf("document.getElementById('step-%d').open", n), &open)
 		return open
@@ -171,8 +124,8 @@ func TestMessagesUnfoldByMouseAndByKeyboard(t *testing.T) {
 }
 
 func TestEveryStepHasATextAlternativeInTheDiagramAndInTheList(t *testing.T) {
-	s := recorded(t)["valkey-8.1-dev"]
-	p := open(t, s, 1280)
+	s := recordedStudy(t, "valkey-8.1-dev")
+	p := openPage(t, s, 1280)
 	var links, summaries []string
 	p.Eval("Array.from(document.querySelectorAll('.sequence a[data-step]')).map(a => a.getAttribute('aria-label') === a.querySelector('title').textContent ? a.getAttribute('aria-label') : '')", &links)
 	p.Eval("Array.from(document.querySelectorAll('details.step > summary')).map(s => s.getAttribute('aria-label'))", &summaries)
@@ -196,7 +149,7 @@ func TestEveryStepHasATextAlternativeInTheDiagramAndInTheList(t *testing.T) {
 // and dark, at the width of a telephone and of a screen.
 func TestNothingIsCutOffOrCoveredOnATelephoneAndOnAScreen(t *testing.T) {
 	for _, width := range []int64{390, 1280} {
-		p := open(t, recorded(t)["redis-7.0.15-diskless"], width)
+		p := openPage(t, recordedStudy(t, "redis-7.0.15-diskless"), width)
 		for _, scheme := range []string{"light", "dark"} {
 			p.Run(emulation.SetEmulatedMedia().WithFeatures([]*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}))
 			for _, button := range []string{"#fold", "#unfold"} {

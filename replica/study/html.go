@@ -1,0 +1,141 @@
+package study
+
+import (
+	_ "embed"
+	"fmt"
+	"html/template"
+	"io"
+
+	"replicad/replica"
+)
+
+//go:embed page.html
+var pageTemplate string
+
+// mostHex is how many bytes of a part the page shows.
+const mostHex = 96
+
+// HTML writes a study as one HTML file that needs nothing else: a sequence diagram
+// with time going down, the state machine with the way that was taken, and every
+// message, which unfolds to its bytes, each explained.
+func HTML(w io.Writer, s *Study) error {
+	t, err := parse(statesTemplate, pageTemplate)
+	if err != nil {
+		return err
+	}
+	return t.Execute(w, pageOf(s))
+}
+
+// parse parses templates; the last one is the one that Execute executes.
+func parse(sources ...string) (*template.Template, error) {
+	t := template.New("").Funcs(template.FuncMap{
+		"number": func(i int) int { return i + 1 },
+		"place":  replica.Place,
+		"head":   func(d Data) Data { return d[:min(len(d), mostHex)] },
+		"more":   more,
+		"hex":    func(d Data) string { return fmt.Sprintf("% x", []byte(d)) },
+	})
+	for _, s := range sources {
+		if _, err := t.Parse(s); err != nil {
+			return nil, err
+		}
+	}
+	return t, nil
+}
+
+// more says how many bytes of a part the page does not show.
+func more(p Part) string {
+	switch n := len(p.Data); {
+	case n == 0:
+		return fmt.Sprintf("%d bytes", p.Bytes)
+	case n > mostHex:
+		return fmt.Sprintf("and %d bytes more", n-mostHex)
+	}
+	return ""
+}
+
+// page is what page.html shows. The sequence diagram is as wide as a telephone, so
+// that nothing need shrink there; its sizes are in pixels.
+type page struct {
+	*Study
+	Machine        *drawing
+	Rows           []row
+	Bottom, Height int // of the lines of the diagram, and of all of it
+}
+
+// row is a step, in the diagram and in the list.
+type row struct {
+	Step
+	Begins bool // it is the first one of a connection
+	Y      int  // where it is in the diagram
+}
+
+func pageOf(s *Study) page {
+	p := page{Study: s, Machine: draw(replica.Transitions(), s.taken())}
+	y, conn := 52, 0
+	for _, step := range s.Steps {
+		r := row{Step: step, Begins: step.Connection != conn}
+		conn = step.Connection
+		if r.Begins && conn > 1 {
+			y += 30 // for a line across
+		}
+		r.Y = y
+		switch step.Kind {
+		case KindMessage:
+			y += 32
+		case KindState:
+			y += 30
+		default:
+			y += 24
+		}
+		p.Rows = append(p.Rows, r)
+	}
+	p.Bottom, p.Height = y+6, y+14
+	return p
+}
+
+// ID names the step in the page.
+func (r row) ID() string { return fmt.Sprintf("step-%d", r.Number) }
+
+// Class is how the page draws the step.
+func (r row) Class() string {
+	switch {
+	case r.Direction == ToMaster:
+		return "sent"
+	case r.Direction == ToReplica:
+		return "received"
+	case r.Kind == KindFailure:
+		return "failure-row"
+	}
+	return string(r.Kind)
+}
+
+// Label names the kind of the step.
+func (r row) Label() string {
+	switch r.Direction {
+	case ToMaster:
+		return "R → M"
+	case ToReplica:
+		return "M → R"
+	}
+	return string(r.Kind)
+}
+
+// Short is what the diagram has room for.
+func (r row) Short() string {
+	text, most := []rune(r.Title), 38
+	switch r.Kind {
+	case KindMessage:
+		most = 36
+	case KindState:
+		text, most = []rune(r.State), 20
+	}
+	if len(text) <= most {
+		return string(text)
+	}
+	return string(text[:most-1]) + "…"
+}
+
+// PillWidth and PillLeft are of the shape around the name of a state.
+func (r row) PillWidth() int { return 16 + 7*len(r.Short()) }
+func (r row) PillLeft() int  { return max(2, 76-r.PillWidth()/2) }

@@ -1,0 +1,217 @@
+package study
+
+import (
+	"bytes"
+	"strconv"
+	"strings"
+)
+
+// history is what is known of the stream from one connection to the next.
+type history struct {
+	next  int64  // the offset of the byte that comes next; 0 if it is not known
+	carry []byte // the beginning of a command whose end has not come
+	multi bool
+}
+
+// received takes apart what the master sent on one connection.
+type received struct {
+	cutter
+	*history
+	asked   []words // commands whose replies have not come
+	payload bool    // FULLRESYNC was answered
+	stream  bool    // the stream has begun
+}
+
+// cutReceived takes apart what the master sent in answer to commands.
+func cutReceived(f flow, b *book, commands []command, h *history) []Item {
+	c := &received{cutter: cutter{flow: f, book: b}, history: h}
+	for _, cmd := range commands {
+		if w := shownWords(cmd.args); !strings.EqualFold(w.Word(0)+w.Word(1), "REPLCONFACK") {
+			c.asked = append(c.asked, w)
+		}
+	}
+	for len(c.flow) > 0 && !c.stream {
+		c.reply()
+	}
+	c.cutStream()
+	return c.items
+}
+
+// replyFacts are what the texts about a reply may name. The words are the groups of
+// the rule's expression.
+type replyFacts struct {
+	words
+	To    string // the command that it answers
+	Error string // what an error means
+
+	asked words
+}
+
+// Asked returns an argument of the command that the reply answers.
+func (f replyFacts) Asked(i int) string { return f.asked.Word(i) }
+
+// reply takes the next line: a reply, a keep-alive, or what comes before a payload.
+func (c *received) reply() {
+	line, end, whole := cutLine(c.kept())
+	if !whole {
+		c.unknown(max(int64(len(line)), c.flow[0].gap), "a line that has no end")
+		return
+	}
+	var asked words
+	if len(c.asked) > 0 {
+		asked = c.asked[0]
+	}
+	to := commandName(asked)
+	if c.payload || to == "SYNC" && bytes.HasPrefix(line, []byte("$")) {
+		to = "payload"
+	} else if len(line) > 0 && len(c.asked) > 0 {
+		c.asked = c.asked[1:]
+	}
+	r, groups := find(c.Replies, to, string(line))
+	facts := replyFacts{words: groups, To: to, Error: c.errorMeaning(string(line)), asked: asked}
+	if to == "payload" {
+		facts.To = "PSYNC"
+	}
+	c.begin(r, shownLine(line), facts)
+	n := 0
+	for _, group := range groups[1:] {
+		c.part(int64(len(group)), r.Parts[n][0], fill(r.Parts[n][1], facts))
+		n++
+	}
+	c.part(int64(end), r.Parts[n][0], r.Parts[n][1])
+	c.follow(r.Key, to, facts)
+}
+
+// commandName names a command as the texts about its reply do: REPLCONF with its
+// option.
+func commandName(asked words) string {
+	name := strings.ToUpper(asked.Word(0))
+	switch name {
+	case "":
+		return "an unknown command"
+	case "REPLCONF":
+		return name + " " + asked.Word(1)
+	}
+	return name
+}
+
+// shownLine is a reply for a title.
+func shownLine(line []byte) string {
+	if len(line) > 60 {
+		return escape(line[:60]) + "..."
+	}
+	return escape(line)
+}
+
+// follow does what a reply leads to.
+func (c *received) follow(key, to string, f replyFacts) {
+	switch key {
+	case "full-resync":
+		if n, err := strconv.ParseInt(f.Word(6), 10, 64); err == nil {
+			c.next, c.carry, c.multi = n+1, nil, false
+		}
+		c.payload = true
+	case "continue":
+		if n, err := strconv.ParseInt(f.Asked(2), 10, 64); err == nil && n > 0 {
+			c.resumeAt(n)
+		}
+		c.stream = true
+	case "length":
+		n, _ := strconv.ParseInt(f.Word(2), 10, 64) // digits, by the rule's expression
+		c.takePayload(n, nil)
+	case "eof":
+		c.takePayload(-1, []byte(f.Word(2)))
+	case "newline":
+	default:
+		if to == "payload" {
+			c.payload = false
+		}
+	}
+}
+
+// resumeAt continues the history at an offset. What the stream before had beyond
+// that offset comes again.
+func (c *received) resumeAt(offset int64) {
+	again := c.next - offset
+	if c.next == 0 || again < 0 || again > int64(len(c.carry)) {
+		c.carry = nil
+	} else {
+		c.carry = c.carry[:int64(len(c.carry))-again]
+	}
+	c.next = offset
+}
+
+// takePayload takes the RDB, and its mark if there is one.
+func (c *received) takePayload(size int64, mark []byte) {
+	whole := size <= c.size()
+	if mark != nil {
+		size = c.find(mark)
+		whole = size >= 0
+	}
+	if !whole {
+		size = c.size()
+	}
+	if size > 0 {
+		c.takeRDB(size, whole)
+	}
+	c.asked = nil
+	if !whole {
+		c.next, c.carry = 0, nil
+		return
+	}
+	if mark != nil {
+		c.thing("mark", int64(len(mark)), nil)
+	}
+	c.payload, c.stream = false, true
+}
+
+// cutStream takes the rest apart, which is the stream. A command that an earlier
+// connection began is read from its beginning on; those bytes are in the items of
+// that connection, and left out here.
+func (c *received) cutStream() {
+	begun, before := c.pos, c.items
+	c.items = nil
+	if len(c.flow) > 0 {
+		c.flow, c.pos = c.flow.behind(c.carry), begun-int64(len(c.carry))
+		c.carry = nil
+	}
+	c.offsets, c.offset = c.next > 0, c.next-begun
+	for len(c.flow) > 0 {
+		cmd, ok := cutCommand(c.kept())
+		if !ok || cmd.inline {
+			c.skip()
+			continue
+		}
+		if !cmd.complete && len(c.flow) == 1 {
+			c.carry = bytes.Clone(c.kept())
+		}
+		switch c.takeCommand(cmd, c.Stream, c.multi) {
+		case "MULTI":
+			c.multi = true
+		case "EXEC":
+			c.multi = false
+		}
+	}
+	if c.next > 0 {
+		c.next += c.pos - begun
+	}
+	_, items := split(c.items, begun)
+	c.items = append(before, items...)
+}
+
+// skip passes over bytes until a command begins again.
+func (c *received) skip() {
+	n := int64(0)
+	for at, chunk := range c.flow {
+		from := 0
+		if at == 0 {
+			from = min(1, len(chunk.data))
+		}
+		if i := bytes.Index(chunk.data[from:], []byte("\n*")); i >= 0 {
+			n += int64(from + i + 1)
+			break
+		}
+		n += chunk.size()
+	}
+	c.thing("not-cut", n, nil)
+}

@@ -1,0 +1,213 @@
+package study
+
+import (
+	_ "embed"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"text/template"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"replicad/anet"
+	"replicad/replica/units"
+)
+
+//go:embed texts.yaml
+var textsFile []byte
+
+// texts is texts.yaml, read once.
+var texts = sync.OnceValue(func() *book {
+	b := &book{}
+	if err := yaml.Unmarshal(textsFile, b); err != nil {
+		panic(fmt.Sprintf("texts.yaml: %v", err)) // a mistake in the program
+	}
+	for _, list := range [][]*rule{b.Sent, b.Stream, b.Replies} {
+		for _, r := range list {
+			r.pattern = regexp.MustCompile("(?is)" + r.Is)
+		}
+	}
+	return b
+})
+
+// book holds what a study says, in the form of texts.yaml.
+type book struct {
+	Sources               map[string]Sources
+	Things                map[string]*rule
+	Phases                map[string]string
+	Argument, Command     [2]string
+	Sent, Stream, Replies []*rule
+	Errors                [][2]string
+	Opcodes, Values       map[byte]record
+	Aux, Checksum         map[string]string
+}
+
+// rule says what a command, a reply or another thing means.
+type rule struct {
+	Is    string // a regular expression; the words or the line must match
+	To    string // of a reply: how the command begins that it answers
+	Kind  Kind
+	Key   string // of the sources
+	Title string
+	Text  string
+	Parts [][2]string // name and text of each
+	Again int         // how many of the last Parts are repeated
+
+	pattern *regexp.Regexp
+}
+
+// record says what an RDB has behind an opcode or the type of a value.
+type record struct {
+	Reads      string
+	Name, Text string
+}
+
+// Sources tells which versions of the servers know a thing, and where their
+// sources do the same.
+type Sources struct {
+	Known  string  `json:"known,omitempty"`
+	Places []Place `json:"places,omitempty"`
+}
+
+// Place is a function of the sources.
+type Place struct {
+	Versions string `json:"versions"` // "Redis 6.0 to 7.0"
+	File     string `json:"file"`
+	Function string `json:"function"`
+}
+
+// find returns the first rule for a text, and the groups of its expression. to is
+// the command that a reply answers; it is empty for a command.
+func find(rules []*rule, to, text string) (*rule, []string) {
+	for _, r := range rules {
+		if strings.HasPrefix(to, r.To) {
+			if groups := r.pattern.FindStringSubmatch(text); groups != nil {
+				return r, groups
+			}
+		}
+	}
+	return &rule{}, nil // the last rule of each list matches everything
+}
+
+// errorMeaning says what an error reply means.
+func (b *book) errorMeaning(line string) string {
+	for _, e := range b.Errors {
+		if strings.HasPrefix(strings.TrimPrefix(line, "-"), e[0]) {
+			return e[1]
+		}
+	}
+	return ""
+}
+
+// part gives name and text of a part; ok is false if the rule does not name it.
+func (r *rule) part(i int) (part [2]string, ok bool) {
+	if n := len(r.Parts); i >= n && r.Again > 0 {
+		i = n - r.Again + (i-n)%r.Again
+	}
+	if i >= len(r.Parts) {
+		return part, false
+	}
+	return r.Parts[i], true
+}
+
+// words are what the texts about commands, replies and records have in common.
+type words []string
+
+// Word returns a word, or "" if there is none.
+func (w words) Word(i int) string {
+	if i < len(w) {
+		return w[i]
+	}
+	return ""
+}
+
+// fill executes a template of texts.yaml.
+func fill(text string, facts any) string {
+	if !strings.Contains(text, "{{") {
+		return text
+	}
+	t, err := template.New("").Funcs(functions()).Parse(text)
+	if err != nil {
+		return err.Error()
+	}
+	var out strings.Builder
+	if err := t.Execute(&out, facts); err != nil {
+		return err.Error()
+	}
+	return out.String()
+}
+
+func functions() template.FuncMap {
+	return template.FuncMap{
+		"errno":     errno,
+		"hasPrefix": strings.HasPrefix,
+		"micro":     func(d time.Duration) string { return d.Round(time.Microsecond).String() },
+		"printable": func(s string) string { return units.Printable(s, 200) },
+		"quote":     quote,
+		"took": func(d time.Duration) string {
+			if d <= 0 {
+				return ""
+			}
+			return ", in " + d.Round(10*time.Microsecond).String()
+		},
+		"count": func(n any, noun string) string { return count(fmt.Sprint(n), noun) },
+		"next": func(s string) int64 {
+			n, _ := strconv.ParseInt(s, 10, 64)
+			return n + 1
+		},
+	}
+}
+
+// count is units.Count for a number in decimal, however large.
+func count(n, noun string) string {
+	if n == "1" {
+		return "1 " + noun
+	}
+	return n + " " + noun + "s"
+}
+
+func errno(err error) string {
+	if err == nil {
+		return "0"
+	}
+	if name := anet.ErrorName(err); name != "" {
+		return name
+	}
+	return err.Error()
+}
+
+// quote cuts a string for a title, and quotes it.
+func quote(s string) string {
+	const most = 40
+	if len(s) > most {
+		return strconv.QuoteToASCII(s[:most]) + "..."
+	}
+	return strconv.QuoteToASCII(s)
+}
+
+// shownWords are the words of a command for a title, long ones cut.
+func shownWords(args [][]byte) words {
+	var all words
+	for _, a := range args {
+		s := escape(a[:min(len(a), 48)])
+		switch {
+		case len(a) > 48:
+			s += "..."
+		case s == "":
+			s = `""`
+		}
+		all = append(all, s)
+	}
+	return all
+}
+
+// line joins the words for a title; of many the last ones are only counted.
+func (w words) line() string {
+	if len(w) <= 6 {
+		return strings.Join(w, " ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(w[:5], " "), len(w)-5)
+}
