@@ -9,6 +9,7 @@ import (
 	"replicad/replica/archive"
 	"replicad/replica/archive/restore"
 	"replicad/replica/config"
+	"replicad/replica/study"
 )
 
 // completeValues tells shells what the flags of a command, and of all below it,
@@ -26,7 +27,7 @@ func completeValues(cmd *cobra.Command) {
 		case f.Name == "format" && cmd.Name() == "study":
 			complete(cmd, f.Name, studyFormats())
 		case f.Name == "states":
-			complete(cmd, f.Name, stateFormats())
+			complete(cmd, f.Name, study.StateFormats())
 		case f.Name == "out" && cmd.Name() == "study", f.Name == "from":
 			_ = cmd.MarkFlagFilename(f.Name)
 		case f.Name == "format":

@@ -38,7 +38,6 @@ type studyFlags struct {
 }
 
 func studyFormats() []string { return []string{"text", "json", "html", "transcript"} }
-func stateFormats() []string { return []string{"text", "mermaid", "svg"} }
 
 func studyCommand() *cobra.Command {
 	var f studyFlags
@@ -81,7 +80,7 @@ study tells where and why, and what helps; 2 for wrong use.`,
 	fl.StringVar(&f.format, "format", "text", "write "+oneOf(studyFormats()))
 	fl.StringVar(&f.out, "out", "", "write to this file; to the standard output when empty")
 	fl.StringVar(&f.from, "from", "", "explain this transcript instead of a live conversation; - for the standard input")
-	fl.StringVar(&f.states, "states", "", "print the link's table of transitions as "+oneOf(stateFormats())+", and nothing else")
+	fl.StringVar(&f.states, "states", "", "print the link's table of transitions as "+oneOf(study.StateFormats())+", and nothing else")
 	fl.Lookup("states").NoOptDefVal = "text"
 	fl.DurationVar(&f.timeout, "timeout", 30*time.Second, "give up when the stream has not begun by then, or not gone on after the cut")
 	fl.StringVar(&f.keep, "keep", units.FormatSize(study.DefaultKeep), "explain so much of the stream of each connection, and of a payload (at least 64kb); the rest is counted")
@@ -97,7 +96,7 @@ func (f *studyFlags) run(cmd *cobra.Command, args []string) error {
 	usage := func(format string, args ...any) error {
 		return usageError{fmt.Errorf(format, args...), cmd.CommandPath()}
 	}
-	if cmd.Flags().Changed("states") && len(args) == 1 && f.states == "text" && slices.Contains(stateFormats(), args[0]) {
+	if cmd.Flags().Changed("states") && len(args) == 1 && f.states == "text" && slices.Contains(study.StateFormats(), args[0]) {
 		f.states, args = args[0], nil // --states mermaid: pflag takes only --states=mermaid
 	}
 	switch {
@@ -105,8 +104,8 @@ func (f *studyFlags) run(cmd *cobra.Command, args []string) error {
 		return usage("unknown argument %q", args[1])
 	case !slices.Contains(studyFormats(), f.format):
 		return usage("--format %s: want %s", f.format, oneOf(studyFormats()))
-	case f.states != "" && !slices.Contains(stateFormats(), f.states):
-		return usage("--states %s: want %s", f.states, oneOf(stateFormats()))
+	case f.states != "" && !slices.Contains(study.StateFormats(), f.states):
+		return usage("--states %s: want %s", f.states, oneOf(study.StateFormats()))
 	case f.states != "" && (len(args) > 0 || f.from != ""):
 		return usage("--states studies no conversation: leave ADDR and --from out")
 	case f.from != "" && len(args) > 0:
@@ -143,7 +142,7 @@ func (f *studyFlags) run(cmd *cobra.Command, args []string) error {
 // followed.
 func (f *studyFlags) write(cmd *cobra.Command, args []string, out *output) (failure error, err error) {
 	if f.states != "" {
-		return nil, writeStates(out, f.states)
+		return nil, study.States(out, f.states, replica.Transitions())
 	}
 	s, records, err := f.study(cmd, args)
 	if err != nil {
@@ -166,17 +165,6 @@ func (f *studyFlags) write(cmd *cobra.Command, args []string, out *output) (fail
 		err = study.Text(out, s, study.TextOptions{Color: out.color, Width: out.width})
 	}
 	return failure, err
-}
-
-func writeStates(w io.Writer, format string) error {
-	switch table := replica.Transitions(); format {
-	case "mermaid":
-		return study.StatesMermaid(w, table)
-	case "svg":
-		return study.StatesSVG(w, table)
-	default:
-		return study.StatesText(w, table)
-	}
 }
 
 // study has the conversation, or reads it.

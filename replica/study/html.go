@@ -2,9 +2,11 @@ package study
 
 import (
 	_ "embed"
+	"errors"
 	"fmt"
 	"html/template"
 	"io"
+	"strings"
 
 	"replicad/replica"
 )
@@ -19,28 +21,23 @@ const mostHex = 96
 // with time going down, the state machine with the way that was taken, and every
 // message, which unfolds to its bytes, each explained.
 func HTML(w io.Writer, s *Study) error {
-	t, err := parse(statesTemplate, pageTemplate)
-	if err != nil {
-		return err
-	}
-	return t.Execute(w, pageOf(s))
-}
-
-// parse parses templates; the last one is the one that Execute executes.
-func parse(sources ...string) (*template.Template, error) {
-	t := template.New("").Funcs(template.FuncMap{
+	t, err := template.New("").Funcs(template.FuncMap{
 		"number": func(i int) int { return i + 1 },
 		"place":  replica.Place,
 		"head":   func(d Data) Data { return d[:min(len(d), mostHex)] },
 		"more":   more,
 		"hex":    func(d Data) string { return fmt.Sprintf("% x", []byte(d)) },
-	})
-	for _, s := range sources {
-		if _, err := t.Parse(s); err != nil {
-			return nil, err
-		}
+	}).Parse(pageTemplate)
+	if err != nil {
+		return err
 	}
-	return t, nil
+	p := pageOf(s)
+	var style, picture strings.Builder
+	if err := errors.Join(p.Machine.write(&style, "style"), p.Machine.write(&picture, "svg")); err != nil {
+		return err
+	}
+	p.Style, p.Picture = template.CSS(style.String()), template.HTML(picture.String()) // both are our own
+	return t.Execute(w, p)
 }
 
 // more says how many bytes of a part the page does not show.
@@ -59,6 +56,8 @@ func more(p Part) string {
 type page struct {
 	*Study
 	Machine        *drawing
+	Style          template.CSS
+	Picture        template.HTML
 	Rows           []row
 	Bottom, Height int // of the lines of the diagram, and of all of it
 }
@@ -134,6 +133,18 @@ func (r row) Short() string {
 		return string(text)
 	}
 	return string(text[:most-1]) + "…"
+}
+
+// Taken says how often the change of state of a transition was made.
+func (p page) Taken(t replica.Transition) string {
+	switch n := p.Machine.times(t); n {
+	case 0:
+		return ""
+	case 1:
+		return "taken once"
+	default:
+		return fmt.Sprintf("taken %d times", n)
+	}
 }
 
 // PillWidth and PillLeft are of the shape around the name of a state.

@@ -20,9 +20,9 @@ type Record struct {
 	// Verified: the base was read again, and is what the master sent. That
 	// took Event.Took.
 	Verified bool
-	Data []byte
-	Gap  int64  // bytes behind Data that were not kept
-	Tail []byte // the bytes behind the gap
+	Data     []byte
+	Gap      int64  // bytes behind Data that were not kept
+	Tail     []byte // the bytes behind the gap
 	// Payload: these are bytes of a full sync that went from the socket to
 	// the disk and never through memory. They were read from there later.
 	Payload bool

@@ -16,7 +16,7 @@ import (
 // The README shows states.svg: it is drawn from the code's own table.
 func TestTheDrawnStateMachineIsTheCodes(t *testing.T) {
 	var got bytes.Buffer
-	if err := study.StatesSVG(&got, replica.Transitions()); err != nil {
+	if err := study.States(&got, "svg", replica.Transitions()); err != nil {
 		t.Fatal(err)
 	}
 	if *update {
@@ -40,7 +40,7 @@ func TestTheDrawingIsWellFormedWhateverTheTable(t *testing.T) {
 		replica.Transition{From: replica.Sync, To: replica.None, Event: "repointed", Action: "close"},
 		replica.Transition{From: replica.Sync, To: replica.Connecting, Event: "up, past one", Action: strings.Repeat("long ", 50)})
 	var svg bytes.Buffer
-	if err := study.StatesSVG(&svg, table); err != nil {
+	if err := study.States(&svg, "svg", table); err != nil {
 		t.Fatal(err)
 	}
 	texts := 0
@@ -63,10 +63,10 @@ func TestTheDrawingIsWellFormedWhateverTheTable(t *testing.T) {
 
 func TestTheTableIsWrittenAsTextAndAsMermaid(t *testing.T) {
 	var text, mermaid bytes.Buffer
-	if err := study.StatesText(&text, replica.Transitions()); err != nil {
+	if err := study.States(&text, "text", replica.Transitions()); err != nil {
 		t.Fatal(err)
 	}
-	if err := study.StatesMermaid(&mermaid, replica.Transitions()); err != nil {
+	if err := study.States(&mermaid, "mermaid", replica.Transitions()); err != nil {
 		t.Fatal(err)
 	}
 	for _, tr := range replica.Transitions() {
