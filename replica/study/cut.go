@@ -122,11 +122,11 @@ type cutter struct {
 }
 
 // begin begins an item.
-func (c *cutter) begin(r *rule, title string, facts any) {
+func (c *cutter) begin(r *rule, title string, about any) {
 	if r.Title != "" {
-		title = fill(r.Title, facts)
+		title = fill(r.Title, about)
 	}
-	c.items = append(c.items, Item{Title: title, Text: fill(r.Text, facts), Sources: c.Sources[r.Key], key: r.Key})
+	c.items = append(c.items, Item{Title: title, Text: fill(r.Text, about), Sources: c.Sources[r.Key], state: r.State})
 }
 
 // part gives the next n bytes to the item that was begun last. If they are partly
@@ -153,19 +153,19 @@ func (c *cutter) part(n int64, name, text string) {
 }
 
 // named gives the next n bytes to the part of a rule that has this name.
-func (c *cutter) named(n int64, r *rule, name string, facts any) {
+func (c *cutter) named(n int64, r *rule, name string, about any) {
 	for _, p := range r.Parts {
 		if p[0] == name {
-			c.part(n, name, fill(p[1], facts))
+			c.part(n, name, fill(p[1], about))
 		}
 	}
 }
 
 // thing makes an item of the next n bytes, which are one part.
-func (c *cutter) thing(name string, n int64, facts any) {
+func (c *cutter) thing(name string, n int64, about any) {
 	r := c.Things[name]
-	c.begin(r, "", facts)
-	c.part(n, r.Parts[0][0], fill(r.Parts[0][1], facts))
+	c.begin(r, "", about)
+	c.part(n, r.Parts[0][0], fill(r.Parts[0][1], about))
 }
 
 func (c *cutter) unknown(n int64, why string) {
@@ -339,33 +339,14 @@ func cutLine(p []byte) (text []byte, end int, whole bool) {
 	return text, len(line) + 1 - len(text), true
 }
 
-// commandFacts are what the texts about a command may name.
-type commandFacts struct {
-	words
-	At    int64 // replication offset of the first byte, 0 if it is not known
-	Multi bool  // a transaction is open
-}
-
-// Before is the offset before the command.
-func (f commandFacts) Before() int64 { return f.At - 1 }
-
-// argumentFacts are what the name and text of an argument may name.
-type argumentFacts struct {
-	words
-	Index int
-}
-
-// Value is the argument itself.
-func (f argumentFacts) Value() string { return f.Word(f.Index) }
-
 // takeCommand makes an item of a command, and returns its name.
 func (c *cutter) takeCommand(cmd command, rules []*rule, multi bool) (name string) {
-	facts := commandFacts{words: shownWords(cmd.args), Multi: multi}
+	f := facts{words: shownWords(cmd.args), Multi: multi}
 	if c.offsets {
-		facts.At = c.offset + c.pos
+		f.At = c.offset + c.pos
 	}
-	r, _ := find(rules, "", facts.line())
-	c.begin(r, facts.line(), facts)
+	r, _ := find(rules, "", f.line())
+	c.begin(r, f.line(), f)
 	if !cmd.complete {
 		c.items[len(c.items)-1].Title += " (its end has not come)"
 	}
@@ -379,11 +360,12 @@ func (c *cutter) takeCommand(cmd command, rules []*rule, multi bool) (name strin
 			default:
 				said = c.Argument
 			}
-			p.name, p.text = said[0], fill(said[1], argumentFacts{facts.words, p.arg})
+			f.Index = p.arg
+			p.name, p.text = said[0], fill(said[1], f)
 		}
 		c.part(int64(p.n), p.name, p.text)
 	}
-	return commandName(facts.words)
+	return commandName(f.words)
 }
 
 // cutSent takes apart what the replica sent, and gives the commands too.

@@ -221,12 +221,12 @@ func (e *explainer) message(r Record, items []Item) {
 	s.Direction, s.Bytes, s.Items = ToReplica, r.Bytes(), items
 	if r.Event.Kind == replica.Sent {
 		s.Direction = ToMaster
-		e.inferFrom(r, items, statesAwaiting())
+		e.inferFrom(r, items)
 		e.add(r, s)
 		return
 	}
 	e.add(r, s)
-	e.inferFrom(r, items, statesAfter())
+	e.inferFrom(r, items)
 }
 
 // titles joins the titles of a message's items; of many the last ones are only
@@ -243,34 +243,15 @@ func titles(items []Item) string {
 	return strings.Join(all, ", ")
 }
 
-// statesAwaiting are the states in which the answer to a command is awaited, by
-// the command's key.
-func statesAwaiting() map[string]string {
-	return map[string]string{
-		"ping": "RECEIVE_PONG", "auth": "SYNC/AUTH", "listening-port": "SYNC/PORT", "ip-address": "SYNC/IP",
-		"capa": "SYNC/CAPA", "version": "SYNC/VERSION", "psync": "SYNC/PSYNC", "sync": "SYNC/PSYNC",
-	}
-}
-
-// statesAfter are the states to which the master's words lead, by their key.
-func statesAfter() map[string]string {
-	const transfer, stream = "SYNC/TRANSFER", "SYNC/STREAM"
-	return map[string]string{
-		"full-resync": transfer, "length": transfer, "eof": transfer,
-		"rdb": stream, "mark": stream, "continue": stream, "stream": stream, "stream-ping": stream, "select": stream, "getack": stream,
-	}
-}
-
 // inferFrom infers the states of a recording from the items of a message. Of
-// several commands the answer to the first one is awaited.
-func (e *explainer) inferFrom(r Record, items []Item, states map[string]string) {
+// several commands of a handshake the answer to the first one is awaited.
+func (e *explainer) inferFrom(r Record, items []Item) {
 	for _, item := range items {
-		to, ok := states[item.key]
-		if !ok || item.Continues && to == "SYNC/STREAM" && (item.key == "rdb" || item.key == "mark") {
-			continue
+		if item.state == "" || item.state == "SYNC/STREAM" && item.Continues && item.First == 0 {
+			continue // the payload is not whole
 		}
-		e.infer(r, to)
-		if r.Event.Kind == replica.Sent && to != "RECEIVE_PONG" {
+		e.infer(r, item.state)
+		if r.Event.Kind == replica.Sent && item.state != "RECEIVE_PONG" {
 			return
 		}
 	}

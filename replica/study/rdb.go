@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"strconv"
-	"time"
 
 	"replicad/replica/rdb"
 	"replicad/replica/units"
@@ -64,13 +63,6 @@ func checksumOf(p []byte, size int64) string {
 	return "off"
 }
 
-// recordFacts are what the texts about a record may name.
-type recordFacts struct {
-	words
-	Aux  string // what an aux field means
-	Date string // of the aux field ctime
-}
-
 // takeRecords makes parts of opcodes with their operands, and of keys with their
 // values, up to the first that is not known.
 func (c *cutter) takeRecords(p []byte) {
@@ -81,23 +73,18 @@ func (c *cutter) takeRecords(p []byte) {
 			return
 		}
 		r, known := c.Opcodes[op]
-		if !known {
-			if r, known = c.Values[op]; !known {
-				return
-			}
-			r.Reads, r.Name = "s"+r.Reads, "key"
-			r.Text = fmt.Sprintf("{{quote (.Word 0)}}: %s (type %d)", r.Text, op)
+		reads, name, text := "", "", ""
+		if known {
+			reads, name, text = r.Reads, r.Title, r.Text
+		} else if r, known = c.Values[op]; known {
+			reads, name, text = "s"+r.Reads, "key", fmt.Sprintf("{{quote (.Word 0)}}: %s (type %d)", r.Text, op)
 			keys++
 		}
-		words, err := in.operands(r.Reads)
-		if err != nil {
+		all, err := in.operands(reads)
+		if !known || err != nil {
 			return
 		}
-		facts := recordFacts{words: words, Aux: c.Aux[words.Word(0)]}
-		if n, err := strconv.ParseInt(words.Word(1), 10, 64); err == nil && words.Word(0) == "ctime" {
-			facts.Date = time.Unix(n, 0).UTC().Format(time.RFC3339)
-		}
-		c.part(in.Offset()-from, r.Name, fill(r.Text, facts))
+		c.part(in.Offset()-from, name, fill(text, facts{words: all, Aux: c.Aux[all.Word(0)]}))
 	}
 }
 

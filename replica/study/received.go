@@ -2,7 +2,6 @@ package study
 
 import (
 	"bytes"
-	"strconv"
 	"strings"
 )
 
@@ -37,19 +36,6 @@ func cutReceived(f flow, b *book, commands []command, h *history) []Item {
 	return c.items
 }
 
-// replyFacts are what the texts about a reply may name. The words are the groups of
-// the rule's expression.
-type replyFacts struct {
-	words
-	To    string // the command that it answers
-	Error string // what an error means
-
-	asked words
-}
-
-// Asked returns an argument of the command that the reply answers.
-func (f replyFacts) Asked(i int) string { return f.asked.Word(i) }
-
 // reply takes the next line: a reply, a keep-alive, or what comes before a payload.
 func (c *received) reply() {
 	line, end, whole := cutLine(c.kept())
@@ -68,18 +54,18 @@ func (c *received) reply() {
 		c.asked = c.asked[1:]
 	}
 	r, groups := find(c.Replies, to, string(line))
-	facts := replyFacts{words: groups, To: to, Error: c.errorMeaning(string(line)), asked: asked}
+	f := facts{words: groups, To: to, Asked: asked, Error: c.errorMeaning(string(line))}
 	if to == "payload" {
-		facts.To = "PSYNC"
+		f.To = "PSYNC"
 	}
-	c.begin(r, shownLine(line), facts)
+	c.begin(r, shownLine(line), f)
 	n := 0
 	for _, group := range groups[1:] {
-		c.part(int64(len(group)), r.Parts[n][0], fill(r.Parts[n][1], facts))
+		c.part(int64(len(group)), r.Parts[n][0], fill(r.Parts[n][1], f))
 		n++
 	}
 	c.part(int64(end), r.Parts[n][0], r.Parts[n][1])
-	c.follow(r.Key, to, facts)
+	c.follow(r.Key, to, f)
 }
 
 // commandName names a command as the texts about its reply do: REPLCONF with its
@@ -104,21 +90,20 @@ func shownLine(line []byte) string {
 }
 
 // follow does what a reply leads to.
-func (c *received) follow(key, to string, f replyFacts) {
+func (c *received) follow(key, to string, f facts) {
 	switch key {
 	case "full-resync":
-		if n, err := strconv.ParseInt(f.Word(6), 10, 64); err == nil {
-			c.next, c.carry, c.multi = n+1, nil, false
+		if offset := f.Word(6); offset != "" {
+			c.next, c.carry, c.multi = number(offset)+1, nil, false
 		}
 		c.payload = true
 	case "continue":
-		if n, err := strconv.ParseInt(f.Asked(2), 10, 64); err == nil && n > 0 {
+		if n := number(f.Asked.Word(2)); n > 0 {
 			c.resumeAt(n)
 		}
 		c.stream = true
 	case "length":
-		n, _ := strconv.ParseInt(f.Word(2), 10, 64) // digits, by the rule's expression
-		c.takePayload(n, nil)
+		c.takePayload(number(f.Word(2)), nil)
 	case "eof":
 		c.takePayload(-1, []byte(f.Word(2)))
 	case "newline":

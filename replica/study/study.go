@@ -87,7 +87,7 @@ type Item struct {
 	Continues bool   `json:"continues,omitempty"` // more bytes come in a later message
 	Parts     []Part `json:"parts"`
 
-	key string // of its sources
+	state string // that the link enters with it
 }
 
 // Part is a piece of an item, explained. The parts of a message are all of its

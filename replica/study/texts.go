@@ -41,7 +41,7 @@ type book struct {
 	Argument, Command     [2]string
 	Sent, Stream, Replies []*rule
 	Errors                [][2]string
-	Opcodes, Values       map[byte]record
+	Opcodes, Values       map[byte]*rule
 	Aux, Checksum         map[string]string
 }
 
@@ -51,18 +51,14 @@ type rule struct {
 	To    string // of a reply: how the command begins that it answers
 	Kind  Kind
 	Key   string // of the sources
+	State string // that the link enters with it
+	Reads string // of an opcode or a type of value: what follows it
 	Title string
 	Text  string
 	Parts [][2]string // name and text of each
 	Again int         // how many of the last Parts are repeated
 
 	pattern *regexp.Regexp
-}
-
-// record says what an RDB has behind an opcode or the type of a value.
-type record struct {
-	Reads      string
-	Name, Text string
 }
 
 // Sources tells which versions of the servers know a thing, and where their
@@ -113,7 +109,8 @@ func (r *rule) part(i int) (part [2]string, ok bool) {
 	return r.Parts[i], true
 }
 
-// words are what the texts about commands, replies and records have in common.
+// words are a command's arguments, the groups of a reply's expression, or what
+// an RDB has behind an opcode.
 type words []string
 
 // Word returns a word, or "" if there is none.
@@ -123,6 +120,21 @@ func (w words) Word(i int) string {
 	}
 	return ""
 }
+
+// facts are what the texts about commands, replies and RDB records may name.
+type facts struct {
+	words
+	Index int    // of the argument
+	Multi bool   // a transaction is open
+	At    int64  // replication offset of a command, 0 if it is not known
+	To    string // the command that a reply answers
+	Asked words  // likewise, with its arguments
+	Error string // what an error reply means
+	Aux   string // what an aux field means
+}
+
+// Value is the argument.
+func (f facts) Value() string { return f.Word(f.Index) }
 
 // fill executes a template of texts.yaml.
 func fill(text string, facts any) string {
@@ -154,11 +166,18 @@ func functions() template.FuncMap {
 			return ", in " + d.Round(10*time.Microsecond).String()
 		},
 		"count": func(n any, noun string) string { return count(fmt.Sprint(n), noun) },
-		"next": func(s string) int64 {
-			n, _ := strconv.ParseInt(s, 10, 64)
-			return n + 1
-		},
+		"add":   func(s string, n int64) int64 { return number(s) + n },
+		"date":  func(s string) string { return time.Unix(number(s), 0).UTC().Format(time.RFC3339) },
 	}
+}
+
+// number reads a number in decimal; what is none gives 0.
+func number(s string) int64 {
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
 }
 
 // count is units.Count for a number in decimal, however large.
