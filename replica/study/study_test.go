@@ -191,8 +191,8 @@ func TestATranscriptThatIsNoneIsRefusedWithItsLine(t *testing.T) {
 	for text, want := range map[string]string{
 		"":                              "no message",
 		"# only a comment\n":            "no message",
-		"hello\n":                       "line 1 begins with",
-		"R>M \"PING\\r\\n\"\nR<M \"x\"": "line 2 begins with",
+		"hello\n":                       "line 1: it begins with",
+		"R>M \"PING\\r\\n\"\nR<M \"x\"": "line 2: it begins with",
 		"R>M PING\n":                    "in quotes are missing",
 		"R>M \"\\q\"\n":                 "line 1: the bytes in quotes",
 		"R>M 0.1 \"x\"\n":               "want direction, seconds, bytes",

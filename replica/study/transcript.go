@@ -23,55 +23,33 @@ const longestLine = 64 << 20
 // one, and are no part of it.
 func directives() []string { return []string{"expect", "config", "history", "fsync"} }
 
-// Handshake is a handshake up to PSYNC, without a password, with a master that
-// knows everything.
-const Handshake = `R>M "PING\r\n"
-M>R "+PONG\r\n"
-R>M "REPLCONF listening-port 0\r\n"
-M>R "+OK\r\n"
-R>M "REPLCONF capa eof capa psync2\r\n"
-M>R "+OK\r\n"
-R>M "REPLCONF version 255.255.255\r\n"
-M>R "+OK\r\n"
-`
-
 // ReadTranscript reads a recorded conversation. A line is: direction (R>M, replica
 // to master, or M>R), seconds since the connect, bytes, and the bytes in double
 // quotes with C escapes; the two numbers may be missing. "close" is the end of a
-// connection, "handshake" stands for [Handshake], after # comes a comment.
+// connection, after # comes a comment.
 func ReadTranscript(r io.Reader) ([]Record, error) {
 	in := bufio.NewScanner(r)
 	in.Buffer(nil, longestLine)
 	var all []Record
-	var at time.Duration
 	conn := 1
 	for n := 1; in.Scan(); n++ {
 		line := strings.TrimSpace(in.Text())
 		word, _, _ := strings.Cut(line, " ")
-		switch {
-		case line == "" || line[0] == '#' || slices.Contains(directives(), word):
-		case line == "handshake":
-			for l := range strings.Lines(Handshake) {
-				x, _ := parseLine(strings.TrimSpace(l)) // it has no error
-				x.At, x.Conn = at, conn
-				all = append(all, x)
-			}
-		case line == "close":
-			all = append(all, Record{At: at, Conn: conn, Event: replica.Event{Kind: replica.Failed, Err: replica.ErrClosed}})
-			conn++
-		case word == ToMaster || word == ToReplica:
-			x, err := parseLine(line)
-			if err != nil {
-				return nil, fmt.Errorf("%w: line %d: %w", ErrTranscript, n, err)
-			}
-			if x.At == 0 {
-				x.At = at
-			}
-			at, x.Conn = x.At, conn
-			all = append(all, x)
-		default:
-			return nil, fmt.Errorf("%w: line %d begins with %.20q, want R>M, M>R, close or #", ErrTranscript, n, line)
+		if line == "" || line[0] == '#' || slices.Contains(directives(), word) {
+			continue
 		}
+		x, err := parseLine(word, line)
+		if err != nil {
+			return nil, fmt.Errorf("%w: line %d: %w", ErrTranscript, n, err)
+		}
+		if k := len(all); k > 0 && x.At == 0 {
+			x.At = all[k-1].At
+		}
+		x.Conn = conn
+		if word == "close" {
+			conn++
+		}
+		all = append(all, x)
 	}
 	if err := in.Err(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrTranscript, err)
@@ -82,11 +60,18 @@ func ReadTranscript(r io.Reader) ([]Record, error) {
 	return all, nil
 }
 
-func parseLine(line string) (Record, error) {
-	var x Record
-	x.Event.Kind = replica.Received
-	if strings.HasPrefix(line, ToMaster) {
+// parseLine reads a line that begins with word.
+func parseLine(word, line string) (x Record, err error) {
+	switch word {
+	case "close":
+		x.Event.Kind, x.Event.Err = replica.Failed, replica.ErrClosed
+		return x, nil
+	case ToMaster:
 		x.Event.Kind = replica.Sent
+	case ToReplica:
+		x.Event.Kind = replica.Received
+	default:
+		return x, fmt.Errorf("it begins with %.20q, want R>M, M>R, close or #", line)
 	}
 	head, rest, ok := strings.Cut(line, `"`)
 	if !ok {
@@ -98,11 +83,10 @@ func parseLine(line string) (Record, error) {
 	}
 	x.Data = []byte(text)
 	columns := strings.Fields(head)[1:]
-	switch len(columns) {
-	case 0:
+	if len(columns) == 0 {
 		return x, nil
-	case 2:
-	default:
+	}
+	if len(columns) != 2 {
 		return x, errors.New("want direction, seconds, bytes and the bytes in quotes")
 	}
 	seconds, err := strconv.ParseFloat(columns[0], 64)
@@ -110,38 +94,32 @@ func parseLine(line string) (Record, error) {
 		return x, fmt.Errorf("%q is no number of seconds", columns[0])
 	}
 	x.At = time.Duration(seconds * float64(time.Second)).Round(time.Microsecond)
-	if n, err := strconv.Atoi(columns[1]); err != nil || n != len(x.Data) {
-		return x, fmt.Errorf("there are %d bytes, but it says %q", len(x.Data), columns[1])
+	if columns[1] != strconv.Itoa(len(text)) {
+		return x, fmt.Errorf("there are %d bytes, but it says %q", len(text), columns[1])
 	}
 	return x, nil
 }
 
 // WriteTranscript writes records in the form that ReadTranscript reads and the
-// tests of package replica play. Bytes that were not kept are named in a comment;
-// whole is false then, and the transcript can be read but not played.
+// tests of package replica play. Comments tell of bytes that were not kept; whole
+// is false then, and the transcript can be read but not played.
 func WriteTranscript(w io.Writer, records []Record) (whole bool, err error) {
 	out := bufio.NewWriter(w)
 	whole = true
 	conn := 0
 	var start time.Duration // of the connection
 	for _, r := range records {
-		if r.Conn != conn && r.Event.Kind != replica.Failed && r.Bytes() > 0 {
-			if conn > 0 {
-				fmt.Fprintln(out, "close")
-			}
-			conn = r.Conn
-		}
+		direction := map[replica.EventKind]string{replica.Sent: ToMaster, replica.Received: ToReplica}[r.Event.Kind]
 		if r.Event.Kind == replica.Resolved {
 			start = r.At
 		}
-		direction := ToReplica
-		switch r.Event.Kind {
-		case replica.Sent:
-			direction = ToMaster
-		case replica.Received:
-		default:
+		if direction == "" || r.Bytes() == 0 {
 			continue
 		}
+		if conn > 0 && r.Conn != conn {
+			fmt.Fprintln(out, "close")
+		}
+		conn = r.Conn
 		line := func(p []byte) {
 			if len(p) > 0 {
 				fmt.Fprintf(out, "%s %8.4f %5d \"%s\"\n", direction, (r.At - start).Seconds(), len(p), escape(p))
@@ -161,19 +139,12 @@ func WriteTranscript(w io.Writer, records []Record) (whole bool, err error) {
 func escape(p []byte) string {
 	var b strings.Builder
 	for _, c := range p {
-		switch {
-		case c == '\r':
-			b.WriteString(`\r`)
-		case c == '\n':
-			b.WriteString(`\n`)
-		case c == '\t':
-			b.WriteString(`\t`)
-		case c == '"' || c == '\\':
+		if i := strings.IndexByte("\r\n\t\"\\", c); i >= 0 {
 			b.WriteByte('\\')
+			b.WriteByte("rnt\"\\"[i])
+		} else if c >= ' ' && c <= '~' {
 			b.WriteByte(c)
-		case c >= ' ' && c <= '~':
-			b.WriteByte(c)
-		default:
+		} else {
 			fmt.Fprintf(&b, `\x%02x`, c)
 		}
 	}

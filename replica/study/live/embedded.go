@@ -7,8 +7,8 @@ import (
 	"replicad/replica/minimaster"
 )
 
-// Embedded is an embedded master that somebody writes to, for a study without a
-// Redis.
+// Embedded is an embedded master with a client that writes to it, for a study
+// without a Redis.
 type Embedded struct {
 	master *minimaster.Master
 	quit   chan struct{}
@@ -20,45 +20,44 @@ const (
 	waitFor    = 100 * time.Millisecond
 )
 
-// StartEmbedded starts one on a free port of the loopback. Close it.
+// StartEmbedded starts an embedded master on a free port of the loopback. Close
+// it.
 func StartEmbedded() (*Embedded, error) {
 	m, err := minimaster.Start(minimaster.Config{Diskless: true, ReplPingPeriod: time.Second})
 	if err != nil {
 		return nil, err
 	}
-	e := &Embedded{master: m, quit: make(chan struct{}), ended: make(chan struct{})}
 	for _, cmd := range [][]string{{"SET", "greeting", "hello"}, {"RPUSH", "list", "a", "b", "c"}, {"HSET", "hash", "field", "value"}} {
 		if _, err := m.Do(cmd...); err != nil {
 			m.Close()
 			return nil, fmt.Errorf("%s: %w", cmd[0], err)
 		}
 	}
+	e := &Embedded{master: m, quit: make(chan struct{}), ended: make(chan struct{})}
 	go e.write()
 	return e, nil
 }
 
-// Addr is the address that it listens on.
+// Addr is the address on which the master listens.
 func (e *Embedded) Addr() string { return e.master.Addr() }
 
-// Close ends the writing, and the master.
+// Close ends the client and the master.
 func (e *Embedded) Close() error {
 	close(e.quit)
 	<-e.ended
 	return e.master.Close()
 }
 
-// write writes a little now and then: a value, a transaction, and each time WAIT,
-// for which the master asks GETACK.
+// write writes a value now and then, at times a transaction, and at times waits
+// for the replica with WAIT, for which the master asks GETACK.
 func (e *Embedded) write() {
 	defer close(e.ended)
 	c := e.master.NewClient()
-	t := time.NewTicker(writeEvery)
-	defer t.Stop()
 	for i := 1; ; i++ {
 		select {
 		case <-e.quit:
 			return
-		case <-t.C:
+		case <-time.After(writeEvery):
 		}
 		cmds := [][]string{{"SELECT", "0"}, {"SET", "key", fmt.Sprint(i)}}
 		if i%4 == 0 {

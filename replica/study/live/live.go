@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
@@ -43,16 +42,16 @@ type Options struct {
 var ErrSetup = errors.New("can't begin a study")
 
 const (
-	// resumedFor is how long the stream is followed after the resume: the
-	// ACK of the second after is seen.
+	// resumedFor is how long the stream is followed after the resume: long
+	// enough to see the next ACK, which comes each second.
 	resumedFor = 1200 * time.Millisecond
 	basePath   = archive.AOFDir + "/appendonly.aof.1.base.rdb"
 )
 
-// Run has the conversation and gives the study. Where the master can't be followed
-// the study tells it, and its Failure is not nil. The error is for what keeps the
-// study itself from being made; it wraps ErrSetup, or is ctx's where that was done
-// before anything could be followed.
+// Run has the conversation and gives the study, with the records that it explains.
+// If the master can't be followed the study tells that, and its Failure is not
+// nil. The error is for what keeps the study itself from being made: it wraps
+// ErrSetup, or is ctx's if ctx was done before the stream began.
 func Run(ctx context.Context, opt Options) (*study.Study, []study.Record, error) {
 	dir, err := os.MkdirTemp("", "replicad-study-")
 	if err != nil {
@@ -60,13 +59,64 @@ func Run(ctx context.Context, opt Options) (*study.Study, []study.Record, error)
 	}
 	defer os.RemoveAll(dir)
 	r := &run{opt: opt, recorder: &study.Recorder{Keep: opt.Keep}, changed: make(chan struct{}, 1)}
-	cfg := opt.Link
-	cfg.ReplSyncioTimeout = atMost(cfg.ReplSyncioTimeout, replica.DefaultReplSyncioTimeout, opt.Timeout)
-	cfg.ReplTimeout = atMost(cfg.ReplTimeout, replica.DefaultReplTimeout, opt.Timeout)
-	cfg.ResolveTimeout = atMost(cfg.ResolveTimeout, opt.Timeout, opt.Timeout)
-	d, err := daemon.Open(daemon.Config{Dir: dir, Masters: []replica.Master{opt.Master}, Link: cfg, Observer: r})
+	failure, err := r.converse(ctx, dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	records, dropped := r.recorder.Records()
+	records, err = study.AddPayloads(records, opt.Keep, payloads(dir))
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w: %w", ErrSetup, err)
+	}
+	s := study.Explain(opt.Master.Address(), records)
+	s.Failure, s.Dropped = failure, dropped
+	return s, records, nil
+}
+
+// payloads reads the payloads of full syncs from the bases of an archive's
+// generations.
+func payloads(dir string) study.Reader {
+	return func(n int, p []byte, at int64) error {
+		masters, err := archive.List(dir)
+		if err != nil {
+			return err
+		}
+		if len(masters) != 1 || n > len(masters[0].Generations) {
+			return os.ErrNotExist
+		}
+		f, err := os.Open(filepath.Join(masters[0].Generations[n-1].Dir, basePath))
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		_, err = f.ReadAt(p, at)
+		return err
+	}
+}
+
+// run is a conversation under way. Its observer is called on the loop's thread;
+// the script has a goroutine of its own.
+type run struct {
+	opt      Options
+	recorder *study.Recorder
+	changed  chan struct{} // tells the script to look
+
+	mu      sync.Mutex
+	last    replica.Event // the last one that says where the link stands
+	streams int           // how often the stream began
+	failure *replica.LinkError
+}
+
+// converse runs a daemon with one link while the script follows it. The failure is
+// the master's.
+func (r *run) converse(ctx context.Context, dir string) (*replica.LinkError, error) {
+	link := r.opt.Link
+	link.ReplSyncioTimeout = r.within(link.ReplSyncioTimeout, replica.DefaultReplSyncioTimeout)
+	link.ReplTimeout = r.within(link.ReplTimeout, replica.DefaultReplTimeout)
+	link.ResolveTimeout = r.within(link.ResolveTimeout, r.opt.Timeout)
+	d, err := daemon.Open(daemon.Config{Dir: dir, Masters: []replica.Master{r.opt.Master}, Link: link, Observer: r})
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrSetup, err)
 	}
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
@@ -74,40 +124,22 @@ func Run(ctx context.Context, opt Options) (*study.Study, []study.Record, error)
 	go func() { ended <- d.Run(running) }()
 	failure, err := r.script(ctx, d)
 	stop()
-	if e := <-ended; err == nil && e != nil && failure == nil {
-		err = fmt.Errorf("%w: %w", ErrSetup, e)
+	if e := <-ended; e != nil && err == nil && failure == nil {
+		return nil, fmt.Errorf("%w: %w", ErrSetup, e)
 	}
-	if err != nil {
-		return nil, nil, err
-	}
-	return r.study(dir, failure)
+	return failure, err
 }
 
-// atMost is d, or its default, but shorter than the time-out of all: so the link
-// itself tells what took too long.
-func atMost(d, otherwise, timeout time.Duration) time.Duration {
+// within is a time-out of the link, or its default, but shorter than that of the
+// study: so the link itself tells what took too long.
+func (r *run) within(d, otherwise time.Duration) time.Duration {
 	if d <= 0 {
 		d = otherwise
 	}
-	return min(d, timeout*9/10)
+	return min(d, r.opt.Timeout*9/10)
 }
 
-// run is a conversation under way. Its observer is on the loop's thread, the
-// script on its own.
-type run struct {
-	opt      Options
-	recorder *study.Recorder
-	changed  chan struct{}
-
-	mu      sync.Mutex
-	last    replica.Event // the one that was told last
-	streams int           // how often STREAM was entered
-	failure *replica.LinkError
-	bytes   int64 // of the payload
-	total   int64
-}
-
-// Observe implements replica.Observer.
+// Observe implements [replica.Observer].
 func (r *run) Observe(e replica.Event) {
 	r.recorder.Observe(e)
 	r.mu.Lock()
@@ -117,10 +149,7 @@ func (r *run) Observe(e replica.Event) {
 		if e.Phase == replica.Stream {
 			r.streams++
 		}
-	case replica.TransferBegun:
-		r.bytes, r.total = 0, e.Total
-	case replica.TransferProgress:
-		r.bytes = e.Bytes
+	case replica.TransferBegun, replica.TransferProgress:
 	case replica.Failed:
 		errors.As(e.Err, &r.failure)
 	default:
@@ -136,8 +165,8 @@ func (r *run) Observe(e replica.Event) {
 	}
 }
 
-// ObserveArchive implements archive.Observer. Of the archive's events only the check
-// of the base belongs to a conversation.
+// ObserveArchive implements [archive.Observer]. Of the archive's events only the
+// check of the base belongs to a conversation.
 func (r *run) ObserveArchive(e archive.Event) {
 	if e.Kind == archive.BaseVerified {
 		r.recorder.BaseVerified(e.Time, e.Took)
@@ -147,22 +176,23 @@ func (r *run) ObserveArchive(e archive.Event) {
 // place is where the link stands, with r.mu.
 func (r *run) place() string {
 	s := replica.Place(r.last.State, r.last.Phase)
-	switch {
-	case r.last.Phase != replica.Transfer || r.bytes == 0:
-	case r.total > 0:
-		s += fmt.Sprintf(", %d of %d bytes", r.bytes, r.total)
-	default:
-		s += fmt.Sprintf(", %d bytes", r.bytes)
+	if r.last.Bytes > 0 {
+		s += fmt.Sprintf(", %d", r.last.Bytes)
+		if r.last.Total > 0 {
+			s += fmt.Sprintf(" of %d", r.last.Total)
+		}
+		s += " bytes"
 	}
 	return s
 }
 
-// script is what the study does. The failure is the master's.
-func (r *run) script(ctx context.Context, d *daemon.Daemon) (failure *replica.LinkError, err error) {
+// script is what a study does. If ctx is done once the stream has begun, the study
+// tells what has happened until then.
+func (r *run) script(ctx context.Context, d *daemon.Daemon) (*replica.LinkError, error) {
 	if failure, err := r.await(ctx, 1); failure != nil || err != nil {
 		return failure, err
 	}
-	r.follow(ctx, r.opt.For)
+	wait(ctx, r.opt.For)
 	if !r.opt.Resume || ctx.Err() != nil {
 		return nil, nil
 	}
@@ -171,28 +201,23 @@ func (r *run) script(ctx context.Context, d *daemon.Daemon) (failure *replica.Li
 	n := r.streams
 	r.mu.Unlock()
 	d.Cut()
-	failure, err = r.await(ctx, n+1)
-	if failure != nil || err != nil {
-		return failure, nil // interrupted: what is there is told
+	failure, err := r.await(ctx, n+1)
+	if failure == nil && err == nil {
+		wait(ctx, min(r.opt.For, resumedFor))
 	}
-	r.follow(ctx, min(r.opt.For, resumedFor))
-	return nil, nil
+	return failure, nil
 }
 
-func (r *run) follow(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
+func wait(ctx context.Context, d time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	<-ctx.Done()
 }
 
-// await waits until STREAM was entered n times, or the link failed. A cut on
-// purpose is no failure.
+// await waits until the stream has begun n times, or the link failed other than
+// by the cut.
 func (r *run) await(ctx context.Context, n int) (*replica.LinkError, error) {
-	late := time.NewTimer(r.opt.Timeout)
-	defer late.Stop()
+	late := time.After(r.opt.Timeout)
 	for {
 		r.mu.Lock()
 		streams, failure := r.streams, r.failure
@@ -200,60 +225,28 @@ func (r *run) await(ctx context.Context, n int) (*replica.LinkError, error) {
 		switch {
 		case streams >= n:
 			return nil, nil
-		case failure != nil && !(errors.Is(failure, replica.ErrClosed) && strings.Contains(failure.Error(), "on purpose")):
-			return r.advise(failure), nil
+		case failure != nil && !study.IsCut(failure):
+			advised := *failure
+			advised.Remedy = study.Advice(failure.Remedy)
+			return &advised, nil
 		}
 		select {
 		case <-r.changed:
 		case <-ctx.Done():
 			return nil, ctx.Err()
-		case <-late.C:
+		case <-late:
 			return r.tooLate(), nil
 		}
 	}
 }
 
-// tooLate is the failure of a study that ran out of its time.
+// tooLate is the failure of a study that ran out of time.
 func (r *run) tooLate() *replica.LinkError {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return &replica.LinkError{
 		Master: r.opt.Master.String(), State: r.last.State, Phase: r.last.Phase,
 		Cause:  fmt.Errorf("%w: the stream has not begun within %v (%s)", replica.ErrDeadline, r.opt.Timeout, r.place()),
-		Remedy: "raise --timeout where the master only needs longer, as for a large dataset",
+		Remedy: "raise --timeout if the master only needs longer, as for a large dataset",
 	}
-}
-
-// advise makes the remedy one for this command.
-func (r *run) advise(e *replica.LinkError) *replica.LinkError {
-	advised := *e
-	advised.Remedy = study.Advice(e.Remedy)
-	return &advised
-}
-
-// study explains what was recorded; the payloads are read from the archive.
-func (r *run) study(dir string, failure *replica.LinkError) (*study.Study, []study.Record, error) {
-	records, dropped := r.recorder.Records()
-	masters, err := archive.List(dir)
-	if err != nil {
-		return nil, nil, fmt.Errorf("%w: %w", ErrSetup, err)
-	}
-	records, err = study.AddPayloads(records, r.opt.Keep, func(n int, p []byte, at int64) error {
-		if len(masters) != 1 || n > len(masters[0].Generations) {
-			return os.ErrNotExist
-		}
-		f, err := os.Open(filepath.Join(masters[0].Generations[n-1].Dir, basePath))
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		_, err = f.ReadAt(p, at)
-		return err
-	})
-	if err != nil {
-		return nil, nil, fmt.Errorf("%w: %w", ErrSetup, err)
-	}
-	s := study.Explain(r.opt.Master.Address(), records)
-	s.Failure, s.Dropped = failure, dropped
-	return s, records, nil
 }
