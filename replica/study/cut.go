@@ -9,116 +9,86 @@ import (
 	"replicad/replica/units"
 )
 
-// flow is what one side said on one connection, however TCP cut it. A chunk is
-// bytes that were kept, or a number of bytes that were not.
-type flow []chunk
-
-type chunk struct {
-	data []byte
-	gap  int64
-}
-
-func (c chunk) size() int64 { return int64(len(c.data)) + c.gap }
-
-// add appends bytes that were kept.
-func (f *flow) add(p []byte) {
-	n := len(*f)
-	switch {
-	case len(p) == 0:
-	case n > 0 && (*f)[n-1].gap == 0:
-		(*f)[n-1].data = append((*f)[n-1].data, p...)
-	default:
-		*f = append(*f, chunk{data: bytes.Clone(p)})
-	}
-}
-
-func (f *flow) addGap(n int64) {
-	if n > 0 {
-		*f = append(*f, chunk{gap: n})
-	}
-}
-
-func (f *flow) addRecord(r Record) {
-	f.add(r.Data)
-	f.addGap(r.Gap)
-	f.add(r.Tail)
-}
-
-// behind returns some bytes and then the flow.
-func (f flow) behind(p []byte) (g flow) {
-	g.add(p)
-	for _, c := range f {
-		g.add(c.data)
-		g.addGap(c.gap)
-	}
-	return g
-}
-
-// size is how many bytes are left.
-func (f flow) size() (n int64) {
-	for _, c := range f {
-		n += c.size()
-	}
-	return n
-}
-
-// from returns the bytes from a position on, up to the next gap.
-func (f flow) from(at int64) []byte {
-	for _, c := range f {
-		switch {
-		case at >= c.size():
-			at -= c.size()
-		case c.gap > 0:
-			return nil
-		default:
-			return c.data[at:]
-		}
-	}
-	return nil
-}
-
-// kept returns the bytes up to the next gap.
-func (f flow) kept() []byte { return f.from(0) }
-
-// find returns how many bytes come before some others; -1 if those have not come.
-func (f flow) find(p []byte) int64 {
-	at := int64(0)
-	for _, c := range f {
-		if i := bytes.Index(c.data, p); i >= 0 {
-			return at + int64(i)
-		}
-		at += c.size()
-	}
-	return -1
-}
-
-// take removes at most n bytes of the first chunk.
-func (f *flow) take(n int64) chunk {
-	first := &(*f)[0]
-	n = min(n, first.size())
-	taken := chunk{gap: n}
-	if first.gap == 0 {
-		taken = chunk{data: first.data[:n:n]}
-		first.data = first.data[n:]
-	} else {
-		first.gap -= n
-	}
-	if first.size() == 0 {
-		*f = (*f)[1:]
-	}
-	return taken
-}
-
-// cutter takes a flow apart into items.
+// cutter takes apart what one side said on one connection, however TCP cut that.
+// Bytes that were not kept are a gap in it.
 type cutter struct {
-	flow
 	*book
-	pos   int64 // of the next byte in the flow
-	items []Item
+	records map[int][]Item // the items of each record
+	data    []byte         // the bytes that are not yet in a part
+	spans   []span         // from which records they are, and where the gaps are
+	pos     int64          // of the next byte
+	item    Item           // that was begun last
+	in      int            // the record of its last part; fresh if it has none
 	// offsets: the bytes have replication offsets, and that at position 0 is
 	// offset.
 	offsets bool
 	offset  int64
+}
+
+// span is bytes of one record, kept or not.
+type span struct {
+	record int
+	n      int64
+	gap    bool
+}
+
+const (
+	fresh  = -1
+	before = -2 // the record of bytes that an earlier connection brought
+)
+
+// addRecord appends what a record has.
+func (c *cutter) addRecord(i int, r Record) {
+	c.add(i, r.Data)
+	if r.Gap > 0 {
+		c.spans = append(c.spans, span{i, r.Gap, true})
+	}
+	c.add(i, r.Tail)
+}
+
+func (c *cutter) add(record int, p []byte) {
+	if len(p) > 0 {
+		c.data = append(c.data, p...)
+		c.spans = append(c.spans, span{record, int64(len(p)), false})
+	}
+}
+
+// size is how many bytes are left.
+func (c *cutter) size() (n int64) {
+	for _, s := range c.spans {
+		n += s.n
+	}
+	return n
+}
+
+// kept returns the bytes up to the next gap.
+func (c *cutter) kept() []byte {
+	n := int64(0)
+	for _, s := range c.spans {
+		if s.gap {
+			break
+		}
+		n += s.n
+	}
+	return c.data[:n]
+}
+
+// find returns how many bytes come before some others; -1 if those have not come.
+func (c *cutter) find(p []byte) int64 {
+	i, at := int64(bytes.Index(c.data, p)), int64(0)
+	if i < 0 {
+		return -1
+	}
+	for _, s := range c.spans {
+		if !s.gap {
+			if i < s.n {
+				return at + i
+			}
+			i -= s.n
+		}
+		at += s.n
+	}
+	return -1
 }
 
 // begin begins an item.
@@ -126,30 +96,55 @@ func (c *cutter) begin(r *rule, title string, about any) {
 	if r.Title != "" {
 		title = fill(r.Title, about)
 	}
-	c.items = append(c.items, Item{Title: title, Text: fill(r.Text, about), Sources: c.Sources[r.Key], state: r.State})
+	c.item = Item{Title: title, Text: fill(r.Text, about), Sources: c.Sources[r.Key], state: r.State}
+	c.in = fresh
 }
 
-// part gives the next n bytes to the item that was begun last. If they are partly
-// kept and partly not, that makes several parts.
+// part gives the next n bytes to the item that was begun last. If they lie in
+// several records, or are partly a gap, that makes several parts.
 func (c *cutter) part(n int64, name, text string) {
-	item := &c.items[len(c.items)-1]
-	for n > 0 && len(c.flow) > 0 {
-		taken := c.take(n)
-		p := Part{Name: name, Text: text, Bytes: taken.size(), Data: taken.data, at: c.pos}
-		if taken.gap > 0 {
+	for n > 0 && len(c.spans) > 0 {
+		s := &c.spans[0]
+		p := Part{Name: name, Text: text, Bytes: min(n, s.n)}
+		if s.gap {
 			p.Name, p.Text = "left out", fmt.Sprintf("%s (%s) that the study counted and did not keep", units.Count(p.Bytes, "byte"), name)
+		} else {
+			p.Data, c.data = Data(c.data[:p.Bytes:p.Bytes]), c.data[p.Bytes:]
 		}
 		if c.offsets {
 			p.Offset = c.offset + c.pos
-			if item.First == 0 {
-				item.First = p.Offset
-			}
-			item.Last = p.Offset + p.Bytes - 1
 		}
-		item.Parts = append(item.Parts, p)
+		c.put(s.record, p)
 		c.pos += p.Bytes
 		n -= p.Bytes
+		if s.n -= p.Bytes; s.n > 0 {
+			continue
+		}
+		if c.spans = c.spans[1:]; n > 0 && len(c.spans) > 0 && c.spans[0].record != c.in {
+			name = strings.TrimSuffix(name, continued) + continued
+		}
 	}
+}
+
+// put adds a part to what a record has of the item.
+func (c *cutter) put(record int, p Part) {
+	items := c.records[record]
+	if c.in != record {
+		i := c.item
+		if c.in != fresh {
+			i.Continued = true
+			former := c.records[c.in]
+			former[len(former)-1].Continues = true
+		}
+		i.First = p.Offset
+		items = append(items, i)
+		c.in = record
+	}
+	i := &items[len(items)-1]
+	if i.Parts = append(i.Parts, p); p.Offset > 0 {
+		i.Last = p.Offset + p.Bytes - 1
+	}
+	c.records[record] = items
 }
 
 // named gives the next n bytes to the part of a rule that has this name.
@@ -170,57 +165,6 @@ func (c *cutter) thing(name string, n int64, about any) {
 
 func (c *cutter) unknown(n int64, why string) {
 	c.thing("unknown", n, struct{ Why string }{why})
-}
-
-// split cuts items in two at a position.
-func split(items []Item, at int64) (before, after []Item) {
-	for n, i := range items {
-		last := i.Parts[len(i.Parts)-1]
-		if i.Parts[0].at >= at {
-			return before, items[n:]
-		}
-		if last.at+last.Bytes > at {
-			first, rest := i.split(at)
-			return append(before, first), append([]Item{rest}, items[n+1:]...)
-		}
-		before = append(before, i)
-	}
-	return before, nil
-}
-
-func (i Item) split(at int64) (before, after Item) {
-	before, after = i, i
-	before.Parts, after.Parts = nil, nil
-	before.Continues, after.Continued = true, true
-	for _, p := range i.Parts {
-		switch n := at - p.at; {
-		case n >= p.Bytes:
-			before.Parts = append(before.Parts, p)
-		case n <= 0:
-			after.Parts = append(after.Parts, p)
-		default:
-			first, rest := p.split(n)
-			before.Parts = append(before.Parts, first)
-			after.Parts = append(after.Parts, rest)
-		}
-	}
-	return before, after
-}
-
-// split cuts a part in two behind its first n bytes.
-func (p Part) split(n int64) (before, after Part) {
-	before, after = p, p
-	before.Bytes, after.Bytes, after.at = n, p.Bytes-n, p.at+n
-	if len(p.Data) > 0 {
-		before.Data, after.Data = p.Data[:n], p.Data[n:]
-	}
-	if p.Offset > 0 {
-		after.Offset += n
-	}
-	if !strings.HasSuffix(p.Name, continued) {
-		after.Name += continued
-	}
-	return before, after
 }
 
 // command is a command as it lies in a flow.
@@ -348,7 +292,7 @@ func (c *cutter) takeCommand(cmd command, rules []*rule, multi bool) (name strin
 	r, _ := find(rules, "", f.line())
 	c.begin(r, f.line(), f)
 	if !cmd.complete {
-		c.items[len(c.items)-1].Title += " (its end has not come)"
+		c.item.Title += " (its end has not come)"
 	}
 	for _, p := range cmd.pieces {
 		if p.arg >= 0 {
@@ -368,17 +312,16 @@ func (c *cutter) takeCommand(cmd command, rules []*rule, multi bool) (name strin
 	return commandName(f.words)
 }
 
-// cutSent takes apart what the replica sent, and gives the commands too.
-func cutSent(f flow, b *book) (items []Item, commands []command) {
-	c := cutter{flow: f, book: b}
-	for len(c.flow) > 0 {
+// cutSent takes apart what the replica sent, and returns the commands.
+func (c *cutter) cutSent() (commands []words) {
+	for len(c.spans) > 0 {
 		cmd, ok := cutCommand(c.kept())
 		if !ok {
 			c.unknown(c.size(), "no command begins here")
 			break
 		}
-		c.takeCommand(cmd, b.Sent, false)
-		commands = append(commands, cmd)
+		c.takeCommand(cmd, c.Sent, false)
+		commands = append(commands, shownWords(cmd.args))
 	}
-	return c.items, commands
+	return commands
 }

@@ -24,46 +24,26 @@ func Explain(of string, records []Record) *Study {
 	return e.study
 }
 
-// cutAll takes all bytes apart, connection by connection, and gives the items of
+// cutAll takes all bytes apart, connection by connection, and returns the items of
 // each record.
 func cutAll(records []Record, b *book) map[int][]Item {
-	var conns []int
-	sent, received := map[int][]int{}, map[int][]int{} // the records of a connection
-	for i, r := range records {
-		if n := len(conns); n == 0 || conns[n-1] != r.Conn {
-			conns = append(conns, r.Conn)
-		}
-		switch r.Event.Kind {
-		case replica.Sent:
-			sent[r.Conn] = append(sent[r.Conn], i)
-		case replica.Received:
-			received[r.Conn] = append(received[r.Conn], i)
-		}
-	}
 	all := map[int][]Item{}
-	var h history
-	for _, conn := range conns {
-		items, commands := cutSent(flowOf(records, sent[conn]), b)
-		deal(records, sent[conn], items, all)
-		deal(records, received[conn], cutReceived(flowOf(records, received[conn]), b, commands, &h), all)
+	h := &history{}
+	for i := 0; i < len(records); {
+		conn := records[i].Conn
+		sent := &cutter{book: b, records: all}
+		answers := &received{cutter: cutter{book: b, records: all}, history: h}
+		for ; i < len(records) && records[i].Conn == conn; i++ {
+			switch records[i].Event.Kind {
+			case replica.Sent:
+				sent.addRecord(i, records[i])
+			case replica.Received:
+				answers.addRecord(i, records[i])
+			}
+		}
+		answers.cut(sent.cutSent())
 	}
 	return all
-}
-
-func flowOf(records []Record, of []int) (f flow) {
-	for _, i := range of {
-		f.addRecord(records[i])
-	}
-	return f
-}
-
-// deal gives each record the items that lie in it.
-func deal(records []Record, of []int, items []Item, all map[int][]Item) {
-	end := int64(0)
-	for _, i := range of {
-		end += records[i].Bytes()
-		all[i], items = split(items, end)
-	}
 }
 
 // explainer makes steps of records, in order.

@@ -22,7 +22,7 @@ func (c *cutter) takeRDB(size int64, whole bool) {
 		Size  int64
 		Whole bool
 	}{size, whole})
-	c.items[len(c.items)-1].Continues = !whole
+	c.item.Continues = !whole
 	head := c.kept()
 	head = head[:min(int64(len(head)), size)]
 	version, ok := rdb.ParseMagic(head[:min(len(head), rdb.MagicLen)])
@@ -31,19 +31,21 @@ func (c *cutter) takeRDB(size int64, whole bool) {
 		return
 	}
 	checksum := checksumOf(head, size)
-	body, trailer := size, rdb.TrailerLen(version)
-	if end := c.from(size - trailer); whole && int64(len(end)) >= trailer && end[0] == rdb.OpEOF {
-		body -= trailer
+	trailer := rdb.TrailerLen(version)
+	if !whole || size < rdb.MagicLen+trailer {
+		trailer = 0
 	}
-	begun := c.pos
+	end := c.pos + size - trailer
 	c.named(rdb.MagicLen, r, "magic", version)
-	c.takeRecords(head[rdb.MagicLen:min(int64(len(head)), body)])
-	if rest := begun + body - c.pos; rest > 0 {
-		c.named(rest, r, "keys and values", rest)
-	}
-	if body < size {
+	c.takeRecords(head[rdb.MagicLen:min(int64(len(head)), size-trailer)])
+	c.named(end-c.pos, r, "keys and values", end-c.pos)
+	switch p := c.kept(); {
+	case trailer == 0:
+	case int64(len(p)) >= trailer && p[0] == rdb.OpEOF:
 		c.named(1, r, "opcode 0xFF", nil)
 		c.named(trailer-1, r, "checksum", c.Checksum[checksum])
+	default:
+		c.named(trailer, r, "keys and values", trailer)
 	}
 }
 

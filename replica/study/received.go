@@ -21,26 +21,26 @@ type received struct {
 	stream  bool    // the stream has begun
 }
 
-// cutReceived takes apart what the master sent in answer to commands.
-func cutReceived(f flow, b *book, commands []command, h *history) []Item {
-	c := &received{cutter: cutter{flow: f, book: b}, history: h}
-	for _, cmd := range commands {
-		if w := shownWords(cmd.args); !strings.EqualFold(w.Word(0)+w.Word(1), "REPLCONFACK") {
+// cut takes apart what the master sent in answer to commands.
+func (c *received) cut(commands []words) {
+	for _, w := range commands {
+		if commandName(w) != "REPLCONF ACK" {
 			c.asked = append(c.asked, w)
 		}
 	}
-	for len(c.flow) > 0 && !c.stream {
+	for len(c.spans) > 0 && !c.stream {
 		c.reply()
 	}
-	c.cutStream()
-	return c.items
+	if c.stream {
+		c.cutStream()
+	}
 }
 
 // reply takes the next line: a reply, a keep-alive, or what comes before a payload.
 func (c *received) reply() {
 	line, end, whole := cutLine(c.kept())
 	if !whole {
-		c.unknown(max(int64(len(line)), c.flow[0].gap), "a line that has no end")
+		c.unknown(max(int64(len(line)), c.gap()), "a line that has no end")
 		return
 	}
 	var asked words
@@ -151,24 +151,27 @@ func (c *received) takePayload(size int64, mark []byte) {
 }
 
 // cutStream takes the rest apart, which is the stream. A command that an earlier
-// connection began is read from its beginning on; those bytes are in the items of
-// that connection, and left out here.
+// connection began is read from its beginning on.
 func (c *received) cutStream() {
-	begun, before := c.pos, c.items
-	c.items = nil
-	if len(c.flow) > 0 {
-		c.flow, c.pos = c.flow.behind(c.carry), begun-int64(len(c.carry))
+	if len(c.spans) == 0 {
+		return
+	}
+	c.offsets, c.offset = c.next > 0, c.next-c.pos
+	if n := int64(len(c.carry)); n > 0 {
+		c.pos -= n
+		c.data = append(c.carry, c.data...)
+		c.spans = append([]span{{before, n, false}}, c.spans...)
 		c.carry = nil
 	}
-	c.offsets, c.offset = c.next > 0, c.next-begun
-	for len(c.flow) > 0 {
-		cmd, ok := cutCommand(c.kept())
+	for len(c.spans) > 0 {
+		kept := c.kept()
+		cmd, ok := cutCommand(kept)
 		if !ok || cmd.inline {
 			c.skip()
 			continue
 		}
-		if !cmd.complete && len(c.flow) == 1 {
-			c.carry = bytes.Clone(c.kept())
+		if !cmd.complete && int64(len(kept)) == c.size() {
+			c.carry = bytes.Clone(kept)
 		}
 		switch c.takeCommand(cmd, c.Stream, c.multi) {
 		case "MULTI":
@@ -177,26 +180,31 @@ func (c *received) cutStream() {
 			c.multi = false
 		}
 	}
-	if c.next > 0 {
-		c.next += c.pos - begun
+	if c.offsets {
+		c.next = c.offset + c.pos
 	}
-	_, items := split(c.items, begun)
-	c.items = append(before, items...)
 }
 
-// skip passes over bytes until a command begins again.
-func (c *received) skip() {
-	n := int64(0)
-	for at, chunk := range c.flow {
-		from := 0
-		if at == 0 {
-			from = min(1, len(chunk.data))
-		}
-		if i := bytes.Index(chunk.data[from:], []byte("\n*")); i >= 0 {
-			n += int64(from + i + 1)
+// gap is how many bytes are missing here.
+func (c *cutter) gap() (n int64) {
+	for _, s := range c.spans {
+		if !s.gap {
 			break
 		}
-		n += chunk.size()
+		n += s.n
+	}
+	return n
+}
+
+// skip passes over a gap, or over bytes until a command begins again.
+func (c *received) skip() {
+	n := c.gap()
+	if n == 0 {
+		p := c.kept()
+		n = int64(len(p))
+		if i := bytes.Index(p[1:], []byte("\n*")); i >= 0 {
+			n = int64(i) + 2
+		}
 	}
 	c.thing("not-cut", n, nil)
 }

@@ -80,7 +80,8 @@ type Item struct {
 	Title string `json:"title"`
 	Text  string `json:"text"`
 	Sources
-	// First and Last are the replication offsets of its bytes, 0 for none.
+	// First and Last are the replication offsets of its bytes in this message,
+	// 0 for none.
 	First     int64  `json:"first_offset,omitempty"`
 	Last      int64  `json:"last_offset,omitempty"`
 	Continued bool   `json:"continued,omitempty"` // its first bytes came in an earlier message
@@ -98,8 +99,6 @@ type Part struct {
 	Bytes  int64  `json:"bytes"`
 	Offset int64  `json:"offset,omitempty"` // replication offset of its first byte, 0 for none
 	Data   Data   `json:"data,omitempty"`   // empty if the bytes were not kept
-
-	at int64 // where it begins in what its side said on the connection
 }
 
 // Data is bytes that are printed with C escapes, as in a transcript.
