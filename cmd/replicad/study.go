@@ -58,7 +58,7 @@ unix:///path. Put the password into REPLICAD_MASTERAUTH or a file: it is masked
 in all that is written.
 
 Formats: text, to read in a terminal; json, one step a line (go doc
-replicad/replica/study has the fields); html, one file that opens from disk;
+replicad/replica/study.Step has the fields); html, one file that opens from disk;
 transcript, the bytes alone, as the tests of this project play them and --from
 reads them.
 
@@ -175,12 +175,12 @@ func (f *studyFlags) study(cmd *cobra.Command, args []string) (*study.Study, []s
 	ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	if len(args) == 0 {
-		e, err := live.StartEmbedded()
+		addr, stop, err := live.StartEmbedded()
 		if err != nil {
 			return nil, nil, err
 		}
-		defer e.Close()
-		args = []string{e.Addr()}
+		defer stop()
+		args = []string{addr}
 	}
 	warn := func(s string) { fmt.Fprintln(cmd.ErrOrStderr(), "replicad: warning: "+s) }
 	link, err := config.Connect(sources(cmd), args[0], warn)

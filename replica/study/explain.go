@@ -56,7 +56,7 @@ type explainer struct {
 
 // add adds a step of a record.
 func (e *explainer) add(r Record, s Step) {
-	s.Number, s.At, s.Connection, s.State = len(e.study.Steps)+1, Seconds(r.At), r.Conn, e.now
+	s.Number, s.At, s.Connection, s.State = len(e.study.Steps)+1, r.At.Seconds(), r.Conn, e.now
 	e.study.Steps = append(e.study.Steps, s)
 }
 
@@ -165,7 +165,7 @@ func (e *explainer) enter(r Record, to string, took time.Duration, inferred bool
 		}
 	}
 	s := e.say("state", facts)
-	s.Change = &Change{From: e.now, Took: Seconds(took), Inferred: inferred}
+	s.Change = &Change{From: e.now, Took: took.Seconds(), Inferred: inferred}
 	e.now, e.since = to, r.At
 	e.add(r, s)
 }

@@ -22,6 +22,7 @@ const mostHex = 96
 // message, which unfolds to its bytes, each explained.
 func HTML(w io.Writer, s *Study) error {
 	t, err := template.New("").Funcs(template.FuncMap{
+		"arrow":  func(d string) string { return strings.ReplaceAll(d, ">", " → ") },
 		"number": func(i int) int { return i + 1 },
 		"place":  replica.Place,
 		"head":   func(d Data) Data { return d[:min(len(d), mostHex)] },
@@ -51,7 +52,7 @@ func more(p Part) string {
 	return ""
 }
 
-// page is what page.html shows. The sequence diagram is as wide as a telephone, so
+// page is what page.html and text.tmpl show. The sequence diagram is as wide as a telephone, so
 // that nothing need shrink there; its sizes are in pixels.
 type page struct {
 	*Study
@@ -109,13 +110,13 @@ func (r row) Class() string {
 	return string(r.Kind)
 }
 
-// Label names the kind of the step.
-func (r row) Label() string {
-	switch r.Direction {
-	case ToMaster:
-		return "R → M"
-	case ToReplica:
-		return "M → R"
+// Mark names the direction or the kind of the step in six columns.
+func (r row) Mark() string {
+	switch {
+	case r.Direction != "":
+		return r.Direction
+	case r.Kind == KindFailure:
+		return "failed"
 	}
 	return string(r.Kind)
 }

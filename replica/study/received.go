@@ -58,7 +58,7 @@ func (c *received) reply() {
 	if to == "payload" {
 		f.To = "PSYNC"
 	}
-	c.begin(r, shownLine(line), f)
+	c.begin(r, shownWords([][]byte{line}).line(), f)
 	n := 0
 	for _, group := range groups[1:] {
 		c.part(int64(len(group)), r.Parts[n][0], fill(r.Parts[n][1], f))
@@ -79,14 +79,6 @@ func commandName(asked words) string {
 		return name + " " + asked.Word(1)
 	}
 	return name
-}
-
-// shownLine is a reply for a title.
-func shownLine(line []byte) string {
-	if len(line) > 60 {
-		return escape(line[:60]) + "..."
-	}
-	return escape(line)
 }
 
 // follow does what a reply leads to.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"time"
 
 	"replicad/replica"
 	"replicad/replica/units"
@@ -43,35 +42,26 @@ const (
 // Step is one thing that happened. Its fields are those of the JSON, which the
 // package comment describes.
 type Step struct {
-	Number     int     `json:"number"` // from 1 on
-	At         Seconds `json:"at"`
-	Connection int     `json:"connection"`
+	Number     int     `json:"number"`     // from 1 on
+	At         float64 `json:"at"`         // seconds since the first step
+	Connection int     `json:"connection"` // from 1 on, 0 before the first
 	Kind       Kind    `json:"kind"`
 	State      string  `json:"state"` // state or state/phase, in force after the step
 	Title      string  `json:"title"`
 	Text       string  `json:"text"`
 	Sources
 	*Change
-	Direction string `json:"direction,omitempty"` // of a message
+	Direction string `json:"direction,omitempty"` // of a message: ToMaster or ToReplica
 	Bytes     int64  `json:"bytes,omitempty"`     // of a message
 	Items     []Item `json:"items,omitempty"`     // of a message
 }
 
 // Change is what a step of [KindState] has besides.
 type Change struct {
-	From     string  `json:"from"`
-	Took     Seconds `json:"took"` // how long From lasted
-	Inferred bool    `json:"inferred,omitempty"`
+	From     string  `json:"from"`               // the state before
+	Took     float64 `json:"took"`               // seconds that From lasted
+	Inferred bool    `json:"inferred,omitempty"` // it follows from the bytes of a recording
 }
-
-// Seconds is a duration that JSON writes as a number of seconds.
-type Seconds time.Duration
-
-// MarshalJSON implements [json.Marshaler].
-func (s Seconds) MarshalJSON() ([]byte, error) { return json.Marshal(time.Duration(s).Seconds()) }
-
-// String gives seconds with four digits behind the point.
-func (s Seconds) String() string { return fmt.Sprintf("%.4f", time.Duration(s).Seconds()) }
 
 // Item is a unit of the protocol: a command, a reply, a keep-alive, what frames a
 // payload, or the payload. If its bytes came in several messages, each message has
@@ -122,7 +112,7 @@ func (i Item) Heading() string {
 
 // Alternative is the step as one sentence, for readers who can't see a picture.
 func (s Step) Alternative() string {
-	text := s.At.String() + " s, "
+	text := fmt.Sprintf("%.4f s, ", s.At)
 	switch s.Direction {
 	case ToMaster:
 		text += "replica to master, " + units.Count(s.Bytes, "byte") + ": "

@@ -9,7 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"replicad/replica"
@@ -58,7 +58,7 @@ func Run(ctx context.Context, opt Options) (*study.Study, []study.Record, error)
 		return nil, nil, fmt.Errorf("%w: %w", ErrSetup, err)
 	}
 	defer os.RemoveAll(dir)
-	r := &run{opt: opt, recorder: &study.Recorder{Keep: opt.Keep}, changed: make(chan struct{}, 1)}
+	r := &run{opt: opt, recorder: &study.Recorder{Keep: opt.Keep}, outcomes: make(chan *replica.LinkError, 8)}
 	failure, err := r.converse(ctx, dir)
 	if err != nil {
 		return nil, nil, err
@@ -99,12 +99,8 @@ func payloads(dir string) study.Reader {
 type run struct {
 	opt      Options
 	recorder *study.Recorder
-	changed  chan struct{} // tells the script to look
-
-	mu      sync.Mutex
-	last    replica.Event // the last one that says where the link stands
-	streams int           // how often the stream began
-	failure *replica.LinkError
+	outcomes chan *replica.LinkError       // why the link failed; nil: the stream has begun
+	last     atomic.Pointer[replica.Event] // that said where the link stands
 }
 
 // converse runs a daemon with one link while the script follows it. The failure is
@@ -142,25 +138,32 @@ func (r *run) within(d, otherwise time.Duration) time.Duration {
 // Observe implements [replica.Observer].
 func (r *run) Observe(e replica.Event) {
 	r.recorder.Observe(e)
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	switch e.Kind {
 	case replica.StateEntered, replica.PhaseEntered:
 		if e.Phase == replica.Stream {
-			r.streams++
+			r.tell(nil)
 		}
 	case replica.TransferBegun, replica.TransferProgress:
 	case replica.Failed:
-		errors.As(e.Err, &r.failure)
+		var failure *replica.LinkError
+		if errors.As(e.Err, &failure) && !study.IsCut(failure) {
+			advised := *failure
+			advised.Remedy = study.Advice(failure.Remedy)
+			r.tell(&advised)
+		}
 	default:
 		return
 	}
-	r.last = e
+	r.last.Store(&e)
 	if r.opt.Progress != nil {
-		r.opt.Progress(r.place())
+		r.opt.Progress(place(e))
 	}
+}
+
+// tell tells the script of an outcome, if it has not heard too many already.
+func (r *run) tell(failure *replica.LinkError) {
 	select {
-	case r.changed <- struct{}{}:
+	case r.outcomes <- failure:
 	default:
 	}
 }
@@ -173,13 +176,13 @@ func (r *run) ObserveArchive(e archive.Event) {
 	}
 }
 
-// place is where the link stands, with r.mu.
-func (r *run) place() string {
-	s := replica.Place(r.last.State, r.last.Phase)
-	if r.last.Bytes > 0 {
-		s += fmt.Sprintf(", %d", r.last.Bytes)
-		if r.last.Total > 0 {
-			s += fmt.Sprintf(" of %d", r.last.Total)
+// place is where the link stands behind an event.
+func place(e replica.Event) string {
+	s := replica.Place(e.State, e.Phase)
+	if e.Bytes > 0 {
+		s += fmt.Sprintf(", %d", e.Bytes)
+		if e.Total > 0 {
+			s += fmt.Sprintf(" of %d", e.Total)
 		}
 		s += " bytes"
 	}
@@ -189,19 +192,18 @@ func (r *run) place() string {
 // script is what a study does. If ctx is done once the stream has begun, the study
 // tells what has happened until then.
 func (r *run) script(ctx context.Context, d *daemon.Daemon) (*replica.LinkError, error) {
-	if failure, err := r.await(ctx, 1); failure != nil || err != nil {
+	if failure, err := r.await(ctx); failure != nil || err != nil {
 		return failure, err
 	}
 	wait(ctx, r.opt.For)
 	if !r.opt.Resume || ctx.Err() != nil {
 		return nil, nil
 	}
-	r.mu.Lock()
-	r.failure = nil
-	n := r.streams
-	r.mu.Unlock()
+	for len(r.outcomes) > 0 {
+		<-r.outcomes
+	}
 	d.Cut()
-	failure, err := r.await(ctx, n+1)
+	failure, err := r.await(ctx)
 	if failure == nil && err == nil {
 		wait(ctx, min(r.opt.For, resumedFor))
 	}
@@ -214,39 +216,22 @@ func wait(ctx context.Context, d time.Duration) {
 	<-ctx.Done()
 }
 
-// await waits until the stream has begun n times, or the link failed other than
-// by the cut.
-func (r *run) await(ctx context.Context, n int) (*replica.LinkError, error) {
-	late := time.After(r.opt.Timeout)
-	for {
-		r.mu.Lock()
-		streams, failure := r.streams, r.failure
-		r.mu.Unlock()
-		switch {
-		case streams >= n:
-			return nil, nil
-		case failure != nil && !study.IsCut(failure):
-			advised := *failure
-			advised.Remedy = study.Advice(failure.Remedy)
-			return &advised, nil
-		}
-		select {
-		case <-r.changed:
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-late:
-			return r.tooLate(), nil
-		}
+// await waits until the stream begins, or the link fails other than by the cut.
+func (r *run) await(ctx context.Context) (*replica.LinkError, error) {
+	select {
+	case failure := <-r.outcomes:
+		return failure, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-time.After(r.opt.Timeout):
 	}
-}
-
-// tooLate is the failure of a study that ran out of time.
-func (r *run) tooLate() *replica.LinkError {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	last := r.last.Load()
+	if last == nil {
+		last = &replica.Event{}
+	}
 	return &replica.LinkError{
-		Master: r.opt.Master.String(), State: r.last.State, Phase: r.last.Phase,
-		Cause:  fmt.Errorf("%w: the stream has not begun within %v (%s)", replica.ErrDeadline, r.opt.Timeout, r.place()),
+		Master: r.opt.Master.String(), State: last.State, Phase: last.Phase,
+		Cause:  fmt.Errorf("%w: the stream has not begun within %v (%s)", replica.ErrDeadline, r.opt.Timeout, place(*last)),
 		Remedy: "raise --timeout if the master only needs longer, as for a large dataset",
-	}
+	}, nil
 }
