@@ -163,10 +163,6 @@ func (c *cutter) thing(name string, n int64, about any) {
 	c.part(n, r.Parts[0][0], fill(r.Parts[0][1], about))
 }
 
-func (c *cutter) unknown(n int64, why string) {
-	c.thing("unknown", n, struct{ Why string }{why})
-}
-
 // command is a command as it lies in a flow.
 type command struct {
 	args     [][]byte
@@ -283,8 +279,8 @@ func cutLine(p []byte) (text []byte, end int, whole bool) {
 	return text, len(line) + 1 - len(text), true
 }
 
-// takeCommand makes an item of a command, and returns its name.
-func (c *cutter) takeCommand(cmd command, rules []*rule, multi bool) (name string) {
+// takeCommand makes an item of a command, and returns its words.
+func (c *cutter) takeCommand(cmd command, rules []*rule, multi bool) words {
 	f := facts{words: shownWords(cmd.args), Multi: multi}
 	if c.offsets {
 		f.At = c.offset + c.pos
@@ -296,20 +292,13 @@ func (c *cutter) takeCommand(cmd command, rules []*rule, multi bool) (name strin
 	}
 	for _, p := range cmd.pieces {
 		if p.arg >= 0 {
-			said, ok := r.part(p.arg)
-			switch {
-			case ok:
-			case p.arg == 0:
-				said = c.Command
-			default:
-				said = c.Argument
-			}
+			said := c.argument(r, p.arg)
 			f.Index = p.arg
 			p.name, p.text = said[0], fill(said[1], f)
 		}
 		c.part(int64(p.n), p.name, p.text)
 	}
-	return commandName(f.words)
+	return f.words
 }
 
 // cutSent takes apart what the replica sent, and returns the commands.
@@ -317,11 +306,10 @@ func (c *cutter) cutSent() (commands []words) {
 	for len(c.spans) > 0 {
 		cmd, ok := cutCommand(c.kept())
 		if !ok {
-			c.unknown(c.size(), "no command begins here")
+			c.thing("unknown", c.size(), "no command begins here")
 			break
 		}
-		c.takeCommand(cmd, c.Sent, false)
-		commands = append(commands, shownWords(cmd.args))
+		commands = append(commands, c.takeCommand(cmd, c.Sent, false))
 	}
 	return commands
 }

@@ -142,29 +142,20 @@ func Advice(remedy string) string {
 	return strings.ReplaceAll(remedy, "below --dir", "below TMPDIR")
 }
 
-// changeFacts are what the text about a change of state may name.
-type changeFacts struct {
-	From, Now  string
-	Took       time.Duration
-	Transition *replica.Transition // nil if only the phase changed
-	PhaseText  string
-}
-
 // enter adds the step of a change of state or phase.
 func (e *explainer) enter(r Record, to string, took time.Duration, inferred bool) {
-	facts := changeFacts{From: e.now, Now: to, Took: took}
 	before, _, _ := strings.Cut(e.now, "/")
 	after, phase, _ := strings.Cut(to, "/")
-	facts.PhaseText = e.Phases[phase]
+	why := e.Phases[phase]
 	if before != after {
 		for _, t := range replica.Transitions() {
 			if t.From.String() == before && t.To.String() == after {
-				facts.Transition = &t
+				why = fmt.Sprintf("Because: %s. Then: %s.", t.Event, t.Action)
 				break
 			}
 		}
 	}
-	s := e.say("state", facts)
+	s := e.say("state", map[string]any{"From": e.now, "Now": to, "Why": why, "Took": took})
 	s.Change = &Change{From: e.now, Took: took.Seconds(), Inferred: inferred}
 	e.now, e.since = to, r.At
 	e.add(r, s)
@@ -177,50 +168,29 @@ func (e *explainer) infer(r Record, to string) {
 	}
 }
 
-// messageFacts are what the text about a message may name.
-type messageFacts struct {
-	Titles, Text string
-	Items        int
-	Payload      bool
-}
-
 // message adds the step of bytes that went over the wire.
 func (e *explainer) message(r Record, items []Item) {
 	if e.now == replica.None.String() {
 		e.since = r.At // nothing is known of the time before
 		e.infer(r, replica.Connecting.String())
 	}
-	facts := messageFacts{Items: len(items), Payload: r.Payload, Titles: titles(items)}
-	if len(items) == 1 {
-		facts.Text = items[0].Text
+	var titles, texts []string
+	for _, i := range items {
+		titles, texts = append(titles, i.Title), append(texts, i.Text)
 	}
-	s := e.say("message", facts)
+	s := e.say("message", map[string]any{"Titles": strings.Join(shorten(titles, 3), ", "), "Texts": texts, "Payload": r.Payload})
+	s.Direction, s.Bytes, s.Items = ToReplica, r.Bytes(), items
 	if len(items) > 0 {
 		s.Sources = items[0].Sources
 	}
-	s.Direction, s.Bytes, s.Items = ToReplica, r.Bytes(), items
 	if r.Event.Kind == replica.Sent {
 		s.Direction = ToMaster
 		e.inferFrom(r, items)
-		e.add(r, s)
-		return
 	}
 	e.add(r, s)
-	e.inferFrom(r, items)
-}
-
-// titles joins the titles of a message's items; of many the last ones are only
-// counted.
-func titles(items []Item) string {
-	var all []string
-	for i, item := range items {
-		if i == 3 && len(items) > 4 {
-			all = append(all, fmt.Sprintf("and %d more", len(items)-i))
-			break
-		}
-		all = append(all, item.Title)
+	if r.Event.Kind == replica.Received {
+		e.inferFrom(r, items)
 	}
-	return strings.Join(all, ", ")
 }
 
 // inferFrom infers the states of a recording from the items of a message. Of

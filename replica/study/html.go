@@ -26,7 +26,6 @@ func HTML(w io.Writer, s *Study) error {
 		"number": func(i int) int { return i + 1 },
 		"place":  replica.Place,
 		"head":   func(d Data) Data { return d[:min(len(d), mostHex)] },
-		"more":   more,
 		"hex":    func(d Data) string { return fmt.Sprintf("% x", []byte(d)) },
 	}).Parse(pageTemplate)
 	if err != nil {
@@ -39,17 +38,6 @@ func HTML(w io.Writer, s *Study) error {
 	}
 	p.Style, p.Picture = template.CSS(style.String()), template.HTML(picture.String()) // both are our own
 	return t.Execute(w, p)
-}
-
-// more says how many bytes of a part the page does not show.
-func more(p Part) string {
-	switch n := len(p.Data); {
-	case n == 0:
-		return fmt.Sprintf("%d bytes", p.Bytes)
-	case n > mostHex:
-		return fmt.Sprintf("and %d bytes more", n-mostHex)
-	}
-	return ""
 }
 
 // page is what page.html and text.tmpl show. The sequence diagram is as wide as a telephone, so
@@ -134,18 +122,6 @@ func (r row) Short() string {
 		return string(text)
 	}
 	return string(text[:most-1]) + "…"
-}
-
-// Taken says how often the change of state of a transition was made.
-func (p page) Taken(t replica.Transition) string {
-	switch n := p.Machine.times(t); n {
-	case 0:
-		return ""
-	case 1:
-		return "taken once"
-	default:
-		return fmt.Sprintf("taken %d times", n)
-	}
 }
 
 // PillWidth and PillLeft are of the shape around the name of a state.

@@ -18,10 +18,7 @@ const mostKeys = 32
 // size bytes of a payload that has not come whole.
 func (c *cutter) takeRDB(size int64, whole bool) {
 	r := c.Things["payload"]
-	c.begin(r, "", struct {
-		Size  int64
-		Whole bool
-	}{size, whole})
+	c.begin(r, "", map[string]any{"Size": size, "Whole": whole})
 	c.item.Continues = !whole
 	head := c.kept()
 	head = head[:min(int64(len(head)), size)]

@@ -40,7 +40,7 @@ func (c *received) cut(commands []words) {
 func (c *received) reply() {
 	line, end, whole := cutLine(c.kept())
 	if !whole {
-		c.unknown(max(int64(len(line)), c.gap()), "a line that has no end")
+		c.thing("unknown", max(int64(len(line)), c.gap()), "a line that has no end")
 		return
 	}
 	var asked words
@@ -109,12 +109,11 @@ func (c *received) follow(key, to string, f facts) {
 // resumeAt continues the history at an offset. What the stream before had beyond
 // that offset comes again.
 func (c *received) resumeAt(offset int64) {
-	again := c.next - offset
-	if c.next == 0 || again < 0 || again > int64(len(c.carry)) {
-		c.carry = nil
-	} else {
-		c.carry = c.carry[:int64(len(c.carry))-again]
+	old := int64(len(c.carry)) - (c.next - offset)
+	if c.next == 0 || old < 0 || old > int64(len(c.carry)) {
+		old = 0
 	}
+	c.carry = c.carry[:old]
 	c.next = offset
 }
 
@@ -165,7 +164,7 @@ func (c *received) cutStream() {
 		if !cmd.complete && int64(len(kept)) == c.size() {
 			c.carry = bytes.Clone(kept)
 		}
-		switch c.takeCommand(cmd, c.Stream, c.multi) {
+		switch commandName(c.takeCommand(cmd, c.Stream, c.multi)) {
 		case "MULTI":
 			c.multi = true
 		case "EXEC":

@@ -100,7 +100,7 @@ func draw(table []replica.Transition, taken map[[2]string]int) *drawing {
 			d.Arrows[n].Numbers += fmt.Sprintf(" %d", i+1)
 			continue
 		}
-		d.Arrows = append(d.Arrows, arrow{badge: badge{Numbers: fmt.Sprint(i + 1), Taken: d.times(t) > 0}, from: from, to: to})
+		d.Arrows = append(d.Arrows, arrow{badge: badge{Numbers: fmt.Sprint(i + 1), Taken: d.Times(t) > 0}, from: from, to: to})
 	}
 	lanes := 0
 	for i := range d.Arrows {
@@ -124,7 +124,8 @@ func (d *drawing) row(s replica.State) int {
 	return slices.Index(d.States, s.String())
 }
 
-func (d *drawing) times(t replica.Transition) int {
+// Times tells how often the change of state of a transition was made.
+func (d *drawing) Times(t replica.Transition) int {
 	return d.taken[[2]string{t.From.String(), t.To.String()}]
 }
 
@@ -149,7 +150,7 @@ func (a *arrow) forward() {
 	case 1:
 		a.X, a.Y = middle, (from+boxHeight+to)/2-2
 		a.Path = fmt.Sprintf("M%d %dV%d", middle, from+boxHeight, to-2)
-	default:
+	default: // past boxes
 		a.X, a.Y = right+50, (from+to+boxHeight)/2
 		a.Path = fmt.Sprintf("M%d %dH%dV%dH%d", right, from+boxHeight-8, a.X, to+10, right+2)
 	}

@@ -113,11 +113,9 @@ func (i Item) Heading() string {
 // Alternative is the step as one sentence, for readers who can't see a picture.
 func (s Step) Alternative() string {
 	text := fmt.Sprintf("%.4f s, ", s.At)
-	switch s.Direction {
-	case ToMaster:
-		text += "replica to master, " + units.Count(s.Bytes, "byte") + ": "
-	case ToReplica:
-		text += "master to replica, " + units.Count(s.Bytes, "byte") + ": "
+	if s.Kind == KindMessage {
+		way := map[string]string{ToMaster: "replica to master", ToReplica: "master to replica"}[s.Direction]
+		text += way + ", " + units.Count(s.Bytes, "byte") + ": "
 	}
 	return text + s.Title
 }

@@ -98,15 +98,18 @@ func (b *book) errorMeaning(line string) string {
 	return ""
 }
 
-// part gives name and text of a part; ok is false if the rule does not name it.
-func (r *rule) part(i int) (part [2]string, ok bool) {
-	if n := len(r.Parts); i >= n && r.Again > 0 {
-		i = n - r.Again + (i-n)%r.Again
+// argument gives name and text of an argument of a command.
+func (b *book) argument(r *rule, i int) [2]string {
+	n := len(r.Parts)
+	switch {
+	case i < n:
+		return r.Parts[i]
+	case r.Again > 0:
+		return r.Parts[n-r.Again+(i-n)%r.Again]
+	case i == 0:
+		return b.Command
 	}
-	if i >= len(r.Parts) {
-		return part, false
-	}
-	return r.Parts[i], true
+	return b.Argument
 }
 
 // words are a command's arguments, the groups of a reply's expression, or what
@@ -173,10 +176,7 @@ func functions() template.FuncMap {
 
 // number reads a number in decimal; what is none gives 0.
 func number(s string) int64 {
-	n, err := strconv.ParseInt(s, 10, 64)
-	if err != nil {
-		return 0
-	}
+	n, _ := strconv.ParseInt(s, 10, 64)
 	return n
 }
 
@@ -200,11 +200,10 @@ func errno(err error) string {
 
 // quote cuts a string for a title, and quotes it.
 func quote(s string) string {
-	const most = 40
-	if len(s) > most {
-		return strconv.QuoteToASCII(s[:most]) + "..."
+	if len(s) <= 40 {
+		return strconv.QuoteToASCII(s)
 	}
-	return strconv.QuoteToASCII(s)
+	return strconv.QuoteToASCII(s[:40]) + "..."
 }
 
 // shownWords are the words of a command for a title, long ones cut.
@@ -223,10 +222,13 @@ func shownWords(args [][]byte) words {
 	return all
 }
 
-// line joins the words for a title; of many the last ones are only counted.
-func (w words) line() string {
-	if len(w) <= 6 {
-		return strings.Join(w, " ")
+// line joins the words for a title.
+func (w words) line() string { return strings.Join(shorten(w, 5), " ") }
+
+// shorten only counts what is beyond the first n of a list, if that is several.
+func shorten(all []string, n int) []string {
+	if len(all) <= n+1 {
+		return all
 	}
-	return fmt.Sprintf("%s and %d more", strings.Join(w[:5], " "), len(w)-5)
+	return append(all[:n:n], fmt.Sprintf("and %d more", len(all)-n))
 }
