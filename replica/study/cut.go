@@ -94,9 +94,9 @@ func (c *cutter) find(p []byte) int64 {
 // begin begins an item.
 func (c *cutter) begin(r *rule, title string, about any) {
 	if r.Title != "" {
-		title = fill(r.Title, about)
+		title = c.fill(r.Title, about)
 	}
-	c.item = Item{Title: title, Text: fill(r.Text, about), Sources: c.Sources[r.Key], state: r.State}
+	c.item = Item{Title: title, Text: c.fill(r.Text, about), Sources: c.Sources[r.Key], state: r.State}
 	c.in = fresh
 }
 
@@ -151,7 +151,7 @@ func (c *cutter) put(record int, p Part) {
 func (c *cutter) named(n int64, r *rule, name string, about any) {
 	for _, p := range r.Parts {
 		if p[0] == name {
-			c.part(n, name, fill(p[1], about))
+			c.part(n, name, c.fill(p[1], about))
 		}
 	}
 }
@@ -160,7 +160,7 @@ func (c *cutter) named(n int64, r *rule, name string, about any) {
 func (c *cutter) thing(name string, n int64, about any) {
 	r := c.Things[name]
 	c.begin(r, "", about)
-	c.part(n, r.Parts[0][0], fill(r.Parts[0][1], about))
+	c.part(n, r.Parts[0][0], c.fill(r.Parts[0][1], about))
 }
 
 // command is a command as it lies in a flow.
@@ -294,7 +294,7 @@ func (c *cutter) takeCommand(cmd command, rules []*rule, multi bool) words {
 		if p.arg >= 0 {
 			said := c.argument(r, p.arg)
 			f.Index = p.arg
-			p.name, p.text = said[0], fill(said[1], f)
+			p.name, p.text = said[0], c.fill(said[1], f)
 		}
 		c.part(int64(p.n), p.name, p.text)
 	}

@@ -63,7 +63,7 @@ func (e *explainer) add(r Record, s Step) {
 // say makes a step of a thing that texts.yaml knows.
 func (e *explainer) say(name string, facts any) Step {
 	t := e.Things[name]
-	return Step{Kind: t.Kind, Title: fill(t.Title, facts), Text: fill(t.Text, facts), Sources: e.Sources[t.Key]}
+	return Step{Kind: t.Kind, Title: e.fill(t.Title, facts), Text: e.fill(t.Text, facts), Sources: e.Sources[t.Key]}
 }
 
 // thingOf names events as texts.yaml does. What it lacks is told elsewhere, or not

@@ -83,7 +83,7 @@ func (c *cutter) takeRecords(p []byte) {
 		if !known || err != nil {
 			return
 		}
-		c.part(in.Offset()-from, name, fill(text, facts{words: all, Aux: c.Aux[all.Word(0)]}))
+		c.part(in.Offset()-from, name, c.fill(text, facts{words: all, Aux: c.Aux[all.Word(0)]}))
 	}
 }
 

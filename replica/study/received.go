@@ -61,7 +61,7 @@ func (c *received) reply() {
 	c.begin(r, shownWords([][]byte{line}).line(), f)
 	n := 0
 	for _, group := range groups[1:] {
-		c.part(int64(len(group)), r.Parts[n][0], fill(r.Parts[n][1], f))
+		c.part(int64(len(group)), r.Parts[n][0], c.fill(r.Parts[n][1], f))
 		n++
 	}
 	c.part(int64(end), r.Parts[n][0], r.Parts[n][1])

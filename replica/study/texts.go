@@ -43,6 +43,8 @@ type book struct {
 	Errors                [][2]string
 	Opcodes, Values       map[byte]*rule
 	Aux, Checksum         map[string]string
+
+	parsed sync.Map // from a text to its template
 }
 
 // rule says what a command, a reply or another thing means.
@@ -140,16 +142,17 @@ type facts struct {
 func (f facts) Value() string { return f.Word(f.Index) }
 
 // fill executes a template of texts.yaml.
-func fill(text string, facts any) string {
+func (b *book) fill(text string, facts any) string {
 	if !strings.Contains(text, "{{") {
 		return text
 	}
-	t, err := template.New("").Funcs(functions()).Parse(text)
-	if err != nil {
-		return err.Error()
+	t, ok := b.parsed.Load(text)
+	if !ok {
+		t = template.Must(template.New("").Funcs(functions()).Parse(text))
+		b.parsed.Store(text, t)
 	}
 	var out strings.Builder
-	if err := t.Execute(&out, facts); err != nil {
+	if err := t.(*template.Template).Execute(&out, facts); err != nil {
 		return err.Error()
 	}
 	return out.String()
