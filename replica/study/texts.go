@@ -213,9 +213,9 @@ func quote(s string) string {
 func shownWords(args [][]byte) words {
 	var all words
 	for _, a := range args {
-		s := escape(a[:min(len(a), 48)])
+		s := escape(a[:min(len(a), 60)])
 		switch {
-		case len(a) > 48:
+		case len(a) > 60:
 			s += "..."
 		case s == "":
 			s = `""`
