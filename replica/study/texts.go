@@ -1,6 +1,7 @@
 package study
 
 import (
+	"cmp"
 	_ "embed"
 	"fmt"
 	"regexp"
@@ -195,10 +196,7 @@ func errno(err error) string {
 	if err == nil {
 		return "0"
 	}
-	if name := anet.ErrorName(err); name != "" {
-		return name
-	}
-	return err.Error()
+	return cmp.Or(anet.ErrorName(err), err.Error())
 }
 
 // quote cuts a string for a title, and quotes it.
@@ -214,13 +212,10 @@ func shownWords(args [][]byte) words {
 	var all words
 	for _, a := range args {
 		s := escape(a[:min(len(a), 60)])
-		switch {
-		case len(a) > 60:
+		if len(a) > 60 {
 			s += "..."
-		case s == "":
-			s = `""`
 		}
-		all = append(all, s)
+		all = append(all, cmp.Or(s, `""`))
 	}
 	return all
 }
