@@ -133,13 +133,13 @@ func (e *explainer) record(r Record, items []Item) {
 
 // IsCut tells whether a link ended because a study cut it.
 func IsCut(err *replica.LinkError) bool {
-	return errors.Is(err, replica.ErrClosed) && strings.Contains(err.Error(), "cut on purpose")
+	return errors.Is(err, replica.ErrCut)
 }
 
 // Advice puts a remedy of the daemon into the words of a study, whose archive is a
 // temporary one.
 func Advice(remedy string) string {
-	return strings.ReplaceAll(remedy, "below --dir", "below TMPDIR")
+	return strings.ReplaceAll(remedy, "below dir", "below TMPDIR")
 }
 
 // enter adds the step of a change of state or phase.

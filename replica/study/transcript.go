@@ -23,33 +23,36 @@ const longestLine = 64 << 20
 // one, and are no part of it.
 func directives() []string { return []string{"expect", "config", "history", "fsync"} }
 
+// Handshake is a handshake up to PSYNC, without a password, with a master that
+// knows everything.
+const Handshake = `R>M "PING\r\n"
+M>R "+PONG\r\n"
+R>M "REPLCONF listening-port 0\r\n"
+M>R "+OK\r\n"
+R>M "REPLCONF capa eof capa psync2\r\n"
+M>R "+OK\r\n"
+R>M "REPLCONF version 255.255.255\r\n"
+M>R "+OK\r\n"`
+
 // ReadTranscript reads a recorded conversation. A line is: direction (R>M, replica
 // to master, or M>R), seconds since the connect, bytes, and the bytes in double
 // quotes with C escapes; the two numbers may be missing. "close" is the end of a
-// connection, after # comes a comment.
+// connection, "handshake" stands for [Handshake], after # comes a comment.
 func ReadTranscript(r io.Reader) ([]Record, error) {
 	in := bufio.NewScanner(r)
 	in.Buffer(nil, longestLine)
 	var all []Record
-	conn := 1
 	for n := 1; in.Scan(); n++ {
-		line := strings.TrimSpace(in.Text())
-		word, _, _ := strings.Cut(line, " ")
-		if line == "" || line[0] == '#' || slices.Contains(directives(), word) {
-			continue
+		lines := strings.TrimSpace(in.Text())
+		if lines == "handshake" {
+			lines = Handshake
 		}
-		x, err := parseLine(word, line)
-		if err != nil {
-			return nil, fmt.Errorf("%w: line %d: %w", ErrTranscript, n, err)
+		for _, line := range strings.Split(lines, "\n") {
+			var err error
+			if all, err = readLine(all, line); err != nil {
+				return nil, fmt.Errorf("%w: line %d: %w", ErrTranscript, n, err)
+			}
 		}
-		if k := len(all); k > 0 && x.At == 0 {
-			x.At = all[k-1].At
-		}
-		x.Conn = conn
-		if word == "close" {
-			conn++
-		}
-		all = append(all, x)
 	}
 	if err := in.Err(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrTranscript, err)
@@ -58,6 +61,29 @@ func ReadTranscript(r io.Reader) ([]Record, error) {
 		return nil, fmt.Errorf("%w: it holds no message", ErrTranscript)
 	}
 	return all, nil
+}
+
+// readLine appends the record of a line, where the line has one, to all before.
+func readLine(all []Record, line string) ([]Record, error) {
+	word, _, _ := strings.Cut(line, " ")
+	if line == "" || line[0] == '#' || slices.Contains(directives(), word) {
+		return all, nil
+	}
+	x, err := parseLine(word, line)
+	if err != nil {
+		return all, err
+	}
+	x.Conn = 1
+	if k := len(all); k > 0 {
+		last := all[k-1]
+		if x.Conn = last.Conn; last.Event.Kind == replica.Failed {
+			x.Conn++ // it was closed
+		}
+		if x.At == 0 {
+			x.At = last.At
+		}
+	}
+	return append(all, x), nil
 }
 
 // parseLine reads a line that begins with word.
