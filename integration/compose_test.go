@@ -15,6 +15,7 @@ import (
 	"regexp"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -69,7 +70,7 @@ func composeCommand(t *testing.T) []string {
 func newProject(t *testing.T, server string) *project {
 	t.Helper()
 	p := &project{t: t, name: "replicad-test-" + strings.ToLower(rand.Text()[:10]), command: composeCommand(t)}
-	t.Cleanup(p.remove)
+	p.removeAtTheEnd()
 	began := time.Now()
 	out := p.run("go", "run", "replicad/integration/compose/images", "--server", server, "--prefix", p.name+"/")
 	p.env = append(strings.Fields(out), "COMPOSE_PROJECT_NAME="+p.name, "HTTP_PORT=0") // any free one
@@ -84,31 +85,43 @@ func newProject(t *testing.T, server string) *project {
 	return p
 }
 
-// remove takes away all that has the project's name.
-func (p *project) remove() {
-	if p.t.Failed() && p.running != "" {
-		p.t.Logf("replicad wrote:\n%s", tailOf(p.log(), 6000))
+// removal removes all that has the project's name, whatever state it was left
+// in: $1. Images go by name, for an id may have others; children go before
+// their parents.
+const removal = `
+docker ps -aq --filter name=$1 | xargs -r docker rm -f -v
+docker network ls -q --filter name=$1 | xargs -r docker network rm
+docker volume ls -q --filter name=$1 | xargs -r docker volume rm
+for of in "replicad-integration/$1/*" "replicad-integration/$1/*/*" "$1/*" "$1/*/*"; do
+	docker images --format '{{.Repository}}:{{.Tag}}' --filter "reference=$of" | xargs -r docker rmi
+done`
+
+// removeAtTheEnd removes what the project has made when the test ends, and also
+// when the test binary dies in its time-out or by a signal, where no cleanup
+// runs: a shell in a session of its own waits for the end of its input, which
+// the kernel brings when nobody holds the other end any more.
+func (p *project) removeAtTheEnd() {
+	r, w, err := os.Pipe()
+	if err != nil {
+		p.t.Fatal(err)
 	}
-	const named = "{{.Repository}}:{{.Tag}}"
-	// By name, so that it goes whatever state it was left in.
-	for _, kind := range []struct{ list, remove []string }{
-		{[]string{"ps", "-aq", "--filter", "name=" + p.name}, []string{"rm", "-f", "-v"}},
-		{[]string{"network", "ls", "-q", "--filter", "name=" + p.name}, []string{"network", "rm"}},
-		{[]string{"volume", "ls", "-q", "--filter", "name=" + p.name}, []string{"volume", "rm"}},
-		// Children before their parents, and by name: an ID may have others.
-		{[]string{"images", "--format", named, "--filter", "reference=replicad-integration/" + p.name + "/*"}, []string{"rmi"}},
-		{[]string{"images", "--format", named, "--filter", "reference=replicad-integration/" + p.name + "/*/*"}, []string{"rmi"}},
-		{[]string{"images", "--format", named, "--filter", "reference=" + p.name + "/*"}, []string{"rmi"}},
-		{[]string{"images", "--format", named, "--filter", "reference=" + p.name + "/*/*"}, []string{"rmi"}},
-	} {
-		out, err := exec.Command("docker", kind.list...).Output()
-		if ids := strings.Fields(string(out)); err == nil && len(ids) > 0 {
-			out, err = exec.Command("docker", append(kind.remove, ids...)...).CombinedOutput()
-		}
-		if err != nil {
-			p.t.Errorf("docker %s: %v: %s", strings.Join(kind.remove, " "), err, out)
-		}
+	var out bytes.Buffer
+	shell := exec.Command("sh", "-e", "-c", "cat >/dev/null\n"+removal, "sh", p.name)
+	shell.Stdin, shell.Stdout, shell.Stderr = r, &out, &out
+	shell.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := shell.Start(); err != nil {
+		p.t.Fatal(err)
 	}
+	r.Close()
+	p.t.Cleanup(func() {
+		if p.t.Failed() && p.running != "" {
+			p.t.Logf("replicad wrote:\n%s", tailOf(p.log(), 6000))
+		}
+		w.Close()
+		if err := shell.Wait(); err != nil {
+			p.t.Errorf("what the test made could not be removed: %v: %s", err, &out)
+		}
+	})
 }
 
 // run runs a command to its end, at the top of the repository, and returns what
@@ -310,6 +323,7 @@ func (n *counter) goesOn(t *testing.T) {
 }
 
 func TestTheComposeFileFollowsAMasterThroughWhatBefallsIt(t *testing.T) {
+	t.Parallel()
 	dockerEngine(t)
 	tested := 0
 	for _, server := range []string{"redis-server", "valkey-server"} {
