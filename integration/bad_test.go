@@ -16,6 +16,7 @@ import (
 
 	"github.com/alicebob/miniredis/v2"
 
+	"replicad/integration/poll"
 	"replicad/integration/redistest"
 )
 
@@ -164,7 +165,7 @@ func TestATroubleWithTheMasterIsOneClearLineAndTriedAgain(t *testing.T) {
 			return middle.Addr(), func() *redistest.Server {
 				top.Start()
 				top.Do("SET", "key", "value")
-				until(t, "the replica to follow its master", func() (bool, string) {
+				poll.Seen(t, "the replica to follow its master", func() (bool, string) {
 					s := middle.Info("replication")["master_link_status"]
 					return s == "up", s
 				})
@@ -213,7 +214,7 @@ func TestATroubleWithTheMasterIsOneClearLineAndTriedAgain(t *testing.T) {
 				s.Shutdown("SAVE")
 				// Two seconds, in which it looks at its clients all the time.
 				s.Launch("key-load-delay 2000", "loading-process-events-interval-bytes 1024")
-				until(t, "the master to listen", func() (bool, string) {
+				poll.Seen(t, "the master to listen", func() (bool, string) {
 					nc, err := net.Dial("tcp", s.Addr())
 					if err != nil {
 						return false, err.Error()
@@ -292,7 +293,7 @@ func TestATroubleWithTheMasterIsOneClearLineAndTriedAgain(t *testing.T) {
 			dir := t.TempDir()
 			d := runEnv(t, c.env, dir, append(c.args, "--replicaof", "main="+addr)...)
 			clear := regexp.MustCompile(`level=warning msg="main \(.*\) ` + c.want + `.*next_attempt_in=`)
-			until(t, "a second failure", func() (bool, string) {
+			poll.Seen(t, "a second failure", func() (bool, string) {
 				for _, line := range d.log.from(0) {
 					if strings.Contains(line, "level=warning") && !clear.MatchString(line) {
 						t.Fatalf("the line is not as clear as it should be: %s\nwant: %s", line, clear)
@@ -328,7 +329,7 @@ func TestAServerThatCantReplicateIsToldFromAMasterInTrouble(t *testing.T) {
 	d := run(t, t.TempDir(), "--replicaof", "main="+m.Addr())
 	clear := `level=warning msg="main \(` + regexp.QuoteMeta(m.Addr()) + `\) in state SYNC/PSYNC: the server can't replicate: it knows neither PSYNC nor SYNC: SYNC was answered -ERR unknown command .*: is that a Redis or Valkey server`
 	const failures = 5
-	until(t, "five failures", func() (bool, string) {
+	poll.Seen(t, "five failures", func() (bool, string) {
 		n := d.matches("level=warning")
 		return n >= failures, fmt.Sprint(n)
 	})

@@ -22,6 +22,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"replicad/integration/compose"
+	"replicad/integration/poll"
 )
 
 // dockerPatience bounds each command of docker's; building is the longest.
@@ -181,7 +182,7 @@ func (p *project) client(addr string) *redis.Client {
 	p.t.Helper()
 	c := redis.NewClient(&redis.Options{Addr: addr, PoolSize: 1, ReadTimeout: patience, MaxRetries: -1, DisableIdentity: true})
 	p.t.Cleanup(func() { c.Close() })
-	until(p.t, addr+" to answer", func() (bool, string) {
+	poll.Seen(p.t, addr+" to answer", func() (bool, string) {
 		err := c.Ping(p.t.Context()).Err()
 		return err == nil, fmt.Sprint(err)
 	})
@@ -203,7 +204,7 @@ func (p *project) waitLog(n int, pattern string) int {
 	p.t.Helper()
 	re := regexp.MustCompile(pattern)
 	end := 0
-	until(p.t, "a log line like "+pattern, func() (bool, string) {
+	poll.Seen(p.t, "a log line like "+pattern, func() (bool, string) {
 		log := p.log()
 		end = len(log)
 		log = log[min(n, end):]
@@ -216,7 +217,7 @@ func (p *project) waitLog(n int, pattern string) int {
 // unhealthy: it asks the binary in it.
 func (p *project) waitHealth(want string) {
 	p.t.Helper()
-	until(p.t, "the container to be "+want, func() (bool, string) {
+	poll.Seen(p.t, "the container to be "+want, func() (bool, string) {
 		out, err := p.try("docker", "inspect", "--format", "{{json .State.Health}}", p.running)
 		return err == nil && strings.Contains(out, `"Status":"`+want+`"`), fmt.Sprint(out, err)
 	})
@@ -317,7 +318,7 @@ func (p *project) count(addr string) *counter {
 func (n *counter) goesOn(t *testing.T) {
 	t.Helper()
 	now := n.acknowledged.Load()
-	until(t, "the next acknowledged count", func() (bool, string) {
+	poll.Seen(t, "the next acknowledged count", func() (bool, string) {
 		return n.acknowledged.Load() > now+10, fmt.Sprint(n.acknowledged.Load())
 	})
 }
@@ -459,7 +460,7 @@ func restricted(t *testing.T, p *project) {
 func sentinelKnows(t *testing.T, p *project, addr string) {
 	t.Helper()
 	s := p.client(p.address("sentinel") + ":26379")
-	until(t, "Sentinel to know "+addr, func() (bool, string) {
+	poll.Seen(t, "Sentinel to know "+addr, func() (bool, string) {
 		all, err := s.Do(t.Context(), "SENTINEL", "REPLICAS", "main").Slice()
 		for _, one := range all {
 			r, _ := one.(map[any]any)

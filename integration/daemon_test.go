@@ -18,27 +18,13 @@ import (
 	"testing"
 	"time"
 
+	"replicad/integration/poll"
 	"replicad/integration/redistest"
 	"replicad/replica/archive"
 )
 
 // patience is how long a test waits for what must come.
 const patience = 60 * time.Second
-
-// until polls a condition, and fails the test when it does not come true in
-// time; the condition says what it saw last.
-func until(t *testing.T, what string, cond func() (ok bool, saw string)) {
-	t.Helper()
-	var saw string
-	for deadline, pause := time.Now().Add(patience), time.Millisecond; time.Now().Before(deadline); time.Sleep(pause) {
-		var ok bool
-		if ok, saw = cond(); ok {
-			return
-		}
-		pause = min(2*pause, 25*time.Millisecond)
-	}
-	t.Fatalf("waited %v for: %s\nlast seen: %s", patience, what, saw)
-}
 
 // process is a replicad that runs, or ran.
 type process struct {
@@ -218,7 +204,7 @@ func (p *process) waitLog(pattern string) string {
 func (p *process) waitLogAfter(n int, pattern string) (line string) {
 	p.t.Helper()
 	re := regexp.MustCompile(pattern)
-	until(p.t, "a log line like "+pattern, func() (bool, string) {
+	poll.Seen(p.t, "a log line like "+pattern, func() (bool, string) {
 		lines := p.log.from(n)
 		for _, line = range lines {
 			if re.MatchString(line) {
@@ -324,7 +310,7 @@ func newestIfAny(t *testing.T, dir, name string) (archive.Generation, bool) {
 func caughtUp(t *testing.T, master *redistest.Server, dir, name string) archive.Generation {
 	t.Helper()
 	var g archive.Generation
-	until(t, "the archive of "+name+" to end where the master does", func() (bool, string) {
+	poll.Seen(t, "the archive of "+name+" to end where the master does", func() (bool, string) {
 		var ok bool
 		if g, ok = newestIfAny(t, dir, name); !ok {
 			return false, "no generation"

@@ -12,6 +12,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"replicad/integration/poll"
 	"replicad/integration/redistest"
 )
 
@@ -252,7 +253,7 @@ func everyWrite(t *testing.T, s *redistest.Server) {
 		_, err := c.Do(ctx, "BLMOVE", "waited for", "served", "LEFT", "RIGHT", 30).Result()
 		served <- err
 	}()
-	until(t, "a blocked client", func() (bool, string) {
+	poll.Seen(t, "a blocked client", func() (bool, string) {
 		n := s.Info("clients")["blocked_clients"]
 		return n == "1", n
 	})
@@ -277,7 +278,7 @@ func everyWrite(t *testing.T, s *redistest.Server) {
 		c.add("PEXPIRE", fmt.Sprint("short:h:", i), 20+i)
 	}
 	s.Pipe(11, append(c, []any{"SET", "stays", 1})...)
-	until(t, "50 keys to expire", func() (bool, string) {
+	poll.Seen(t, "50 keys to expire", func() (bool, string) {
 		n := s.DoIn(11, "DBSIZE")
 		return n == int64(1), fmt.Sprint(n)
 	})

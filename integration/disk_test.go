@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"testing"
 
+	"replicad/integration/poll"
 	"replicad/integration/redistest"
 )
 
@@ -168,7 +169,7 @@ func TestADiskThatFillsUpDuringAFullSyncKeepsNoTraceOfItAndIsTriedAgainWhenThere
 		writeMiB(master, 12)
 		d = run(t, dir, byAddress(t, master)...)
 		d.waitLog(`level=warning msg="main .*not enough room for a full sync`)
-		until(t, "the unfinished generation to go", func() (bool, string) {
+		poll.Seen(t, "the unfinished generation to go", func() (bool, string) {
 			all := generations(t, dir, "main")
 			return len(all) == 1, fmt.Sprintf("%+v", all)
 		})
@@ -200,8 +201,8 @@ func TestALinkThatIsCutWhileTheDiskIsFullGoesOnWhenThereIsRoom(t *testing.T) {
 	d.waitLog(stalledLine)
 	stored := streamOf(t, newest(t, dir, "main").Dir)
 	for i := range 3 {
-		until(t, "a link to cut", func() (bool, string) { return killReplicas(master) == 1, "none" })
-		until(t, "the link to be back", func() (bool, string) {
+		poll.Seen(t, "a link to cut", func() (bool, string) { return killReplicas(master) == 1, "none" })
+		poll.Seen(t, "the link to be back", func() (bool, string) {
 			n := d.matches(`msg="partial resync"`)
 			return n == i+1, fmt.Sprint(n)
 		})

@@ -16,6 +16,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"replicad/integration/poll"
 	"replicad/integration/redistest"
 )
 
@@ -144,7 +145,7 @@ func TestMalformedRequestsCostNobodyElseAnything(t *testing.T) {
 	for i := range n {
 		one()
 		if i%(n/10) == n/10-1 {
-			until(t, "the link's offset to move on", func() (bool, string) {
+			poll.Seen(t, "the link's offset to move on", func() (bool, string) {
 				now := offset()
 				if now > last {
 					last = now
@@ -171,7 +172,7 @@ func TestMalformedRequestsCostNobodyElseAnything(t *testing.T) {
 		t.Errorf("memory grew by %d MiB to %d MiB", grown>>20, now>>20)
 	}
 	load.stop(t)
-	until(t, "the clients to be gone", func() (bool, string) {
+	poll.Seen(t, "the clients to be gone", func() (bool, string) {
 		v := field(t, port, "clients", "connected_clients")
 		k, _ := strconv.Atoi(v)
 		return k > 0 && k < 20, v
@@ -200,7 +201,7 @@ func TestPingsOfManyClientsBesideASync(t *testing.T) {
 	took := func(pinged string) time.Duration {
 		dir, port := t.TempDir(), redistest.FreePort(t, "127.0.0.1")
 		d := run(t, dir, "--replicaof", "main=127.0.0.1:1", "--port", strconv.Itoa(port))
-		until(t, "the port to answer", func() (bool, string) {
+		poll.Seen(t, "the port to answer", func() (bool, string) {
 			err := client(t, port).Ping(context.Background()).Err()
 			return err == nil, fmt.Sprint(err)
 		})
@@ -249,7 +250,7 @@ func pinging(t *testing.T, bench string, port, clients int) (quit func()) {
 		n, _ := strconv.Atoi(field(t, port, "stats", "total_commands_processed"))
 		return n
 	}
-	until(t, "redis-benchmark's clients to be connected", func() (bool, string) {
+	poll.Seen(t, "redis-benchmark's clients to be connected", func() (bool, string) {
 		v := field(t, port, "clients", "connected_clients")
 		n, _ := strconv.Atoi(v)
 		return n > clients && asked() > clients, v

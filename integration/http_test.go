@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"replicad/integration/poll"
 	"replicad/integration/redistest"
 )
 
@@ -51,7 +52,7 @@ func (s site) get(path string) (code int, body string) {
 func (s site) waitReady(code int, like string) {
 	s.t.Helper()
 	re := regexp.MustCompile(like)
-	until(s.t, fmt.Sprintf("/readyz to say %d %s", code, like), func() (bool, string) {
+	poll.Seen(s.t, fmt.Sprintf("/readyz to say %d %s", code, like), func() (bool, string) {
 		if healthy, body := s.get("/healthz"); healthy != 200 || body != "ok\n" {
 			s.t.Fatalf("/healthz: %d %s", healthy, body)
 		}
@@ -86,7 +87,7 @@ func (s site) metrics() map[string]float64 {
 // wait waits until a metric fulfils a condition.
 func (s site) wait(name, what string, cond func(v float64) bool) {
 	s.t.Helper()
-	until(s.t, name+" "+what, func() (bool, string) {
+	poll.Seen(s.t, name+" "+what, func() (bool, string) {
 		v, ok := s.metrics()[name]
 		return ok && cond(v), fmt.Sprint(v, " ", ok)
 	})
@@ -129,7 +130,7 @@ func TestMetricsAndReadinessTellWhatHappensToALink(t *testing.T) {
 	} {
 		s.atLeast(name, want)
 	}
-	until(t, "all offsets to be the master's", func() (bool, string) {
+	poll.Seen(t, "all offsets to be the master's", func() (bool, string) {
 		m := s.metrics()
 		offset, _ := strconv.ParseFloat(master.Info("replication")["master_repl_offset"], 64)
 		saw := fmt.Sprint(offset, m["offset_received_bytes"], m["offset_stored_bytes"], m["offset_fsynced_bytes"], m["offset_acknowledged_bytes"], m["lag_bytes"], m["lag_seconds"])

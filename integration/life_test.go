@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"replicad/integration/poll"
 	"replicad/integration/redistest"
 	"replicad/replica/archive"
 )
@@ -38,7 +39,7 @@ func TestASignalEndsTheDaemonWithinASecondAndAllThatWasReceivedIsStored(t *testi
 			d.waitLog(`msg="full sync done"`)
 			// Under load, the last ACK is the promise to check.
 			load := startLoad(t, master, loadRate)
-			until(t, "a second's ACK under load", func() (bool, string) {
+			poll.Seen(t, "a second's ACK under load", func() (bool, string) {
 				n := lastAck(d)
 				return n > 1_000_000, fmt.Sprint(n)
 			})
@@ -147,7 +148,7 @@ func TestListTellsTheSameWhileTheDaemonRunsAndAfterwards(t *testing.T) {
 	d.waitLog(`msg="full sync done"`)
 	everyWrite(t, master)
 	caughtUp(t, master, dir, "main")
-	until(t, "the end to be fsynced and the base verified", func() (bool, string) {
+	poll.Seen(t, "the end to be fsynced and the base verified", func() (bool, string) {
 		m := list()
 		if !m.Running {
 			t.Fatal("list says that no daemon writes to the archive")
@@ -230,7 +231,7 @@ func TestABaseWithAWrongChecksumIsDiscardedAndSyncedAgain(t *testing.T) {
 	})
 	dir := t.TempDir()
 	d := run(t, dir, "--replicaof", "main="+master.addr)
-	until(t, "a base whose checksum is right", func() (bool, string) {
+	poll.Seen(t, "a base whose checksum is right", func() (bool, string) {
 		g, ok := newestIfAny(t, dir, "main")
 		return ok && g.BaseVerified, fmt.Sprintf("%+v", g)
 	})

@@ -9,6 +9,7 @@
 package integration
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -22,7 +23,15 @@ const binaryVariable = "REPLICAD_TEST_BINARY"
 
 func TestMain(m *testing.M) { os.Exit(testMain(m)) }
 
+// atOnce is how many tests run beside each other, unless -parallel says so. They
+// wait for servers most of the time, so they are more than there are cores.
+const atOnce = "8"
+
 func testMain(m *testing.M) int {
+	flag.Parse()
+	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
+		_ = f.Value.Set(atOnce)
+	}
 	dir, err := os.MkdirTemp("", "replicad-integration-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"replicad/integration/poll"
 	"replicad/integration/redistest"
 	"replicad/replica/rdb"
 )
@@ -87,11 +88,11 @@ func TestMemoryStaysBelow64MiBWhateverTheMasterSends(t *testing.T) {
 			d := run(t, dir, "--replicaof", "main="+master.addr)
 			d.waitLog(`msg="full sync done"`)
 			rdbTook := time.Since(began)
-			until(t, "all to be acknowledged and fsynced", func() (bool, string) {
+			poll.Seen(t, "all to be acknowledged and fsynced", func() (bool, string) {
 				total := streamed.Load()
 				return total > 0 && acked.Load() == total && fsynced.Load() == total, fmt.Sprint(acked.Load(), fsynced.Load(), total)
 			})
-			until(t, "the base to be verified", func() (bool, string) {
+			poll.Seen(t, "the base to be verified", func() (bool, string) {
 				return newest(t, dir, "main").BaseVerified, "not yet"
 			})
 			peak := d.status("VmHWM")

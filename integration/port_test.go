@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"replicad/anet/tunnel/tunneltest"
+	"replicad/integration/poll"
 	"replicad/integration/redistest"
 )
 
@@ -174,7 +175,7 @@ func TestRepliesAreWordForWordThoseOfARealReplica(t *testing.T) {
 	t.Parallel()
 	master := redistest.Start(t)
 	real := redistest.Start(t, "replicaof "+master.Host+" "+strconv.Itoa(master.Port))
-	until(t, "the real replica to stream", func() (bool, string) {
+	poll.Seen(t, "the real replica to stream", func() (bool, string) {
 		s := real.Info("replication")["master_link_status"]
 		return s == "up", s
 	})
@@ -258,7 +259,7 @@ func TestInfoHasEveryFieldOfARealReplica(t *testing.T) {
 	t.Parallel()
 	master := redistest.Start(t)
 	real := redistest.Start(t, "replicaof "+master.Host+" "+strconv.Itoa(master.Port), "appendonly yes")
-	until(t, "the real replica to stream", func() (bool, string) {
+	poll.Seen(t, "the real replica to stream", func() (bool, string) {
 		s := real.Info("replication")["master_link_status"]
 		return s == "up", s
 	})

@@ -20,6 +20,7 @@ import (
 
 	"replicad/anet/anettest"
 	"replicad/anet/tunnel/tunneltest"
+	"replicad/integration/poll"
 	"replicad/integration/redistest"
 )
 
@@ -140,7 +141,7 @@ func TestAProbeOfASoundMasterPassesAndLeavesNothing(t *testing.T) {
 				list := fmt.Sprint(s.Do("CLIENT", "LIST"))
 				return strings.Count(list, "id=") == 1, list
 			}
-			until(t, "the probe's connection to be gone", left)
+			poll.Seen(t, "the probe's connection to be gone", left)
 			for field, want := range map[string]string{"sync_full": "0", "sync_partial_ok": "0", "total_forks": "0"} {
 				if got := s.Info("stats")[field]; got != want {
 					t.Errorf("%s is %s, want %s", field, got, want)
@@ -161,7 +162,7 @@ func TestAProbeWithPsyncIsAReplicaForThatMomentAlone(t *testing.T) {
 	s := redistest.Start(t, quiet...)
 	gone := func() {
 		t.Helper()
-		until(t, "the probe to be a replica no more", func() (bool, string) {
+		poll.Seen(t, "the probe to be a replica no more", func() (bool, string) {
 			n := s.Info("replication")["connected_slaves"]
 			return n == "0", n
 		})
@@ -330,7 +331,7 @@ func loadingMaster(t *testing.T) string {
 	s.Shutdown("SAVE")
 	// For 100 seconds; it looks at its clients after each key.
 	s.Launch("key-load-delay 100000", "loading-process-events-interval-bytes 1024")
-	until(t, "the master to say that it is loading", func() (bool, string) {
+	poll.Seen(t, "the master to say that it is loading", func() (bool, string) {
 		nc, err := net.Dial("tcp", s.Addr())
 		if err != nil {
 			return false, err.Error()
@@ -415,7 +416,7 @@ func TestAProbeFromAnotherHostMeetsProtectedModeAndFirewalls(t *testing.T) {
 		s := redistest.New(t, t.TempDir(), append([]string{"bind 198.51.100.1"}, append(quiet, directives...)...)...)
 		s.Launch()
 		// By hand: a client's goroutines would be outside of the namespace.
-		until(t, "the master to listen", func() (bool, string) {
+		poll.Seen(t, "the master to listen", func() (bool, string) {
 			nc, err := net.Dial("tcp", s.Addr())
 			if err != nil {
 				return false, err.Error()

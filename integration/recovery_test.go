@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"replicad/integration/poll"
 	"replicad/integration/redistest"
 )
 
@@ -79,7 +80,7 @@ func newWorkshop(t *testing.T, write func(w *workshop), end func(d *process), ar
 	everyType(w.master, 0)
 	d := run(t, w.dir, append(byAddress(t, w.master), args...)...)
 	d.waitLog(`msg="full sync done"`)
-	until(t, "the base to be verified", func() (bool, string) {
+	poll.Seen(t, "the base to be verified", func() (bool, string) {
 		return newest(t, w.dir, "main").BaseVerified, "not yet"
 	})
 	write(w)
@@ -252,7 +253,7 @@ func TestATailThatWasNotFsyncedMayBeLostOrGarbage(t *testing.T) {
 		{"appendfsync everysec", nil, func(w *workshop) {
 			// A part that is fsynced, and one that is not yet.
 			everyWrite(w.t, w.master)
-			until(w.t, "a tail that is not fsynced", func() (bool, string) {
+			poll.Seen(w.t, "a tail that is not fsynced", func() (bool, string) {
 				before := newest(w.t, w.dir, "main").FsyncedOffset
 				if before < 1<<20 {
 					return false, "nothing is fsynced"

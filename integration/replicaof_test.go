@@ -11,6 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"replicad/integration/poll"
 	"replicad/integration/redistest"
 )
 
@@ -33,7 +34,7 @@ func client(t *testing.T, port int) *redis.Client {
 func order(t *testing.T, port int, host string, toPort any) {
 	t.Helper()
 	c := client(t, port)
-	until(t, "an answer to REPLICAOF", func() (bool, string) {
+	poll.Seen(t, "an answer to REPLICAOF", func() (bool, string) {
 		err := c.Do(context.Background(), "REPLICAOF", host, toPort).Err()
 		if err != nil && strings.HasPrefix(err.Error(), "ERR") {
 			t.Fatalf("REPLICAOF %s %v: %v", host, toPort, err)
@@ -87,7 +88,7 @@ func TestReplicaOfAMasterWithTheSameHistoryIsAPartialResync(t *testing.T) {
 		to := []*redistest.Server{chained, top}[i%2]
 		orderTo(t, port, to)
 		partial++
-		until(t, "the next partial resync", func() (bool, string) {
+		poll.Seen(t, "the next partial resync", func() (bool, string) {
 			got := d.matches(`msg="partial resync"`)
 			return got >= partial && field(t, port, "replication", "master_port") == strconv.Itoa(to.Port), fmt.Sprint(got)
 		})
@@ -112,7 +113,7 @@ func TestReplicaOfAMasterWithAnotherHistoryBeginsAGeneration(t *testing.T) {
 	was := a.Digest()
 	caughtUp(t, a, dir, "main")
 	orderTo(t, port, b)
-	until(t, "the second generation", func() (bool, string) {
+	poll.Seen(t, "the second generation", func() (bool, string) {
 		g := generations(t, dir, "main")
 		return len(g) == 2 && g[1].Complete, fmt.Sprint(g)
 	})
@@ -160,7 +161,7 @@ func TestAnOrderDuringATransferIsObeyedAtOnceAndOutlivesAKill(t *testing.T) {
 			}
 			switch to {
 			case "no one":
-				until(t, "nobody to follow", func() (bool, string) {
+				poll.Seen(t, "nobody to follow", func() (bool, string) {
 					at := field(t, port, "replication", "master_port")
 					return at == "0", at
 				})
@@ -176,7 +177,7 @@ func TestAnOrderDuringATransferIsObeyedAtOnceAndOutlivesAKill(t *testing.T) {
 			d.stop()
 		}
 	}
-	until(t, "no link to the slow master", func() (bool, string) {
+	poll.Seen(t, "no link to the slow master", func() (bool, string) {
 		n := slow.Info("replication")["connected_slaves"]
 		return n == "0", n
 	})

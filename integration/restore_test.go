@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"replicad/integration/poll"
 	"replicad/integration/redistest"
 	"replicad/replica/archive"
 )
@@ -163,7 +164,7 @@ func TestRestoresBesideADaemonThatWritesAllPassTheirCheck(t *testing.T) {
 	dir := t.TempDir()
 	d := run(t, dir, byAddress(t, master)...)
 	defer d.stop()
-	until(t, "a generation", func() (bool, string) {
+	poll.Seen(t, "a generation", func() (bool, string) {
 		_, ok := newestIfAny(t, dir, "main")
 		return ok, ""
 	})
@@ -171,7 +172,7 @@ func TestRestoresBesideADaemonThatWritesAllPassTheirCheck(t *testing.T) {
 	var last int64
 	for i := range count(t, "restores", 6, 100) {
 		before := newest(t, dir, "main").EndOffset
-		until(t, "some more bytes", func() (bool, string) {
+		poll.Seen(t, "some more bytes", func() (bool, string) {
 			return newest(t, dir, "main").EndOffset > before, ""
 		})
 		to := "latest"

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"replicad/integration/poll"
 	"replicad/integration/redistest"
 )
 
@@ -80,7 +81,7 @@ func TestALinkThatTheMasterCutsResumesWhereItWas(t *testing.T) {
 	d := run(t, dir, byAddress(t, master)...)
 	d.waitLog(`msg="full sync done"`)
 	for range n {
-		until(t, "the link to be there", func() (bool, string) {
+		poll.Seen(t, "the link to be there", func() (bool, string) {
 			n := master.Info("replication")["connected_slaves"]
 			return n == "1", n
 		})
@@ -187,7 +188,7 @@ func TestTheStreamOfAChainedReplicaLandsInItsDatabase(t *testing.T) {
 	middle := redistest.Start(t, "replicaof 127.0.0.1 "+strconv.Itoa(top.Port))
 	inStep := func() {
 		t.Helper()
-		until(t, "the replica to be where its master is", func() (bool, string) {
+		poll.Seen(t, "the replica to be where its master is", func() (bool, string) {
 			info := middle.Info("replication")
 			saw := fmt.Sprint(info["master_link_status"], info["slave_repl_offset"], top.Offset())
 			return info["master_link_status"] == "up" && info["slave_repl_offset"] == strconv.FormatInt(top.Offset(), 10), saw
@@ -247,7 +248,7 @@ func TestAPromotedReplicaContinuesTheHistoryUnderItsOwnID(t *testing.T) {
 	d.waitLog(`msg="full sync done"`)
 	everyWrite(t, old)
 	caughtUp(t, old, dir, "main")
-	until(t, "the replica to be where its master is", func() (bool, string) {
+	poll.Seen(t, "the replica to be where its master is", func() (bool, string) {
 		a, b := old.Offset(), promoted.Offset()
 		return a == b && promoted.Info("replication")["master_link_status"] == "up", fmt.Sprint(a, b)
 	})
@@ -389,7 +390,7 @@ func followBySYNC(t *testing.T, master *redistest.Server, diskless bool) {
 		t.Helper()
 		master.Do("SET", "marker", marker)
 		var gen string
-		until(t, marker+" to be stored", func() (bool, string) {
+		poll.Seen(t, marker+" to be stored", func() (bool, string) {
 			g, ok := newestIfAny(t, dir, "main")
 			gen = g.Dir
 			return ok && bytes.HasSuffix(streamOf(t, gen), []byte(marker+"\r\n")), fmt.Sprintf("%+v", g)
@@ -401,7 +402,7 @@ func followBySYNC(t *testing.T, master *redistest.Server, diskless bool) {
 	sameDataset(t, master, first)
 	digest := master.Digest()
 	killReplicas(master)
-	until(t, "a second full sync", func() (bool, string) {
+	poll.Seen(t, "a second full sync", func() (bool, string) {
 		n := d.matches(`msg="full sync done"`)
 		return n == 2, fmt.Sprint(n)
 	})

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"replicad/integration/poll"
 	"replicad/replica/archive"
 )
 
@@ -32,7 +33,7 @@ func TestPruneLetsOldGenerationsGoBesideTheDaemonAndNoneThatIsHeld(t *testing.T)
 			d.stop()
 		}
 		d = run(t, dir, "--replicaof", "main="+master.addr)
-		until(t, "another generation", func() (bool, string) {
+		poll.Seen(t, "another generation", func() (bool, string) {
 			g, ok := newestIfAny(t, dir, "main")
 			return ok && g.Number == i && g.BaseVerified && g.EndOffset > g.BaseOffset && g.To.After(g.From), fmt.Sprintf("%+v", g)
 		})

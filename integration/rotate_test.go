@@ -4,6 +4,7 @@ import (
 	"context"
 	"testing"
 
+	"replicad/integration/poll"
 	"replicad/integration/redistest"
 	"replicad/replica"
 	"replicad/replica/archive"
@@ -50,7 +51,7 @@ func TestManySegmentsLoadAsTheMastersDataset(t *testing.T) {
 			segments := 0
 			for range rounds {
 				stop := followInSegments(t, master, dir, 50_000, policy)
-				until(t, "some more segments", func() (bool, string) {
+				poll.Seen(t, "some more segments", func() (bool, string) {
 					g, ok := newestIfAny(t, dir, "main")
 					return ok && g.Segments >= segments+3, g.Problem
 				})
@@ -60,7 +61,7 @@ func TestManySegmentsLoadAsTheMastersDataset(t *testing.T) {
 			load.stop(t)
 			stop := followInSegments(t, master, dir, 50_000, policy)
 			caughtUp(t, master, dir, "main")
-			until(t, "all closed segments to be verified", func() (bool, string) {
+			poll.Seen(t, "all closed segments to be verified", func() (bool, string) {
 				g := newest(t, dir, "main")
 				return g.Sealed == g.Segments-1 && g.Verified == g.Sealed && g.Damaged == 0, ""
 			})

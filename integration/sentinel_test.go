@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"replicad/integration/poll"
 	"replicad/integration/redistest"
 )
 
@@ -30,7 +31,7 @@ func startPair(t *testing.T) *pair {
 // machine that stood still Sentinel may have failed over by itself.
 func (p *pair) ready() {
 	p.t.Helper()
-	until(p.t, "a replica that Sentinel may promote", func() (bool, string) {
+	poll.Seen(p.t, "a replica that Sentinel may promote", func() (bool, string) {
 		if p.sentinel.MasterOf(redistest.MasterName) == p.replica.Addr() {
 			p.t.Log("Sentinel failed over by itself")
 			p.master, p.replica = p.replica, p.master
@@ -56,12 +57,12 @@ func (p *pair) failover() {
 	p.t.Helper()
 	p.ready()
 	load := startLoad(p.t, p.master, loadRate)
-	until(p.t, "some load", func() (bool, string) {
+	poll.Seen(p.t, "some load", func() (bool, string) {
 		n := load.commands.Load()
 		return n > 200, fmt.Sprint(n)
 	})
 	load.stop(p.t)
-	until(p.t, "replicas that have everything", func() (bool, string) {
+	poll.Seen(p.t, "replicas that have everything", func() (bool, string) {
 		info := p.master.Info("replication")
 		have := 0
 		for i := range 2 {
@@ -73,7 +74,7 @@ func (p *pair) failover() {
 		return have == 2, fmt.Sprint(info)
 	})
 	p.master.Kill()
-	until(p.t, "the promotion", func() (bool, string) {
+	poll.Seen(p.t, "the promotion", func() (bool, string) {
 		at := p.sentinel.MasterOf(redistest.MasterName)
 		return at == p.replica.Addr() && p.replica.Info("replication")["role"] == "master", at
 	})
@@ -84,7 +85,7 @@ func (p *pair) failover() {
 // follows waits until replicad follows the master, and has all it has.
 func (p *pair) follows(d *process, dir string, partial int) {
 	p.t.Helper()
-	until(p.t, "the next partial resync", func() (bool, string) {
+	poll.Seen(p.t, "the next partial resync", func() (bool, string) {
 		n := d.matches(`msg="partial resync"`)
 		return n >= partial, fmt.Sprint(n)
 	})

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"replicad/integration/poll"
 	"replicad/integration/redistest"
 )
 
@@ -29,12 +30,12 @@ func TestSentinelRepointsReplicadAndNeitherPromotesNorShowsIt(t *testing.T) {
 	dir, port := t.TempDir(), redistest.FreePort(t, "127.0.0.1")
 	d := run(t, dir, "--replicaof", redistest.MasterName+"="+p.master.Addr(), "--port", strconv.Itoa(port))
 	d.waitLog(`msg="full sync done"`)
-	until(t, "Sentinel to discover replicad", func() (bool, string) { return p.knows() == "2", p.knows() })
+	poll.Seen(t, "Sentinel to discover replicad", func() (bool, string) { return p.knows() == "2", p.knows() })
 	discovered := func() (bool, string) {
 		v := fmt.Sprint(p.sentinel.Do("SENTINEL", "INFO-CACHE", redistest.MasterName))
 		return strings.Contains(v, "replicad_version"), v
 	}
-	until(t, "Sentinel to have its INFO", discovered)
+	poll.Seen(t, "Sentinel to have its INFO", discovered)
 	for i := range n {
 		p.failover()
 		p.follows(d, dir, i+1)
@@ -70,9 +71,9 @@ func TestSentinelWithNobodyLeftToPromotePromotesNotReplicad(t *testing.T) {
 	dir, port := t.TempDir(), redistest.FreePort(t, "127.0.0.1")
 	d := run(t, dir, "--replicaof", "main="+master.Addr(), "--port", strconv.Itoa(port))
 	d.waitLog(`msg="full sync done"`)
-	until(t, "Sentinel to discover replicad", func() (bool, string) { return p.knows() == "1", p.knows() })
+	poll.Seen(t, "Sentinel to discover replicad", func() (bool, string) { return p.knows() == "1", p.knows() })
 	master.Kill()
-	until(t, "Sentinel to find nobody", func() (bool, string) {
+	poll.Seen(t, "Sentinel to find nobody", func() (bool, string) {
 		log := sentinel.Log()
 		return strings.Contains(log, "-failover-abort-no-good-slave"), log
 	})

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"replicad/anet/tunnel/tunneltest"
+	"replicad/integration/poll"
 	"replicad/integration/redistest"
 )
 
@@ -233,7 +234,7 @@ func TestAStudyThatIsInterruptedLeavesNothingBehind(t *testing.T) {
 			t.Fatal(err)
 		}
 		var wanted int64 // an offset that only the stream leads to
-		until(t, "an ACK of the stream", func() (bool, string) {
+		poll.Seen(t, "an ACK of the stream", func() (bool, string) {
 			slave := master.Info("replication")["slave0"]
 			_, offset, _ := strings.Cut(slave, "offset=")
 			offset, _, _ = strings.Cut(offset, ",")
@@ -297,7 +298,7 @@ func TestAStudySaysWhyAMasterCantBeFollowed(t *testing.T) {
 				s.Do("DEBUG", "POPULATE", 10_000)
 				s.Shutdown("SAVE")
 				s.Launch("key-load-delay 20000", "loading-process-events-interval-bytes 1024") // minutes, during which it looks at its clients
-				until(t, "the master to listen", func() (bool, string) {
+				poll.Seen(t, "the master to listen", func() (bool, string) {
 					nc, err := net.Dial("tcp", s.Addr())
 					if err != nil {
 						return false, err.Error()

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"replicad/integration/poll"
 	"replicad/integration/redistest"
 )
 
@@ -62,7 +63,7 @@ func (m *manager) next(within time.Duration) string {
 func (m *manager) wants(text string) string {
 	m.t.Helper()
 	var got string
-	until(m.t, "a message to systemd with "+text, func() (bool, string) {
+	poll.Seen(m.t, "a message to systemd with "+text, func() (bool, string) {
 		last := got
 		got = m.next(time.Second)
 		return strings.Contains(got, text), last
@@ -99,7 +100,7 @@ func TestSystemdHearsThatTheDaemonIsReadyAliveAndStops(t *testing.T) {
 	if err := d.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "the process to stand still", func() (bool, string) {
+	poll.Seen(t, "the process to stand still", func() (bool, string) {
 		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", d.cmd.Process.Pid))
 		if err != nil {
 			t.Fatal(err)

@@ -22,6 +22,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"replicad/integration/compose"
+	"replicad/integration/poll"
 	"replicad/replica/archive"
 )
 
@@ -45,25 +46,12 @@ func variable(t *testing.T, name string) string {
 	return v
 }
 
-// until polls a condition, which says what it saw last.
-func until(t *testing.T, what string, cond func() (bool, string)) {
-	t.Helper()
-	var saw string
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		var ok bool
-		if ok, saw = cond(); ok {
-			return
-		}
-	}
-	t.Fatalf("waited %v for: %s\nlast seen: %s", patience, what, saw)
-}
-
 // dial makes a client with one connection, so that WAIT counts what it wrote.
 func dial(t *testing.T, addr string) *redis.Client {
 	t.Helper()
 	c := redis.NewClient(&redis.Options{Addr: addr, PoolSize: 1, ReadTimeout: patience, MaxRetries: -1, DisableIdentity: true})
 	t.Cleanup(func() { c.Close() })
-	until(t, addr+" to answer", func() (bool, string) {
+	poll.Seen(t, addr+" to answer", func() (bool, string) {
 		err := c.Ping(t.Context()).Err()
 		return err == nil, fmt.Sprint(err)
 	})
@@ -74,7 +62,7 @@ func dial(t *testing.T, addr string) *redis.Client {
 func master(t *testing.T) *redis.Client {
 	t.Helper()
 	c := dial(t, variable(t, redisVariable))
-	until(t, "a replica to be online", func() (bool, string) {
+	poll.Seen(t, "a replica to be online", func() (bool, string) {
 		info, err := c.Info(t.Context(), "replication").Result()
 		return online(info) > 0, fmt.Sprint(info, err)
 	})

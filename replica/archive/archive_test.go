@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"replicad/integration/poll"
 	"replicad/replica"
 	"replicad/replica/rdb"
 	"replicad/replica/rdb/rdbtest"
@@ -91,16 +92,7 @@ func (f *feeder) end() int64 { return f.base.Offset + int64(f.sent.Len()) }
 
 func (f *feeder) eventually(what string, ok func() bool) {
 	f.t.Helper()
-	eventually(f.t, what, ok)
-}
-
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(time.Minute); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("in vain waited until %s", what)
-		}
-	}
+	poll.Until(f.t, what, ok)
 }
 
 func (f *feeder) awaitDurable() {
@@ -497,7 +489,7 @@ func TestADamagedBaseIsFoundAndItsGenerationDiscarded(t *testing.T) {
 	payload := rdbtest.Empty(0, true)
 	payload[len(payload)-12] ^= 1
 	fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, payload)
-	eventually(t, "the damage is found", func() bool { return errors.Is(a.Progress().Failed, replica.ErrChecksum) })
+	poll.Until(t, "the damage is found", func() bool { return errors.Is(a.Progress().Failed, replica.ErrChecksum) })
 	if err := a.Reset(); err != nil {
 		t.Fatal(err)
 	}
@@ -508,7 +500,7 @@ func TestADamagedBaseIsFoundAndItsGenerationDiscarded(t *testing.T) {
 		t.Fatalf("left behind: %v %v", done, unfinished)
 	}
 	fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, rdbtest.Empty(0, true))
-	eventually(t, "the sound base is verified", func() bool { m, _, _ := Describe(dir); return m.Generations[0].BaseVerified })
+	poll.Until(t, "the sound base is verified", func() bool { m, _, _ := Describe(dir); return m.Generations[0].BaseVerified })
 }
 
 func TestTheBaseIsVerifiedAgainAfterARestartThatCameBefore(t *testing.T) {
@@ -516,7 +508,7 @@ func TestTheBaseIsVerifiedAgainAfterARestartThatCameBefore(t *testing.T) {
 	dir := t.TempDir()
 	a := open(t, dir, Options{})
 	fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, rdbtest.Empty(0, false))
-	eventually(t, "the base is verified", func() bool { m, _, _ := Describe(dir); return m.Generations[0].BaseVerified })
+	poll.Until(t, "the base is verified", func() bool { m, _, _ := Describe(dir); return m.Generations[0].BaseVerified })
 	mustClose(t, a)
 	g := generationIn(dir, 1)
 	p, _ := os.ReadFile(g.timeline())
@@ -525,7 +517,7 @@ func TestTheBaseIsVerifiedAgainAfterARestartThatCameBefore(t *testing.T) {
 		t.Fatal(err)
 	}
 	open(t, dir, Options{})
-	eventually(t, "the base is verified", func() bool { m, _, _ := Describe(dir); return m.Generations[0].BaseVerified })
+	poll.Until(t, "the base is verified", func() bool { m, _, _ := Describe(dir); return m.Generations[0].BaseVerified })
 }
 
 func TestAnRDBLargerThanTheFreeDiskIsRefusedBeforeAByteIsWritten(t *testing.T) {
@@ -624,7 +616,7 @@ func TestAFullDiskStopsTheWriterLosesNothingAndHeals(t *testing.T) {
 		t.Fatalf("on the full disk the progress is %+v", p)
 	}
 	seen := notified.Load()
-	eventually(t, "it is said again that the disk is full", func() bool { return notified.Load() > seen })
+	poll.Until(t, "it is said again that the disk is full", func() bool { return notified.Load() > seen })
 	quota.Store(1 << 62)
 	f.feed(stream[n:], 1<<20)
 	f.awaitDurable()
@@ -679,7 +671,7 @@ func TestAnFsyncThatFailsTakesTheArchiveBackToTheLastOneThatDidNot(t *testing.T)
 	safe := f.end()
 	broken.Store(true)
 	f.feed(commands(rand.New(rand.NewPCG(6, 6)), 20), ringSize) // at once: a failed archive takes no more
-	eventually(t, "the failure is told", func() bool { return errors.Is(a.Progress().Failed, syscall.EIO) })
+	poll.Until(t, "the failure is told", func() bool { return errors.Is(a.Progress().Failed, syscall.EIO) })
 	if len(a.Buffer()) != 0 {
 		t.Fatal("a failed archive still takes bytes")
 	}
@@ -722,8 +714,8 @@ func TestEachFsyncOfTheStreamIsToldWithItsDuration(t *testing.T) {
 		if fails {
 			broken.Store(true)
 			f.feed(commands(rand.New(rand.NewPCG(72, 72)), 20), ringSize)
-			eventually(t, "the failure is told", func() bool { return errors.Is(a.Progress().Failed, syscall.EIO) })
-			eventually(t, "the one that failed is told too", func() bool { return made.Load()-told.Load() == own })
+			poll.Until(t, "the failure is told", func() bool { return errors.Is(a.Progress().Failed, syscall.EIO) })
+			poll.Until(t, "the one that failed is told too", func() bool { return made.Load()-told.Load() == own })
 			continue
 		}
 		mustClose(t, a)

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"replicad/integration/poll"
 	"replicad/replica"
 	"replicad/replica/rdb/rdbtest"
 )
@@ -19,7 +20,7 @@ func TestADescriberSaysAtAllTimesWhatAReadingOfAllSays(t *testing.T) {
 	d := NewDescriber(dir)
 	same := func(when string) (got Master) { // soon, for somebody may write
 		t.Helper()
-		eventually(t, "a describer says the same "+when, func() bool {
+		poll.Until(t, "a describer says the same "+when, func() bool {
 			var ok bool
 			var err error
 			got, ok, err = d.Describe()

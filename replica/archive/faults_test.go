@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"replicad/integration/poll"
 	"replicad/replica"
 	"replicad/replica/rdb/rdbtest"
 	"replicad/replica/resp"
@@ -21,7 +22,7 @@ import (
 // waitMarked waits until the timeline of the first generation marks an offset.
 func waitMarked(t *testing.T, dir string, off int64) {
 	t.Helper()
-	eventually(t, "marked", func() bool {
+	poll.Until(t, "marked", func() bool {
 		p, _ := os.ReadFile(generationIn(dir, 1).timeline())
 		return strings.Contains(string(p), fmt.Sprintf("offset %d ", off))
 	})
@@ -39,7 +40,7 @@ func TestAResetThatIsTriedAgainStillTrustsOnlyWhatWasFsynced(t *testing.T) {
 	safe := f.end()
 	broken.Store(true)
 	f.feed(resp.AppendCommand(nil, "SET", "b", "2"), 1000)
-	eventually(t, "failed", func() bool { return a.Progress().Failed != nil })
+	poll.Until(t, "failed", func() bool { return a.Progress().Failed != nil })
 	// The first Reset can't open the segment: no descriptor is free, say.
 	seg := generationIn(dir, 1).segment(1)
 	os.Rename(seg, seg+".away")
@@ -216,7 +217,7 @@ func TestAnEndedGenerationIsNeitherContinuedNorChanged(t *testing.T) {
 		payload := rdbtest.Empty(0, true)
 		payload[len(payload)-12] ^= 1
 		fullSync(t, a, replica.FullSync{ReplID: idB, Offset: 5, Size: -1}, payload)
-		eventually(t, "damage", func() bool { return a.Progress().Failed != nil })
+		poll.Until(t, "damage", func() bool { return a.Progress().Failed != nil })
 		before := snapshotDir(t, generationIn(dir, 1).dir)
 		if err := a.Reset(); err != nil {
 			t.Fatal(err)
@@ -272,7 +273,7 @@ func TestABaseWithADamagedMagicIsFound(t *testing.T) {
 	dir := t.TempDir()
 	a := open(t, dir, Options{})
 	fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, rdbtest.Empty(0, true))
-	eventually(t, "verified", func() bool { m, _, _ := Describe(dir); return m.Generations[0].BaseVerified })
+	poll.Until(t, "verified", func() bool { m, _, _ := Describe(dir); return m.Generations[0].BaseVerified })
 	mustClose(t, a)
 	g := generationIn(dir, 1)
 	p, _ := os.ReadFile(g.timeline())
@@ -281,7 +282,7 @@ func TestABaseWithADamagedMagicIsFound(t *testing.T) {
 	b[0] = 0
 	os.WriteFile(g.base(), b, 0o640)
 	a = open(t, dir, Options{})
-	eventually(t, "somebody says that the base begins with a zero byte", func() bool { return a.Progress().Failed != nil })
+	poll.Until(t, "somebody says that the base begins with a zero byte", func() bool { return a.Progress().Failed != nil })
 }
 
 func TestWithoutARecordStrictRecoveryStillAsksTheMarks(t *testing.T) {
@@ -367,12 +368,12 @@ func TestARecordWhoseFsyncFailedIsWrittenAgain(t *testing.T) {
 	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, rdbtest.Empty(0, true))
 	f.feed(resp.AppendCommand(nil, "SET", "a", "1"), 1000)
 	f.awaitDurable()
-	eventually(t, "the base is verified", func() bool { m, _, _ := Describe(dir); return m.Generations[0].BaseVerified })
+	poll.Until(t, "the base is verified", func() bool { m, _, _ := Describe(dir); return m.Generations[0].BaseVerified })
 	f.awaitDurable()
 	safe := f.end()
 	broken.Store(true)
 	f.feed(resp.AppendCommand(nil, "SET", "b", "2"), 1000)
-	eventually(t, "failed", func() bool { return errors.Is(a.Progress().Failed, syscall.EIO) })
+	poll.Until(t, "failed", func() bool { return errors.Is(a.Progress().Failed, syscall.EIO) })
 	broken.Store(false)
 	since.Store(0)
 	if err := a.Reset(); err != nil {

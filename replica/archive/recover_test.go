@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"replicad/integration/poll"
 	"replicad/replica"
 	"replicad/replica/rdb/rdbtest"
 	"replicad/replica/resp"
@@ -357,9 +358,9 @@ func TestGarbageInsideAValueIsFoundByTheMarks(t *testing.T) {
 		p, _ := os.ReadFile(generationIn(dir, 1).timeline())
 		return strings.Contains(string(p), fmt.Sprintf("offset %d ", f.end()))
 	}
-	eventually(t, "the first command is marked", marked)
+	poll.Until(t, "the first command is marked", marked)
 	f.feed(first, 5000)
-	eventually(t, "the second command is marked", marked)
+	poll.Until(t, "the second command is marked", marked)
 	after := t.TempDir()
 	if err := os.CopyFS(after, os.DirFS(dir)); err != nil {
 		t.Fatal(err)
@@ -412,7 +413,7 @@ func TestWhatWasMarkedIsThereAfterAKill(t *testing.T) {
 	stream := commands(r, 3000)
 	f.feed(stream, 5000)
 	g := generationIn(dir, 1)
-	eventually(t, "the end is marked", func() bool {
+	poll.Until(t, "the end is marked", func() bool {
 		tl, _, _ := g.readTimeline(visitor{})
 		return tl.Last.Offset == f.end()
 	})
@@ -573,7 +574,7 @@ func TestMarksOfWhatWasCutDoNotSpeakAgainstWhatCameInstead(t *testing.T) {
 	second := commands(r, 100)
 	f.feed(second, 1000)
 	f.awaitStored()
-	eventually(t, "the new end is marked", func() bool {
+	poll.Until(t, "the new end is marked", func() bool {
 		p, _ := os.ReadFile(generationIn(dir, 1).timeline())
 		return strings.Contains(string(p), fmt.Sprintf("offset %d ", f.end()))
 	})

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"replicad/integration/poll"
 	"replicad/replica"
 	"replicad/replica/rdb/rdbtest"
 	"replicad/replica/resp"
@@ -258,7 +259,7 @@ func several(t *testing.T, dir string, n int) (*Archive, *feeder) {
 
 func awaitVerified(t *testing.T, dir string) {
 	t.Helper()
-	eventually(t, "the newest base is verified", func() bool {
+	poll.Until(t, "the newest base is verified", func() bool {
 		m, _, err := Describe(dir)
 		return err == nil && m.Generations[len(m.Generations)-1].BaseVerified
 	})

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"replicad/integration/poll"
 	"replicad/replica"
 	"replicad/replica/rdb/rdbtest"
 	"replicad/replica/resp"
@@ -366,12 +367,12 @@ func TestAFullDiskDuringARotationLosesNothingAndLeavesNothing(t *testing.T) {
 			fails.Store(2)
 			stream := commands(r, 300)
 			f.feed(stream[:2000], 500)
-			eventually(t, "it is said that the disk is full", func() bool { return errors.Is(a.Progress().Stalled, syscall.ENOSPC) })
+			poll.Until(t, "it is said that the disk is full", func() bool { return errors.Is(a.Progress().Stalled, syscall.ENOSPC) })
 			f.feedSlowly(r, stream[2000:])
 			f.awaitStored()
 			fails.Store(1 << 40)
 			f.feed(stream, 1<<20) // stalls at its rotation
-			eventually(t, "the disk is full again", func() bool { return a.Progress().Stalled != nil })
+			poll.Until(t, "the disk is full again", func() bool { return a.Progress().Stalled != nil })
 			kept := a.Progress().Stored
 			if err := a.Close(); !errors.Is(err, syscall.ENOSPC) {
 				t.Fatalf("Close said %v", err)
@@ -411,7 +412,7 @@ func TestAnFsyncThatFailsDuringARotationTakesTheArchiveBack(t *testing.T) {
 					p := commands(r, 5)
 					f.commit(buf[:copy(buf, p)])
 				}
-				eventually(t, "it is stored, or failed", func() bool { return a.Progress().Failed != nil || a.Progress().Stored == f.end() })
+				poll.Until(t, "it is stored, or failed", func() bool { return a.Progress().Failed != nil || a.Progress().Stored == f.end() })
 			}
 			durable := a.Progress().Durable
 			if err := a.Reset(); err != nil {
@@ -449,7 +450,7 @@ func TestADiskThatIsSlowToFsyncBoundsTheOpenSegments(t *testing.T) {
 	var at int64
 	for range 3 * mostSealing {
 		f.feed(set, 10_000)
-		eventually(t, "it is stored, or the writer waits", func() bool {
+		poll.Until(t, "it is stored, or the writer waits", func() bool {
 			at = a.Progress().Stored
 			return at == f.end() || segmentsOf(t, generationIn(dir, 1)) == mostSealing+1
 		})
@@ -499,7 +500,7 @@ func TestEachClosedSegmentIsToldAndVerifiedOnce(t *testing.T) {
 	f.awaitStored()
 	g := generationIn(dir, 1)
 	closed := segmentsOf(t, g) - 1
-	eventually(t, "all closed segments are verified", func() bool {
+	poll.Until(t, "all closed segments are verified", func() bool {
 		m, _, _ := Describe(dir)
 		d := m.Generations[0]
 		return closed > 3 && d.Sealed == closed && d.Verified == closed && d.BaseVerified && d.BaseCRCKnown
@@ -557,7 +558,7 @@ func TestAFlippedBitInAClosedSegmentIsFoundInTheBackground(t *testing.T) {
 		}
 		var o observer
 		b := open(t, after, Options{Observe: o.observe})
-		eventually(t, "all is read again", func() bool { return len(o.of(SegmentVerified)) == segmentsOf(t, g)-1 })
+		poll.Until(t, "all is read again", func() bool { return len(o.of(SegmentVerified)) == segmentsOf(t, g)-1 })
 		for _, e := range o.of(SegmentVerified) {
 			if errors.Is(e.Err, ErrDamaged) != (e.Segment == seq) {
 				t.Fatalf("segment %d is damaged, and of %d it is said: %v", seq, e.Segment, e.Err)
@@ -594,7 +595,7 @@ func TestAGenerationMayBeRenamedWhileItsLogIsOpen(t *testing.T) {
 	f.awaitStored()
 	last := names[30%len(names)]
 	closed := segmentsOf(t, last) - 1
-	eventually(t, "all closed segments are verified", func() bool {
+	poll.Until(t, "all closed segments are verified", func() bool {
 		m, _, _ := Describe(dir)
 		return m.Generations[0].Verified == closed
 	})
@@ -716,7 +717,7 @@ func TestMarksAreAsFarApartAsTheResolutionSays(t *testing.T) {
 	dir = t.TempDir()
 	a = open(t, dir, Options{TimelineResolution: time.Millisecond})
 	f = fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, rdbtest.Empty(0, true))
-	eventually(t, "there are 5 marks", func() bool {
+	poll.Until(t, "there are 5 marks", func() bool {
 		f.feed(resp.AppendCommand(nil, "SET", "k", "v"), 100)
 		p, _ := os.ReadFile(generationIn(dir, 1).timeline())
 		return bytes.Count(p, []byte("mark ")) >= 5

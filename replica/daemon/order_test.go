@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"replicad/integration/poll"
 	"replicad/replica"
 	"replicad/replica/archive"
 	"replicad/replica/minimaster"
@@ -77,7 +78,7 @@ func TestNoOneKeepsTheArchiveAndHoldsUntilReplicaOf(t *testing.T) {
 	if s := h.Status(); s.Following() || s.Wanted() || s.State != replica.None || s.DownSince.IsZero() {
 		t.Errorf("%+v", s)
 	}
-	eventually(t, "the end of the link", func() bool { return m.Replicas() == 0 })
+	poll.Until(t, "the end of the link", func() bool { return m.Replicas() == 0 })
 	do(t, m, "SET", "while", "nobody follows")
 	stop()
 
@@ -145,7 +146,7 @@ func TestAnOrderDuringARebaseGivesTheRebaseUp(t *testing.T) {
 			t.Fatal(err)
 		}
 		quit()
-		eventually(t, "the end of the rebase", func() bool { return !h.Status().Rebase.Running })
+		poll.Until(t, "the end of the rebase", func() bool { return !h.Status().Rebase.Running })
 		awaitStream(t, b)
 		if err := h.ReplicaOf(hostPort(a)); err != nil {
 			t.Fatal(err)

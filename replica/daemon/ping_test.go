@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"replicad/integration/poll"
 	"replicad/replica"
 )
 
@@ -50,7 +51,7 @@ func TestPingIsAnsweredByALoopThatLivesAndByNoOther(t *testing.T) {
 	if err := h.Ping(t.Context()); err != nil {
 		t.Errorf("of a loop that goes on: %v", err)
 	}
-	eventually(t, "an fsync to be told of", func() bool { return fsyncs.Load() > 0 })
+	poll.Until(t, "an fsync to be told of", func() bool { return fsyncs.Load() > 0 })
 	stop()
 	if err := h.Ping(t.Context()); !errors.Is(err, ErrStopped) {
 		t.Errorf("of a loop that has ended: %v", err)

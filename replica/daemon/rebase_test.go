@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"replicad/integration/poll"
 	"replicad/replica"
 	"replicad/replica/archive"
 	"replicad/replica/minimaster"
@@ -68,24 +69,15 @@ func nth[E any](all []E, n int, is func(E) bool) (none E, found bool) {
 func (r *recorder) await(t *testing.T, k replica.EventKind, n int) replica.Event {
 	t.Helper()
 	var e replica.Event
-	eventually(t, "event "+strconv.Itoa(int(k)), func() (ok bool) { e, ok = r.find(k, n); return ok })
+	poll.Until(t, "event "+strconv.Itoa(int(k)), func() (ok bool) { e, ok = r.find(k, n); return ok })
 	return e
 }
 
 func (r *recorder) awaitArchive(t *testing.T, k archive.EventKind, n int) archive.Event {
 	t.Helper()
 	var e archive.Event
-	eventually(t, "event of the archive "+strconv.Itoa(int(k)), func() (ok bool) { e, ok = r.findArchive(k, n); return ok })
+	poll.Until(t, "event of the archive "+strconv.Itoa(int(k)), func() (ok bool) { e, ok = r.findArchive(k, n); return ok })
 	return e
-}
-
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(time.Minute); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("in vain waited for %s", what)
-		}
-	}
 }
 
 // running is a daemon with a recorder, and what to end it with.
@@ -252,7 +244,7 @@ func TestARebaseThatFailsLeavesTheGenerationAsItWas(t *testing.T) {
 			}
 			do(t, m, "SET", "after", "it")
 			awaitAck(t, m)
-			eventually(t, "the .tmp folder to go", func() bool {
+			poll.Until(t, "the .tmp folder to go", func() bool {
 				tmp, _ := filepath.Glob(filepath.Join(dir, "m", "*.tmp"))
 				return len(tmp) == 0
 			})
@@ -283,7 +275,7 @@ func TestTheDaemonStopsInTheMiddleOfARebase(t *testing.T) {
 	awaitStream(t, m)
 	m.SetFaults(minimaster.Faults{SaveTime: time.Minute})
 	d.RebaseNow("test")
-	eventually(t, "the second link to be in its full sync", func() bool {
+	poll.Until(t, "the second link to be in its full sync", func() bool {
 		e, ok := rec.find(replica.FullSyncBegun, 2)
 		return ok && e.Rebase
 	})

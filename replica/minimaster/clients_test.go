@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"replicad/integration/poll"
 )
 
 func TestClientsGetTheAnswersOfRedis(t *testing.T) {
@@ -51,7 +53,7 @@ func TestINFOTellsOfTheReplicas(t *testing.T) {
 	r.fullSync(m)
 	mustDo(t, m, "SET", "a", "1", "EX", "100")
 	r.send("REPLCONF", "ACK", "10")
-	eventually(t, "the acknowledgement has come", func() bool { return strings.Contains(line(m, "slave0"), "offset=10") })
+	poll.Until(t, "the acknowledgement has come", func() bool { return strings.Contains(line(m, "slave0"), "offset=10") })
 	info := mustDo(t, m, "INFO").(string)
 	for _, want := range []string{
 		"redis_version:" + Version, "# Replication", "role:master", "connected_slaves:1", "slave0:ip=127.0.0.1,port=7401,state=online,offset=10,lag=0",

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"replicad/integration/poll"
 )
 
 func TestACommandWhoseEffectIsNotKnownIsRefusedByNameAndChangesNothing(t *testing.T) {
@@ -170,7 +172,7 @@ func TestAKeyExpiresByTheClockAndTheReplicasGetADEL(t *testing.T) {
 	mustDo(t, m, "SET", "stays", "v", "PX", "400")
 	mustDo(t, m, "PERSIST", "stays")
 	mustDo(t, m, "SET", "goes", "v", "PX", "420")
-	eventually(t, "the other has gone", func() bool { return mustDo(t, m, "EXISTS", "goes") == int64(0) })
+	poll.Until(t, "the other has gone", func() bool { return mustDo(t, m, "EXISTS", "goes") == int64(0) })
 	if mustDo(t, m, "EXISTS", "stays") != int64(1) {
 		t.Error("a key without expiry has gone")
 	}

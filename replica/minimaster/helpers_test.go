@@ -12,16 +12,6 @@ import (
 // patience bounds every wait of these tests. It is only ever used up when one fails.
 const patience = time.Minute
 
-// eventually polls until cond holds.
-func eventually(t *testing.T, what string, cond func() bool) {
-	t.Helper()
-	for end := time.Now().Add(patience); !cond(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("still not so: %s", what)
-		}
-	}
-}
-
 // content is everything that a server holds, as its own answers have it: for each
 // key its database and name, and then type, expiry and value. In database 0 the
 // client remains.

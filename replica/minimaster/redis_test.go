@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"replicad/integration/poll"
 )
 
 // needRedis skips where there is no such binary, and fails with REPLICAD_REQUIRE_REDIS=1.
@@ -63,7 +65,7 @@ func startRedis(t *testing.T, m *Master, args ...string) *redisReplica {
 	})
 	r.client = redis.NewClient(&redis.Options{Network: "unix", Addr: r.sock, Protocol: 2, PoolSize: 1, DisableIdentity: true}).Conn()
 	t.Cleanup(func() { r.client.Close() })
-	eventually(t, "redis-server answers", func() bool { return r.client.Ping(t.Context()).Err() == nil })
+	poll.Until(t, "redis-server answers", func() bool { return r.client.Ping(t.Context()).Err() == nil })
 	return r
 }
 
@@ -90,7 +92,7 @@ func (r *redisReplica) info(field string) string {
 // returns the offset.
 func (r *redisReplica) applied(m *Master) (offset int64) {
 	r.t.Helper()
-	eventually(r.t, "the replica has the master's offset", func() bool {
+	poll.Until(r.t, "the replica has the master's offset", func() bool {
 		offset = m.Offset()
 		return r.info("master_link_status") == "up" && r.info("slave_repl_offset") == strconv.FormatInt(offset, 10)
 	})

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"replicad/integration/poll"
 	"replicad/replica/rdb"
 )
 
@@ -49,9 +50,9 @@ func TestTheHandshakeIsAnsweredAsRedisAnswersIt(t *testing.T) {
 	r.ask("-ERR value is not an integer or out of range", "PSYNC", "?", "x")
 	r.send("PSYNC", "?", "-1")
 	r.answer(m)
-	eventually(t, "the replica is online", func() bool { return strings.Contains(line(m, "slave0"), "state=online") })
+	poll.Until(t, "the replica is online", func() bool { return strings.Contains(line(m, "slave0"), "state=online") })
 	r.send("REPLCONF", "ACK", "7")
-	eventually(t, "the acknowledgement has come", func() bool { return strings.Contains(line(m, "slave0"), "offset=7") })
+	poll.Until(t, "the acknowledgement has come", func() bool { return strings.Contains(line(m, "slave0"), "offset=7") })
 	if got := line(m, "slave0"); got != "slave0:ip=127.0.0.1,port=7401,state=online,offset=7,lag=0" {
 		t.Errorf("%s", got)
 	}
@@ -61,7 +62,7 @@ func TestADisklessMasterSendsNothingBeforeTheFirstAck(t *testing.T) {
 	m := startMaster(t, Config{Diskless: true})
 	r := dialRaw(t, m)
 	r.fullSync(m, "eof")
-	eventually(t, "the replica is online", func() bool { return strings.Contains(line(m, "slave0"), "state=online") })
+	poll.Until(t, "the replica is online", func() bool { return strings.Contains(line(m, "slave0"), "state=online") })
 	mustDo(t, m, "SET", "a", "1")
 	want := cmds("SELECT 0", "SET a 1")
 	if q := queued(m)[r.c.LocalAddr().String()]; q != len(want) {
@@ -234,7 +235,7 @@ func TestAReplicaThatLeavesIsForgotten(t *testing.T) {
 	r := dialRaw(t, m)
 	r.fullSync(m)
 	r.c.Close()
-	eventually(t, "it is forgotten", func() bool { return m.Replicas() == 0 })
+	poll.Until(t, "it is forgotten", func() bool { return m.Replicas() == 0 })
 }
 
 func TestASlowReplicaIsDisconnectedAndNobodyWaitsForIt(t *testing.T) {
@@ -245,9 +246,9 @@ func TestASlowReplicaIsDisconnectedAndNobodyWaitsForIt(t *testing.T) {
 	go func() { _, _ = io.Copy(io.Discard, quick.r) }()
 	value := strings.Repeat("x", 64<<10)
 	// The kernel's buffers swallow some MiB on their own.
-	eventually(t, "the slow one is gone", func() bool {
+	poll.Until(t, "the slow one is gone", func() bool {
 		mustDo(t, m, "SET", "k", value)
-		eventually(t, "the quick one's queue drains", func() bool { return queued(m)[quick.c.LocalAddr().String()] < 512<<10 })
+		poll.Until(t, "the quick one's queue drains", func() bool { return queued(m)[quick.c.LocalAddr().String()] < 512<<10 })
 		return m.Replicas() == 1
 	})
 	if _, ok := queued(m)[quick.c.LocalAddr().String()]; !ok {
@@ -280,7 +281,7 @@ func TestWaitAsksForAcknowledgementsAndCountsThem(t *testing.T) {
 	}
 	r.send("REPLCONF", "ACK", strconv.FormatInt(m.Offset(), 10))
 	r.read(len(cmds("REPLCONF GETACK *")))
-	eventually(t, "the acknowledgement has come", func() bool { return strings.Contains(line(m, "slave0"), fmt.Sprint("offset=", m.Offset())) })
+	poll.Until(t, "the acknowledgement has come", func() bool { return strings.Contains(line(m, "slave0"), fmt.Sprint("offset=", m.Offset())) })
 	if n := m.Wait(1, 0); n != 1 {
 		t.Errorf("Wait = %d, want 1", n)
 	}

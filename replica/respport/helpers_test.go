@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"replicad/integration/poll"
 	"replicad/replica"
 	"replicad/replica/archive"
 	"replicad/replica/daemon/status"
@@ -169,19 +170,10 @@ func startOn(t testing.TB, cfg Config, ln net.Listener, overTLS bool, more ...fu
 		}
 		if used := s.memory.used.Load(); used != 0 {
 			// Connections that were just cut give back on their own goroutines.
-			until(t, "the clients' memory to be given back", func() bool { return s.memory.used.Load() == 0 })
+			poll.Until(t, "the clients' memory to be given back", func() bool { return s.memory.used.Load() == 0 })
 		}
 	})
 	return p
-}
-
-func until(t testing.TB, what string, cond func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); !cond(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited %v for %s", patience, what)
-		}
-	}
 }
 
 // raw is a client that speaks bytes.

@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"replicad/integration/poll"
 )
 
 func TestWhatIsNoCommandIsToldWhyAndCut(t *testing.T) {
@@ -107,7 +109,7 @@ func TestAClientThatDoesNotReadItsRepliesIsCut(t *testing.T) {
 		}
 	}()
 	other := p.dial()
-	until(t, "it to be cut", func() bool {
+	poll.Until(t, "it to be cut", func() bool {
 		other.wants("PING", "+PONG")
 		return len(p.connected()) == 1
 	})
@@ -122,7 +124,7 @@ func TestASubscriberThatDoesNotReadIsCutAndNobodyWaitsForIt(t *testing.T) {
 	slow.wants("SUBSCRIBE a", "*3|$9|subscribe|$1|a|:1")
 	quick.wants("PSUBSCRIBE *", "*3|$10|psubscribe|$1|*|:1")
 	message := strings.Repeat("x", 100<<10)
-	until(t, "the slow one to be cut", func() bool {
+	poll.Until(t, "the slow one to be cut", func() bool {
 		from.send(array("PUBLISH", "a", message))
 		n := from.next()
 		if got := quick.next(); !strings.HasPrefix(got, "*4|$8|pmessage|$1|*|$1|a|") {
@@ -166,7 +168,7 @@ func TestMessagesComeBehindTheConfirmationAndInTheirOrder(t *testing.T) {
 			last = n
 		}
 		to.send("UNSUBSCRIBE\r\n")
-		until(t, "the end of the subscription", func() bool { return to.next() == "*3|$11|unsubscribe|$1|a|:0" })
+		poll.Until(t, "the end of the subscription", func() bool { return to.next() == "*3|$11|unsubscribe|$1|a|:0" })
 	}
 	close(stop)
 	<-done
@@ -181,7 +183,7 @@ func TestWhatAllClientsHoldHasABound(t *testing.T) {
 		// All but the end. Who is cut may have it refused.
 		_, _ = io.WriteString(c, "*2\r\n$4\r\nPING\r\n$200000\r\n"+strings.Repeat("x", 199_000))
 	}
-	until(t, "some to be cut", func() bool { return p.count().ProtocolErrors.Load() > 0 })
+	poll.Until(t, "some to be cut", func() bool { return p.count().ProtocolErrors.Load() > 0 })
 	if used := p.memory.used.Load(); used > 1<<20 {
 		t.Errorf("%d bytes are held", used)
 	}
@@ -189,7 +191,7 @@ func TestWhatAllClientsHoldHasABound(t *testing.T) {
 	for _, c := range held {
 		c.Close()
 	}
-	until(t, "the memory to be given back", func() bool { return p.memory.used.Load() == 0 })
+	poll.Until(t, "the memory to be given back", func() bool { return p.memory.used.Load() == 0 })
 }
 
 func TestSubscriptionsAndTransactionsCountAsHeld(t *testing.T) {
@@ -202,19 +204,19 @@ func TestSubscriptionsAndTransactionsCountAsHeld(t *testing.T) {
 	}
 	c.wants("RESET", "+RESET")
 	// A reply counts too, until it is written.
-	until(t, "RESET to give it back", func() bool { return p.memory.used.Load() == before })
+	poll.Until(t, "RESET to give it back", func() bool { return p.memory.used.Load() == before })
 	c.wants("MULTI", "+OK")
 	c.wants("ECHO "+strings.Repeat("n", 1000), "+QUEUED")
 	if got := p.memory.used.Load() - before; got < 1000 {
 		t.Errorf("a transaction counts as %d", got)
 	}
 	c.wants("DISCARD", "+OK")
-	until(t, "DISCARD to give it back", func() bool { return p.memory.used.Load() == before })
+	poll.Until(t, "DISCARD to give it back", func() bool { return p.memory.used.Load() == before })
 	for i := range maxSubscriptions {
 		_, _ = fmt.Fprintf(c, "SUBSCRIBE %d\r\n", i)
 		got, err := c.read()
 		if err != nil { // cut, for there was no room for the refusal either
-			until(t, "all to be given back", func() bool { return p.memory.used.Load() == 0 })
+			poll.Until(t, "all to be given back", func() bool { return p.memory.used.Load() == 0 })
 			return
 		}
 		if got[0] == '-' {
@@ -316,7 +318,7 @@ func FuzzServer(f *testing.F) {
 		witness := wrap(t, ln.dial())
 		witness.wants("PING", "+PONG")
 		witness.Close()
-		until(t, "the memory to be given back", func() bool { return p.memory.used.Load() == 0 })
+		poll.Until(t, "the memory to be given back", func() bool { return p.memory.used.Load() == 0 })
 		if strings.Contains(l.text(), "broke down") {
 			t.Fatal(l.text())
 		}
@@ -373,7 +375,7 @@ func TestWhoWaitsForSomethingHoldsNobodyUp(t *testing.T) {
 		}
 	}()
 	other := p.dial()
-	until(t, "that one to be held up", func() bool {
+	poll.Until(t, "that one to be held up", func() bool {
 		before := p.count().Writes.Load()
 		const pings = 100
 		for range pings {

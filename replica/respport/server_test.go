@@ -13,6 +13,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"replicad/integration/poll"
 	"replicad/replica"
 )
 
@@ -416,7 +417,7 @@ func TestThereAreNoMoreThanMaxclients(t *testing.T) {
 		t.Errorf("the third: %q", got)
 	}
 	b.Close()
-	until(t, "room", func() bool { return len(p.connected()) == 1 })
+	poll.Until(t, "room", func() bool { return len(p.connected()) == 1 })
 	p.dial().wants("PING", "+PONG")
 	if got := a.section("stats")["rejected_connections"]; got != "1" {
 		t.Errorf("rejected_connections: %s", got)

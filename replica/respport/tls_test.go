@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"replicad/anet/tunnel/tunneltest"
+	"replicad/integration/poll"
 )
 
 // secured starts a port that speaks TLS, and gives its files.
@@ -62,7 +63,7 @@ func TestClientsOfTheTLSPortShowACertificateWhereOneIsWanted(t *testing.T) {
 			t.Errorf("tls-auth-clients %q: served %v, %q, %v", c.auth, served, got, err)
 		}
 		if !c.served {
-			until(t, "a line in the log", func() bool { return strings.Contains(l.text(), "a TLS handshake failed") })
+			poll.Until(t, "a line in the log", func() bool { return strings.Contains(l.text(), "a TLS handshake failed") })
 		}
 	}
 }
@@ -116,7 +117,7 @@ func TestPlainToTheTLSPortAndTLSToThePlainOneGetAHint(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	for _, want := range []string{"a client speaks plain RESP to tls-port", "a client speaks TLS to the plain port"} {
-		until(t, "the log's "+want, func() bool { return strings.Contains(l.text(), want) })
+		poll.Until(t, "the log's "+want, func() bool { return strings.Contains(l.text(), want) })
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"replicad/integration/poll"
 	"replicad/replica"
 	"replicad/replica/archive"
 	"replicad/replica/rdb/rdbtest"
@@ -63,7 +64,7 @@ func makeArchive(t *testing.T, size int64) made {
 			t.Fatal(err)
 		}
 		a.Commit(copy(a.Buffer(), p), replica.Boundary{Offset: baseOffset + scanner.Boundary().Offset, DB: scanner.Boundary().DB})
-		eventually(t, "it is stored", func() bool { return a.Progress().Stored == baseOffset+int64(len(m.stream)) })
+		poll.Until(t, "it is stored", func() bool { return a.Progress().Stored == baseOffset+int64(len(m.stream)) })
 	}
 	for i := range 8 {
 		n := strconv.Itoa(i)
@@ -74,7 +75,7 @@ func makeArchive(t *testing.T, size int64) made {
 		feed(false, "SELECT", "9")
 		feed(true, "EXEC")
 	}
-	eventually(t, "the segments are read again", func() bool {
+	poll.Until(t, "the segments are read again", func() bool {
 		d, _, err := archive.Describe(m.dir)
 		return err == nil && d.Generations[0].Verified == d.Generations[0].Segments-1 && d.Generations[0].BaseVerified
 	})
@@ -82,15 +83,6 @@ func makeArchive(t *testing.T, size int64) made {
 		t.Fatal(err)
 	}
 	return m
-}
-
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(time.Minute); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("in vain waited until %s", what)
-		}
-	}
 }
 
 // cutOf is where a restore to n bytes of the stream must end.

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"replicad/integration/poll"
 	"replicad/replica"
 	"replicad/replica/archive"
 	"replicad/replica/archive/verify"
@@ -42,15 +43,15 @@ func made(t *testing.T, checked, closed bool) string {
 		t.Fatal(err)
 	}
 	r, end := rand.New(rand.NewPCG(1, 2)), pos.Offset
-	until(t, "the base to be verified", func() bool { m, _, _ := archive.Describe(dir); return m.Generations[0].BaseCRCKnown })
+	poll.Until(t, "the base to be verified", func() bool { m, _, _ := archive.Describe(dir); return m.Generations[0].BaseCRCKnown })
 	for i := range 60 {
 		p := resp.AppendCommand(nil, "SET", fmt.Sprint("key", i), strings.Repeat("v", r.IntN(300)))
 		var buf []byte
-		until(t, "room", func() bool { buf = a.Buffer(); return len(buf) >= len(p) })
+		poll.Until(t, "room", func() bool { buf = a.Buffer(); return len(buf) >= len(p) })
 		copy(buf, p)
 		end += int64(len(p))
 		a.Commit(len(p), replica.Boundary{Offset: end})
-		until(t, "it to be durable", func() bool { return a.Progress().Durable == end })
+		poll.Until(t, "it to be durable", func() bool { return a.Progress().Durable == end })
 	}
 	if closed {
 		if err := a.Close(); err != nil {
@@ -59,15 +60,6 @@ func made(t *testing.T, checked, closed bool) string {
 		return dir
 	}
 	return copied(t, dir)
-}
-
-func until(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(time.Minute); !ok(); time.Sleep(100 * time.Microsecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("in vain waited for %s", what)
-		}
-	}
 }
 
 func copied(t *testing.T, dir string) string {

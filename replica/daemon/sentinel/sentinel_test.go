@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/tidwall/redcon"
+
+	"replicad/integration/poll"
 )
 
 // fake is a Sentinel that says what it is told to.
@@ -124,20 +126,11 @@ func watch(t *testing.T, c Config) *watched {
 
 func (w *watched) await(want ...string) {
 	w.t.Helper()
-	eventually(w.t, strings.Join(want, ", "), func() bool {
+	poll.Until(w.t, strings.Join(want, ", "), func() bool {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		return slices.Equal(w.told, want)
 	})
-}
-
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(time.Minute); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("in vain waited for %s", what)
-		}
-	}
 }
 
 func TestASwitchIsFollowedAtOnce(t *testing.T) {
@@ -147,7 +140,7 @@ func TestASwitchIsFollowedAtOnce(t *testing.T) {
 	w.await("10.0.0.1:6379")
 	// Not before it listens: the message would be lost, and only the next look,
 	// seconds later, would tell.
-	eventually(t, "the subscription", func() bool { return f.pubsub.Publish(switched, "another 1 2 3 4") > 0 })
+	poll.Until(t, "the subscription", func() bool { return f.pubsub.Publish(switched, "another 1 2 3 4") > 0 })
 	f.set(func() { f.ip, f.epoch = "10.0.0.2", 2 })
 	begin := time.Now()
 	f.pubsub.Publish(switched, "mymaster 10.0.0.1 6379 10.0.0.2 6379")
@@ -161,7 +154,7 @@ func TestTheAnswerOfTheHighestEpochCounts(t *testing.T) {
 	young := startFake(t, "m", "10.0.0.2", "6380", 4)
 	for _, order := range [][]string{{old.addr(), young.addr()}, {young.addr(), old.addr()}} {
 		w := &watcher{cfg: Config{MasterName: "m"}, known: order}
-		eventually(t, "both answers", func() bool { // the slower one may come too late
+		poll.Until(t, "both answers", func() bool { // the slower one may come too late
 			a, err := w.ask(t.Context())
 			if err != nil {
 				t.Fatal(err)
@@ -217,7 +210,7 @@ func TestWhatIsNotObeyedIsToldAgain(t *testing.T) {
 	w.mu.Lock()
 	w.err = errors.New("not now")
 	w.mu.Unlock()
-	eventually(t, "a second try", func() bool {
+	poll.Until(t, "a second try", func() bool {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		if len(w.told) >= 2 {

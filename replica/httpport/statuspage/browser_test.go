@@ -13,6 +13,7 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"replicad/integration/browsertest"
+	"replicad/integration/poll"
 	"replicad/replica"
 	"replicad/replica/httpport/statuspage"
 )
@@ -164,7 +165,7 @@ func TestWithoutJavaScriptThePageSaysTheSame(t *testing.T) {
 	p, address := serve(t, statuspage.Config{Masters: []statuspage.Master{main}})
 	p.Fill("main", minutes(190, 22))
 	tell(p, story("main"))
-	await(t, "the events to be noted", func() bool { return strings.Contains(get(t, address), "rebase done") })
+	poll.Until(t, "the events to be noted", func() bool { return strings.Contains(get(t, address), "rebase done") })
 	b := browsertest.Open(t, address, 390, 900)
 	b.Run(chromedp.WaitVisible("#live.yes"))
 	const text = `document.querySelector("main").innerText.replace(/[0-9.]+/g, "0")`

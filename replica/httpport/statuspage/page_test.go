@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"replicad/integration/poll"
 	"replicad/replica"
 	"replicad/replica/archive"
 	"replicad/replica/daemon/status"
@@ -37,15 +38,6 @@ func get(t *testing.T, address string) string {
 	return body(t, r)
 }
 
-func await(t *testing.T, what string, is func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(time.Minute); !is(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited a minute for %s", what)
-		}
-	}
-}
-
 func TestThePageFollowsTheLink(t *testing.T) {
 	main := streaming("main")
 	p, address := serve(t, statuspage.Config{Masters: []statuspage.Master{main}})
@@ -60,7 +52,7 @@ func TestThePageFollowsTheLink(t *testing.T) {
 		Time: time.Now(), Master: "main", Kind: replica.Failed, State: replica.None,
 		Err: &replica.LinkError{Master: "main", State: replica.Sync, Phase: replica.Stream, Cause: replica.ErrClosed},
 	})
-	await(t, "the cut to be shown", func() bool {
+	poll.Until(t, "the cut to be shown", func() bool {
 		page := get(t, address)
 		_, notices, _ := strings.Cut(page, `id="m0-notices"`)
 		return strings.Contains(page, `<b class="code">NONE</b>`) && strings.Contains(notices, "the master closed the connection")
@@ -82,7 +74,7 @@ func TestADiskThatIsSlowOrHangsDelaysNoPageForLong(t *testing.T) {
 		t.Errorf("waits %v and %v for a disk", main.waited, other.waited)
 	}
 	main.set(func(f *fake) { f.disk = streaming("main").disk })
-	await(t, "the archive to be shown", func() bool { return strings.Contains(get(t, address), "<span>restore</span>") })
+	poll.Until(t, "the archive to be shown", func() bool { return strings.Contains(get(t, address), "<span>restore</span>") })
 }
 
 func TestManyRequestsShareOneRendering(t *testing.T) {
@@ -165,7 +157,7 @@ func TestEachTroubleHasItsWord(t *testing.T) {
 		change(main)
 		_, address := serve(t, statuspage.Config{Masters: []statuspage.Master{main}})
 		class, word, _ := strings.Cut(want, " ")
-		await(t, want, func() bool {
+		poll.Until(t, want, func() bool {
 			return strings.Contains(get(t, address), `<p class="pill `+class+`" role="status">`+word+`</p>`)
 		})
 	}
@@ -186,7 +178,7 @@ func TestSecretsAndOthersMastersEventsAreNotShown(t *testing.T) {
 	p.Observe(replica.Event{Time: time.Now(), Master: "another", Kind: replica.Resumed, ReplID: "strange"})
 	p.Observe(replica.Event{Time: time.Now(), Master: "main", Kind: replica.Sent, Data: []byte("AUTH secret")})
 	p.Observe(replica.Event{Time: time.Now(), Master: "main", Kind: replica.Resumed, State: replica.Sync, Phase: replica.Psync, ReplID: "known"})
-	await(t, "the event to be noted", func() bool { return strings.Contains(get(t, address), "replid=<bdi>known") })
+	poll.Until(t, "the event to be noted", func() bool { return strings.Contains(get(t, address), "replid=<bdi>known") })
 	if page := get(t, address); strings.Contains(page, "strange") || strings.Contains(page, "secret") {
 		t.Errorf("the page is\n%s", page)
 	}
@@ -198,7 +190,7 @@ func TestRepeatedFailuresDoNotPushOutWhatCameBefore(t *testing.T) {
 	for range 200 {
 		p.Observe(replica.Event{Time: time.Now(), Master: "main", Kind: replica.Failed, Err: errors.New("refused")})
 	}
-	await(t, "the failures to be counted", func() bool {
+	poll.Until(t, "the failures to be counted", func() bool {
 		_, notices, _ := strings.Cut(get(t, address), `id="m0-notices"`)
 		return strings.Contains(notices, "200 times") && strings.Contains(notices, "replid=<bdi>before")
 	})
@@ -243,7 +235,7 @@ func TestAFullSyncUnderWayShowsHowFarItIs(t *testing.T) {
 		f.status.Phase, f.status.DownSince, f.status.Transfer = replica.Stream, time.Time{}, status.Transfer{}
 		f.status.Rebase.Transfer = status.Transfer{Began: time.Now(), Bytes: 1 << 20, Total: -1}
 	})
-	await(t, "the rebase to be shown", func() bool {
+	poll.Until(t, "the rebase to be shown", func() bool {
 		return strings.Contains(get(t, address), "Rebase: full sync of a second link: 1.0 MiB, for ")
 	})
 }
@@ -259,7 +251,7 @@ func TestSeveralMastersAreSummedUp(t *testing.T) {
 		}
 	}
 	bad.set(func(f *fake) { f.status.Overfull = false })
-	await(t, "all to be sound", func() bool {
+	poll.Until(t, "all to be sound", func() bool {
 		return strings.Contains(get(t, address), "<title>Sound: all masters - replicad</title>")
 	})
 }
