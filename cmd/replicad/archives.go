@@ -76,20 +76,6 @@ func listCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list --dir DIR",
 		Short: "Show the archives below DIR, and what they can be restored to",
-		Long: `Show the generations of each master's archive. A generation is one full sync and
-the stream that follows it. For each, show the times that it can be restored to,
-and what was verified: its base, and how many of its segments.
-
-With --at, show which generation and offset a moment means: latest, a time
-(RFC 3339, "2006-01-02 15:04:05" in local time, unix seconds or milliseconds), a
-duration ago (15m, 2d), or offset:N. The exit code is 2 where no archive has that
-moment; the message then says what is available instead.
-
-The command only reads, and may run while the daemon does.`,
-		Example: `  replicad list --dir data
-  replicad list --dir data --json
-  replicad list --dir data --at '2026-11-23 10:00:00'
-  replicad list --dir data --at 15m`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			masters, err := f.masters(cmd)
 			if err != nil {
@@ -146,16 +132,6 @@ func pruneCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "prune --dir DIR",
 		Short: "Remove generations that are no longer needed",
-		Long: `Remove whole generations, oldest first: those that no time of the window
---keep-for needs. The newest --keep-generations stay. With --max-bytes an archive
-that is larger loses its oldest generations also from the window, but never the
-newest one. A generation that a restore or a verify reads stays for now.
-
---dry-run shows what would go, and which times would no longer be restorable. The
-command may run while the daemon does. The exit code is 0 also where there is
-nothing to prune.`,
-		Example: `  replicad prune --dir data --dry-run
-  replicad prune --dir data --name main --keep-for 30d --max-bytes 100gb`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			masters, err := f.masters(cmd)
 			if err != nil {
@@ -207,24 +183,6 @@ func verifyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "verify --dir DIR",
 		Short: "Read the archives again, and say what is proved to be sound",
-		Long: `Read every generation from the first byte to the last, and check the base's
-structure and checksum, the manifest against the files, that the segments have no
-gap and are made of well-formed commands, their CRC-32C wherever the timeline has
-one, the timeline, and the record of what is durable. Print what was proved, and
-the offset up to which all is sound.
-
-The command only reads, and may run while the daemon does. An unfinished command
-at the end of what is being received is no problem.
-
-With --json: a list of archives, each with name, dir, running, sound and
-generations; of these generation, sound, sound_offset (-1: nothing), base, segments,
-marks, notes, and problems and warnings, each with file, byte, to_byte, offset (-1
-where they do not apply) and text.
-
-Exit codes: 0 when all is sound, 1 with problems, each with its file and byte, 2
-for wrong flags.`,
-		Example: `  replicad verify --dir data
-  replicad verify --dir data --name main --json`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			masters, err := f.masters(cmd)
 			if err != nil {

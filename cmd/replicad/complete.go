@@ -12,41 +12,32 @@ import (
 	"replicad/replica/study"
 )
 
-// completeValues tells shells what the flags of a command, and of all below it,
-// may be. (Files and folders they know by themselves.)
+// completeValues tells shells what the flags of a command may be. (Files and
+// folders they know by themselves.)
 func completeValues(cmd *cobra.Command) {
-	words := map[string][]string{}
+	words := map[string][]string{
+		"states": study.StateFormats(),
+		"format": {string(restore.Multipart), string(restore.AOF), string(restore.RDB)},
+	}
+	if cmd.Name() == "study" {
+		words["format"] = studyFormats()
+	}
 	for _, k := range config.Keys() {
 		words[k.Name] = k.Choices
 	}
 	cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
-		switch values := words[f.Name]; {
+		switch {
 		case f.Value.Type() == "bool":
-		case len(values) > 0:
-			complete(cmd, f.Name, values)
-		case f.Name == "format" && cmd.Name() == "study":
-			complete(cmd, f.Name, studyFormats())
-		case f.Name == "states":
-			complete(cmd, f.Name, study.StateFormats())
-		case f.Name == "out" && cmd.Name() == "study", f.Name == "from":
-			_ = cmd.MarkFlagFilename(f.Name)
-		case f.Name == "format":
-			complete(cmd, f.Name, []string{string(restore.Multipart), string(restore.AOF), string(restore.RDB)})
+		case len(words[f.Name]) > 0:
+			_ = cmd.RegisterFlagCompletionFunc(f.Name, cobra.FixedCompletions(words[f.Name], cobra.ShellCompDirectiveNoFileComp))
 		case f.Name == "name":
 			_ = cmd.RegisterFlagCompletionFunc(f.Name, completeName)
-		case f.Name == "dir", f.Name == "out":
-			_ = cmd.MarkFlagDirname(f.Name)
 		case f.Name == config.ConfigFlag:
 			_ = cmd.MarkFlagFilename(f.Name, "yml", "yaml")
+		case f.Name == "dir", f.Name == "out" && cmd.Name() == "restore":
+			_ = cmd.MarkFlagDirname(f.Name)
 		}
 	})
-	for _, sub := range cmd.Commands() {
-		completeValues(sub)
-	}
-}
-
-func complete(cmd *cobra.Command, flag string, values []string) {
-	_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
 }
 
 // completeName gives the names of the archives below --dir.

@@ -26,17 +26,6 @@ func healthcheckCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "healthcheck",
 		Short: "Ask a running replicad how it does",
-		Long: `Ask the replicad that runs with --http whether it is ready (/readyz), print its
-answer as one line, and say by the exit code what it was. It is made for the
-HEALTHCHECK of a container and for scripts.
-
-Without --http it asks where the variable ` + httpVariable + ` says, else ` + defaultHTTP + `.
-An address without a host, or 0.0.0.0, means this machine.
-
-Exit codes: 0 healthy, 1 not healthy or no answer in time, 2 for wrong flags.`,
-		Example: `  replicad healthcheck
-  replicad healthcheck --http 127.0.0.1:9121 --live`,
-		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := httpport.CheckAddr(addr); err != nil {
 				return usageError{fmt.Errorf("--http %w", err), cmd.CommandPath()}

@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"embed"
 	"errors"
 	"fmt"
 	"io"
@@ -51,30 +52,19 @@ func (e exitCode) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root := &cobra.Command{
-		Use:   "replicad",
-		Short: "A Redis replica that writes to disk what redis-server loads",
-		Long: `replicad follows a Redis or Valkey master as a replica does, and keeps no dataset
-in memory: it writes the full sync and the replication stream to disk, in the
-format that redis-server loads. The result is a continuous, byte-exact backup.
-
-Every setting of run is a flag (--masterauth-file), a key of the file that
---config names (masterauth-file) and a variable (REPLICAD_MASTERAUTH_FILE).`,
-		Example: `  replicad demo
-  replicad run --replicaof 127.0.0.1:6379 --dir data
-  replicad list --dir data
-  redis-server --port 7000 --appendonly yes --dir COPY-OF/data/127.0.0.1-6379/generation-000001`,
+		Use:           "replicad",
+		Short:         "A Redis replica that writes to disk what redis-server loads",
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Version:       thisBuild().Version,
-		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		RunE:          showHelp,
 	}
 	root.SetVersionTemplate(thisBuild().String())
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{badValue(err), cmd.CommandPath()}
 	})
 	root.AddCommand(runCommand(), listCommand(), pruneCommand(), verifyCommand(), restoreCommand(), healthcheckCommand(), probeCommand(), studyCommand(), demoCommand(), configCommand(), versionCommand())
-	refuseArguments(root)
-	completeValues(root)
+	finish(root)
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
@@ -143,14 +133,25 @@ func complaint(err error) string {
 	return lines.String()
 }
 
-// refuseArguments has a command, and all below it, take no arguments, unless
-// the command says which it takes.
-func refuseArguments(cmd *cobra.Command) {
+// help has a text for each command, which is named as the command's path:
+// what --help says, a line "Examples:", and examples.
+//
+//go:embed help
+var help embed.FS
+
+// finish gives a command, and all below it, its help and what its flags may be.
+// A command takes no arguments, unless it says which it takes.
+func finish(cmd *cobra.Command) {
+	name := strings.ReplaceAll(cmd.CommandPath(), " ", "-")
+	if text, err := help.ReadFile("help/" + name + ".txt"); err == nil {
+		cmd.Long, cmd.Example, _ = strings.Cut(strings.TrimSpace(string(text)), "\n\nExamples:\n")
+	}
 	if cmd.Args == nil {
 		cmd.Args = noArguments
 	}
+	completeValues(cmd)
 	for _, sub := range cmd.Commands() {
-		refuseArguments(sub)
+		finish(sub)
 	}
 }
 
@@ -165,3 +166,6 @@ func noArguments(cmd *cobra.Command, args []string) error {
 	}
 	return usageError{fmt.Errorf("unknown %s %q", what, args[0]), cmd.CommandPath()}
 }
+
+// showHelp is what a command does that has only others below it.
+func showHelp(cmd *cobra.Command, _ []string) error { return cmd.Help() }

@@ -30,37 +30,7 @@ func restoreCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "restore --dir DIR --out OUT",
 		Short: "Make of an archive what redis-server starts on, as of any moment",
-		Long: `Restore a master's dataset as it was at a moment: latest, a time (RFC 3339,
-"2006-01-02 15:04:05" in local time, unix seconds or milliseconds), a duration ago
-(15m, 2d), or a replication offset (offset:N). The cut falls on the last command
-boundary at or before the moment, never inside a transaction. The command may run
-while the daemon writes.
-
-OUT must not exist, or be empty. A restore that fails leaves nothing in OUT.
-Formats:
-
-  multipart   an appendonlydir, for Redis 7.0 and later and Valkey
-  aof         one appendonly.aof with RDB preamble, for Redis 4.0 to 6.2, if the
-              server reads the master's RDB version
-  rdb         a dump.rdb, written by a redis-server from the PATH
-
-Files that redis-server only reads are cloned or, unless --no-link, hard-linked
-where the file system can: a linked file shares owner and mode with the archive's.
-So a restore reads only the header and the length of the base. 'replicad verify'
-and --check tell whether its bytes are still those that were received.
-
---check loads the result in a redis-server from the PATH, and prints what it found.
---check-only is the restore drill, for cron: it restores to a temporary folder
-below DIR, checks the result and removes it.
-
-Exit codes: 0; 1 when the check or the disk failed; 2 for wrong flags, an OUT that
-is not empty, a moment that the archive does not have, or a damaged archive. The
-message then says what is available instead.`,
-		Example: `  replicad restore --dir data --out restored
-  replicad restore --dir data --to '2026-11-23 10:00:00' --out restored --check
-  replicad restore --dir data --name main --to 15m --out restored --format rdb
-  replicad restore --dir data --check-only`,
-		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
+		RunE:  func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
 	}
 	f.register(cmd, "proto-max-bulk-len")
 	fl := cmd.Flags()

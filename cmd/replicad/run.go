@@ -22,47 +22,7 @@ func runCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "run --replicaof [NAME=]ADDR --dir DIR",
 		Short: "Follow one or more masters",
-		Long: `Follow masters: full sync, then the replication stream, written below DIR/NAME.
-A link that is cut resumes by partial resync, also after a restart. SIGINT and
-SIGTERM end the daemon when everything received is stored and fsynced; a second
-signal ends it at once. SIGUSR1 asks for a rebase. SIGHUP reads the log level and
-the passwords again; certificates are read at each connect.
-
-A rebase is a second link that takes a full sync into the next generation while
-the first link goes on. When the second link has caught up, the new generation
-takes over. So the data to load does not grow for ever, and no moment is missing.
-A generation goes when every moment of --keep-for can be restored without it.
-
-ADDR is host:port, "host port", [v6]:port, redis://[user[:password]@]host:port,
-rediss:// (TLS) or unix:///path. --replicaof may repeat. --tls-server-name is the
-name that a master's certificate must have, where ADDR has another one. The
-password is taken from --masterauth-file or from the variable REPLICAD_MASTERAUTH.
-
-With --port (6380) replicad answers as a Redis replica does: INFO, ROLE, CLIENT,
-pub/sub, and REPLICAOF, which repoints the link. The last such order outlives a
-restart. With --sentinel the master is the one that the Sentinels name, also after
-a failover that they could not tell this replica of.
-
-With --http, / is a page for a browser, /metrics is for Prometheus, /healthz and
-/readyz are for a supervisor; /readyz is 200 while each master is followed and
-each archive can be written. Under systemd's Type=notify replicad says when it is
-ready, how the links stand, and that its loop is alive.
-
-Every setting is a flag (--masterauth-file), a key of the file that --config names
-(masterauth-file) and a variable (REPLICAD_MASTERAUTH_FILE). In the file, masters
-may differ. See 'replicad config --help'.
-
-Exit codes: 0 after a signal, 1 after a failure, 2 for wrong flags, a DIR that
-can't be used, or one that another replicad uses.`,
-		Example: `  replicad run --replicaof 127.0.0.1:6379 --dir data
-  REPLICAD_MASTERAUTH=secret replicad run --replicaof main=10.0.0.1:6379 --replicaof '10.0.0.2 6379' --dir data
-  replicad run --replicaof unix:///run/redis/redis.sock --dir data --appendfsync always
-  replicad run --replicaof rediss://db.example.org:6380 --tls-ca-cert-file ca.pem --dir data
-  replicad run --sentinel 10.0.0.1:26379,10.0.0.2:26379 --master-name mymaster --dir data
-  replicad run --replicaof 127.0.0.1:6379 --dir data --rebase-every 1d --keep-for 30d --max-bytes 200gb
-  replicad run --replicaof 127.0.0.1:6379 --dir data --http 127.0.0.1:9121
-  replicad run --config replicad.yml`,
-		RunE: func(cmd *cobra.Command, _ []string) error { return follow(cmd) },
+		RunE:  func(cmd *cobra.Command, _ []string) error { return follow(cmd) },
 	}
 	config.Register(cmd.Flags())
 	return cmd

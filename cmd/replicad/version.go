@@ -66,10 +66,6 @@ func versionCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "version",
 		Short: "Say which replicad this is",
-		Long: `Print the version, the commit and its date, whether files differed from the commit,
-the version of Go, and the platform.`,
-		Example: `  replicad version
-  replicad version --json`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			b := thisBuild()
 			return print(cmd, asJSON, b, func(w io.Writer) error {
