@@ -99,7 +99,7 @@ func (p Problems) err() error {
 // check looks at what several keys, or several masters, say together.
 func (l *loader) check() {
 	c := l.cfg
-	if len(c.ReplicaOf) == 0 && l.doc.listed == 0 && !c.asksSentinel() {
+	if len(c.ReplicaOf) == 0 && l.listed == 0 && !c.asksSentinel() {
 		l.missing(replicaofKey, "which master to follow?", "127.0.0.1:6379 (or sentinel and master-name)")
 		if c.File == "" {
 			return // one question at a time for a beginner
@@ -152,7 +152,7 @@ func (l *loader) checkUnique() {
 			o, given := f.origins[k.Name]
 			_, own := f.own[k.Name]
 			switch v := k.value.String(); {
-			case !k.Unique || !given || v == "0":
+			case k.Group != portGroup || !given || v == "0":
 			case !own && len(l.cfg.Masters) > 1:
 				l.problems.add(o, k.Name, "%d masters can't share one: give each its own, in a file, below %s", len(l.cfg.Masters), mastersKey)
 			default:

@@ -76,16 +76,17 @@ func TestEachKeyComesFromEachLayer(t *testing.T) {
 		"bool": "true", "int": "12", "size": "70mb", "duration": "3h", "address": "127.0.0.1:9121",
 	}
 	for _, k := range Keys() {
+		def := k.value.String()
 		v, ok := other[k.Name]
 		if !ok {
 			if v, ok = other[k.value.Type()]; !ok {
 				v = "x"
 			}
 		}
-		if v == k.Default && k.value.Type() == "bool" {
+		if v == def && k.value.Type() == "bool" {
 			v = "false"
 		}
-		if v == k.Default {
+		if v == def {
 			t.Fatalf("%s: %q is its default", k.Name, v)
 		}
 		sources := map[Layer]Sources{
@@ -95,8 +96,8 @@ func TestEachKeyComesFromEachLayer(t *testing.T) {
 		}
 		for at, src := range sources {
 			l := newLoader(src)
-			keys := new(Settings).keys()
-			origins := l.apply(merge(l.layers, keys, &l.problems), keys)
+			keys := Keys()
+			origins := l.apply(l.merge(l.layers), keys)
 			if len(l.problems) > 0 {
 				t.Fatalf("%s: %v", k.Name, l.problems)
 			}
@@ -281,7 +282,7 @@ func TestMastersCantShareWhatEachMustHaveForItself(t *testing.T) {
 	master := func(name string, line int, own bool, port string) Followed {
 		at := Origin{File, "f.yml", line + 1}
 		of := layer{"port": given{[]string{port}, at}}
-		f := Followed{Target: replica.Master{Name: name}, line: line, reading: new(loader).read([]layer{of})}
+		f := Followed{Target: replica.Master{Name: name}, section: section{line: line}, reading: new(loader).read([]layer{of})}
 		if own {
 			f.own = of
 		}
@@ -385,7 +386,7 @@ func TestTheExampleHasEveryKeyAndNoOther(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	keys := map[string]Key{mastersKey: {}}
+	keys := map[string]*Key{mastersKey: {}}
 	for _, k := range Keys() {
 		keys[k.Name] = k
 	}
@@ -401,11 +402,11 @@ func TestTheExampleHasEveryKeyAndNoOther(t *testing.T) {
 		if name == mastersKey {
 			continue
 		}
+		if def := k.value.String(); !shown && def != "" && v != def {
+			t.Errorf("%s: the example says %q, the default is %q", name, v, def)
+		}
 		if err := k.value.Set(v); err != nil {
 			t.Errorf("%s: %v", name, err)
-		}
-		if !shown && k.Default != "" && v != k.Default {
-			t.Errorf("%s: the example says %q, the default is %q", name, v, k.Default)
 		}
 		if v == "" {
 			t.Errorf("%s shows no value", name)

@@ -37,8 +37,6 @@ type Settings struct {
 	HTTP      string          // host:port; "" for no HTTP port
 	LogLevel  slog.Level
 	LogFormat string
-
-	files struct{ masterAuth, sentinelPass, requirePass string } // of passwords
 }
 
 // Key is one row of the table of settings.
@@ -46,17 +44,14 @@ type Key struct {
 	Name    string // of the flag, and in the file
 	Group   string // a heading for people
 	Help    string
-	Default string
 	Master  bool     // a master may have a value of its own
 	Secret  bool     // the value is a password, and never shown
 	Reload  bool     // SIGHUP takes a new value; other keys need a restart
-	Unique  bool     // no two masters may have the same value, except 0 for none
 	List    bool     // the key takes several values
 	Choices []string // the words that the key takes; nil where it takes others
 
-	value    pflag.Value
-	password *string // what value sets, of a Secret
-	file     *string // the path of the file that may hold the password
+	value pflag.Value
+	file  *Key // names the file that may hold the password, of a Secret
 }
 
 // Prefix is how the names of all variables begin.
@@ -69,14 +64,9 @@ func variable(key string) string {
 	return Prefix + strings.ToUpper(strings.ReplaceAll(key, "-", "_"))
 }
 
-// Keys lists all settings in the order in which people read them.
-func Keys() []Key {
-	var all []Key
-	for _, k := range new(Settings).keys() {
-		all = append(all, *k)
-	}
-	return all
-}
+// Keys lists all settings, with their defaults, in the order in which people
+// read them.
+func Keys() []*Key { return new(Settings).keys() }
 
 // A segment below minSegmentSize would make a file of every few commands;
 // minBulk is redis.conf's bound. A rebase is a full sync of the master: minRebase
@@ -87,8 +77,12 @@ const (
 	minRebase      = time.Minute
 )
 
-// connectGroup holds the keys of every command that connects to a master.
-const connectGroup = "How to connect, and as whom"
+// connectGroup holds the keys of every command that connects to a master. No two
+// masters may have the same value of a key of portGroup, except 0 for none.
+const (
+	connectGroup = "How to connect, and as whom"
+	portGroup    = "The RESP port, for redis-cli, Sentinel and the like"
+)
 
 // keys is the table of all settings. A key's Set changes s. The keys of the
 // groups with master set may differ between masters.
@@ -100,21 +94,19 @@ func (s *Settings) keys() []*Key {
 		keys   []*Key
 	}{
 		{"What to follow, and where to keep it", false, []*Key{
-			listKey(&s.ReplicaOf, "replicaof", list(), "the master to follow, as [NAME=]ADDR; may repeat"),
+			key(&s.ReplicaOf, "replicaof", nil, masters(), "the master to follow, as [NAME=]ADDR; may repeat"),
 			key(&s.Dir, "dir", "", text(), "where the archives are kept, a folder for each master"),
 		}},
 		{"Sentinels that say where the master is, in place of replicaof", true, []*Key{
-			listKey(&s.Sentinel.Addresses, "sentinel", addresses(), "follow the master that these Sentinels name, in place of replicaof: host:port[,host:port...]"),
+			key(&s.Sentinel.Addresses, "sentinel", nil, sentinels(), "follow the master that these Sentinels name, in place of replicaof: host:port[,host:port...]"),
 			key(&s.Sentinel.MasterName, "master-name", "", text(), "what the Sentinels call the master; also the name of the archive"),
 			key(&s.Sentinel.User, "sentinel-user", "", text(), "ACL user for the Sentinels").reloaded(),
-			fileKey(&s.files.sentinelPass, "sentinel-pass", "the Sentinels' password"),
-			secretKey(&s.Sentinel.Password, &s.files.sentinelPass, "sentinel-pass", "the Sentinels' password"),
+			secret(&s.Sentinel.Password, "sentinel-pass", "the Sentinels' password"),
 			key(&s.SentinelTLS, "sentinel-tls", false, yesno(), "speak TLS with the Sentinels, with the tls-... files"),
 		}},
 		{connectGroup, true, []*Key{
 			key(&s.MasterUser, "masteruser", "", text(), "ACL user to authenticate as").reloaded(),
-			fileKey(&s.files.masterAuth, "masterauth", "the master's password"),
-			secretKey(&s.MasterAuth, &s.files.masterAuth, "masterauth", "the master's password"),
+			secret(&s.MasterAuth, "masterauth", "the master's password"),
 			key(&link.Source, "bind-source-addr", link.Source, source(), "address to connect from; where it can't be bound another one is used, as in Redis"),
 			key(&s.TLS, "tls", false, yesno(), "speak TLS with every master, as rediss:// does with one"),
 			key(&link.TLS.CACert, "tls-ca-cert-file", "", text(), "authorities that may sign a master's certificate; the system's where not given"),
@@ -122,9 +114,9 @@ func (s *Settings) keys() []*Key {
 			key(&link.TLS.Key, "tls-key-file", "", text(), "private key of the certificate"),
 			key(&link.TLS.ServerName, "tls-server-name", "", text(), "name that the master's certificate must have; the host of ADDR where not given"),
 		}},
-		{"The RESP port, for redis-cli, Sentinel and the like", true, []*Key{
-			key(&port.Port, "port", respport.DefaultPort, number(0, 65535), "port that answers as a replica does; 0 for none; of several masters each has its own, in the file").unique(),
-			key(&port.TLSPort, "tls-port", 0, number(0, 65535), "the same with TLS, with tls-cert-file and tls-key-file; 0 for none").unique(),
+		{portGroup, true, []*Key{
+			key(&port.Port, "port", respport.DefaultPort, number(0, 65535), "port that answers as a replica does; 0 for none; of several masters each has its own, in the file"),
+			key(&port.TLSPort, "tls-port", 0, number(0, 65535), "the same with TLS, with tls-cert-file and tls-key-file; 0 for none"),
 		}},
 		{"What the master is told", true, []*Key{
 			key(&link.AnnounceIP, "replica-announce-ip", "", text(), "address to tell the master"),
@@ -151,8 +143,7 @@ func (s *Settings) keys() []*Key {
 		{"All RESP ports", false, []*Key{
 			key(&port.Bind, "bind", strings.Fields(respport.DefaultBind), words(), "addresses to listen on, separated by spaces; * for all; one with - before it may be missing"),
 			key(&port.ProtectedMode, "protected-mode", true, yesno(), "without a password serve only the loopback, as Redis does"),
-			fileKey(&s.files.requirePass, "requirepass", "the password that clients must give"),
-			secretKey(&port.RequirePass, &s.files.requirePass, "requirepass", "the password that clients must give"),
+			secret(&port.RequirePass, "requirepass", "the password that clients must give"),
 			key(&port.MaxClients, "maxclients", respport.DefaultMaxClients, number(1, 1<<20), "most clients of a port"),
 			key(&port.Timeout, "timeout", 0, age(0, false), "close a client that is idle for this time; 0s for never"),
 			key(&port.QueryBufferLimit, "client-query-buffer-limit", respport.DefaultQueryBufferLimit, size[int](respport.MinQueryBufferLimit), "largest query"),
@@ -171,47 +162,37 @@ func (s *Settings) keys() []*Key {
 	var all []*Key
 	for _, g := range groups {
 		for _, k := range g.keys {
-			k.Group, k.Master, k.Default = g.name, g.master, k.value.String()
+			if k.Secret {
+				all = append(all, k.file)
+			}
 			all = append(all, k)
+		}
+		for _, k := range all {
+			if k.Group == "" {
+				k.Group, k.Master = g.name, g.master
+			}
 		}
 	}
 	return all
 }
 
-// key makes a row of the table: a value in to, which people write as f says.
-func key[T any](to *T, name string, def T, f form[T], help string) *Key {
+// key makes a row of the table: a value in to, which people write as v says.
+func key[T any](to *T, name string, def T, v value[T], help string) *Key {
 	*to = def
-	return &Key{Name: name, Help: help, Choices: f.choices, value: value[T]{to: to, form: f}}
+	v.to = to
+	return &Key{Name: name, Help: help, Choices: v.choices, List: v.add != nil, value: v}
 }
 
-// listKey makes a key that may be given several times, is a list in the file,
-// and is separated by commas in a variable.
-func listKey(to *[]string, name string, f form[[]string], help string) *Key {
-	add := func(one []string) []string { return append(*to, one...) }
-	return &Key{Name: name, Help: help, List: true, value: value[[]string]{to, f, add}}
-}
-
-// secretKey makes the key of a password. file is what fileKey sets.
-func secretKey(to, file *string, name, what string) *Key {
+// secret makes the key of a password, and that of the file that may hold it.
+func secret(to *string, name, what string) *Key {
 	k := key(to, name, "", text(), what+" (visible to every user of this host: prefer the file or the variable)").reloaded()
-	k.Secret, k.password, k.file = true, to, file
+	k.Secret = true
+	k.file = key(new(string), name+"-file", "", text(), "file that holds "+what).reloaded()
 	return k
 }
-
-// fileKey makes the key that names a file with a password.
-func fileKey(to *string, name, what string) *Key {
-	return key(to, fileKeyOf(name), "", text(), "file that holds "+what).reloaded()
-}
-
-func fileKeyOf(name string) string { return name + "-file" }
 
 func (k *Key) reloaded() *Key {
 	k.Reload = true
-	return k
-}
-
-func (k *Key) unique() *Key {
-	k.Unique = true
 	return k
 }
 

@@ -50,10 +50,16 @@ type Config struct {
 type Followed struct {
 	Target replica.Master // with user and password
 	reading
-
-	line int                    // of its section in the file; 0 for none
-	own  layer                  // its own values
+	section
 	asks *atomic.Pointer[login] // for the Sentinels that know it; nil without
+}
+
+// section is what is said of one master: one of masters, or what stands in its
+// place.
+type section struct {
+	line int    // of one of masters; 0 otherwise
+	at   Origin // where the section says which master it is
+	own  layer
 }
 
 // login is how replicad authenticates with Sentinels.
@@ -65,6 +71,9 @@ type reading struct {
 	keys    []*Key
 	origins map[string]Origin // without the keys that have their defaults
 }
+
+// given says whether a key has a value, which is not "".
+func (r reading) given(key string) bool { return find(r.keys, key).value.String() != "" }
 
 // Register gives a command the flag --config, and a flag for each key that is
 // named; for all keys where none is named. The settings have the values of the
@@ -96,9 +105,14 @@ func register(fl *pflag.FlagSet, wanted func(*Key) bool) *Settings {
 // loader is one reading of all sources.
 type loader struct {
 	cfg      *Config
-	doc      document
+	keys     []*Key  // the names of all; no value is read into them
 	layers   []layer // what holds for all masters: file, variables, flags
 	problems Problems
+
+	// Of the file.
+	masters []section
+	listed  int  // the line of the key masters; 0 where there is none
+	open    bool // every user of this host can read the file
 }
 
 // Load reads all sources. The error is of type [Problems], and names everything
@@ -106,8 +120,8 @@ type loader struct {
 func Load(src Sources) (*Config, error) {
 	l := newLoader(src)
 	l.cfg.reading = l.read(l.layers)
-	if l.doc.top != nil {
-		l.masters()
+	if l.layers[0] != nil { // the file can be read
+		l.followAll()
 		l.check()
 	}
 	if err := l.problems.err(); err != nil {
@@ -122,31 +136,26 @@ func Load(src Sources) (*Config, error) {
 // [Problems].
 func Fill(fl *pflag.FlagSet, environ []string) error {
 	l := newLoader(Sources{Flags: fl, Environ: environ})
-	keys := new(Settings).keys()
-	merged := merge(l.layers, keys, &l.problems)
-	keys = slices.DeleteFunc(keys, func(k *Key) bool {
+	merged := l.merge(l.layers)
+	l.apply(merged, slices.DeleteFunc(l.keys, func(k *Key) bool {
 		f := fl.Lookup(k.Name)
 		if f != nil {
 			k.value = f.Value
 		}
 		return f == nil || f.Changed
-	})
-	l.apply(merged, keys)
+	}))
 	return l.problems.err()
 }
 
 // newLoader reads the layers.
 func newLoader(src Sources) *loader {
-	l := &loader{cfg: &Config{src: src}, doc: document{top: layer{}}}
-	keys := new(Settings).keys()
-	if l.cfg.File = l.file(); l.cfg.File != "" {
-		l.doc = readFile(l.cfg.File, keys, &l.problems)
-	}
+	l := &loader{cfg: &Config{src: src}, keys: Keys()}
+	l.cfg.File = l.file()
 	unknown := l.warn
 	if src.Strict {
 		unknown = func(p Problem) { l.problems = append(l.problems, p) }
 	}
-	l.layers = []layer{l.doc.top, variableLayer(src.Environ, keys, unknown), flagLayer(src.Flags, keys)}
+	l.layers = []layer{l.fileLayer(), variableLayer(src.Environ, l.keys, unknown), flagLayer(src.Flags, l.keys)}
 	return l
 }
 
@@ -175,15 +184,15 @@ func (l *loader) warn(p Problem) {
 // read makes settings of layers, the weakest first.
 func (l *loader) read(layers []layer) reading {
 	s := new(Settings)
-	keys := s.keys()
-	r := reading{s, keys, l.apply(merge(layers, keys, &l.problems), keys)}
-	for _, k := range keys {
+	r := reading{Settings: s, keys: s.keys()}
+	r.origins = l.apply(l.merge(layers), r.keys)
+	for _, k := range r.keys {
 		if !k.Secret {
 			continue
 		}
-		l.warnVisible(r.origins[k.Name], "prefer --"+fileKeyOf(k.Name)+" or "+k.Variable())
-		if *k.file != "" {
-			l.readSecret(k, r.origins[fileKeyOf(k.Name)])
+		l.warnVisible(r.origins[k.Name], "prefer --"+k.file.Name+" or "+k.Variable())
+		if path := k.file.value.String(); path != "" {
+			l.readSecret(k, path, r.origins[k.file.Name])
 		}
 	}
 	return r
@@ -207,18 +216,19 @@ func (l *loader) apply(from layer, keys []*Key) map[string]Origin {
 	return origins
 }
 
-// readSecret reads the password of a key from its file, which was named at o.
-func (l *loader) readSecret(k *Key, o Origin) {
-	b, open, err := readBounded(*k.file, maxSecret)
-	*k.password = strings.TrimRight(string(b), "\r\n")
-	if err == nil && *k.password == "" {
-		err = fmt.Errorf("%s is empty", *k.file)
+// readSecret reads the password of a key from the file at path, which was named
+// at o.
+func (l *loader) readSecret(k *Key, path string, o Origin) {
+	b, open, err := readBounded(path, maxSecret)
+	password := strings.TrimRight(string(b), "\r\n")
+	if err == nil && password == "" {
+		err = fmt.Errorf("%s is empty", path)
 	}
-	if err != nil {
-		l.problems.add(o, fileKeyOf(k.Name), "%v", err)
+	if err = cmp.Or(err, k.value.Set(password)); err != nil {
+		l.problems.add(o, k.file.Name, "%v", err)
 	}
 	if open {
-		l.warn(Problem{Text: *k.file + " holds a password, and every user of this host can read it: chmod o-r it"})
+		l.warn(Problem{Text: path + " holds a password, and every user of this host can read it: chmod o-r it"})
 	}
 }
 
@@ -228,27 +238,27 @@ func (l *loader) warnVisible(o Origin, remedy string) {
 	switch {
 	case o.Layer == Flag:
 		l.warn(Problem{o, "a password on the command line is visible to every user of this host: " + remedy})
-	case o.Layer == File && l.doc.open:
+	case o.Layer == File && l.open:
 		l.warn(Problem{Text: o.Name + " holds a password, and every user of this host can read it: chmod o-r it, or put the password into a file of its own"})
 	}
 }
 
-// masters finds the masters to follow: by masters, by replicaof, or by sentinel.
-func (l *loader) masters() {
+// followAll finds the masters to follow: by masters, by replicaof, or by
+// sentinel.
+func (l *loader) followAll() {
 	c := l.cfg
 	from := c.origins[replicaofKey]
-	sections := l.doc.masters
 	for _, address := range c.ReplicaOf {
-		sections = append(sections, section{at: from, own: layer{replicaofKey: given{[]string{address}, from}}})
+		l.masters = append(l.masters, section{at: from, own: layer{replicaofKey: given{[]string{address}, from}}})
 	}
-	switch listed := l.doc.listed; {
-	case listed > 0 && len(c.ReplicaOf) > 0:
-		l.problems.add(from, "", "%s and %s (%s:%d) exclude each other: which of them says what to follow?", replicaofKey, mastersKey, l.doc.path, listed)
+	switch {
+	case l.listed > 0 && len(c.ReplicaOf) > 0:
+		l.problems.add(from, "", "%s and %s (%s:%d) exclude each other: which of them says what to follow?", replicaofKey, mastersKey, c.File, l.listed)
 		return
-	case listed == 0 && len(c.ReplicaOf) == 0 && c.asksSentinel():
-		sections = []section{{at: c.origins[sentinelKey]}}
+	case l.listed == 0 && len(c.ReplicaOf) == 0 && c.asksSentinel():
+		l.masters = []section{{at: c.origins[sentinelKey]}}
 	}
-	for _, s := range sections {
+	for _, s := range l.masters {
 		l.follow(s)
 	}
 	for _, f := range c.Masters {
@@ -265,11 +275,11 @@ func (s *Settings) asksSentinel() bool {
 
 // follow adds the master of a section, unless something is wrong with it.
 func (l *loader) follow(s section) {
-	f := Followed{line: s.line, own: s.own, reading: l.read(append(slices.Clone(l.layers), s.own))}
+	f := Followed{section: s, reading: l.read(append(slices.Clone(l.layers), s.own))}
 	f.origins[replicaofKey] = s.at
 	files := f.Link.TLS
 	f.RESP.TLS.Cert, f.RESP.TLS.Key, f.RESP.TLS.CACert = files.Cert, files.Key, files.CACert
-	if l.find(&f, s); f.Target.Name == "" {
+	if l.find(&f); f.Target.Name == "" {
 		return
 	}
 	if f.Target.Password != "" {
@@ -281,7 +291,7 @@ func (l *loader) follow(s section) {
 	}
 	m.Password, m.TLS = cmp.Or(m.Password, f.MasterAuth), m.TLS || f.TLS
 	switch {
-	case m.User != "" && m.Password == "" && f.files.masterAuth == "":
+	case m.User != "" && m.Password == "" && !f.given("masterauth-file"):
 		l.problems.add(s.at, "", "user %q for %s has no password: set masterauth-file or %s", m.User, m, variable("masterauth"))
 	case m.TLS && m.Path != "":
 		l.problems.add(s.at, "", "TLS with the unix socket %s: Redis speaks no TLS there", m.Address())
@@ -292,27 +302,27 @@ func (l *loader) follow(s section) {
 
 // find says where the master of a section is: at an address, or where Sentinels
 // say.
-func (l *loader) find(f *Followed, s section) {
-	name, address := s.own.first(nameKey), s.own.first(replicaofKey)
+func (l *loader) find(f *Followed) {
+	name, address := f.own.first(nameKey), f.own.first(replicaofKey)
 	nameErr := replica.CheckName(name)
-	_, own := s.own[sentinelKey]
+	_, own := f.own[sentinelKey]
 	var err error
 	switch {
 	case name != "" && nameErr != nil:
-		l.problems.add(s.own[nameKey].origin, nameKey, "%v", nameErr)
-	case address != "" && f.asksSentinel() && (own || s.line == 0):
-		l.problems.add(s.at, "", "%s and %s exclude each other: which of them says where the master is?", replicaofKey, sentinelKey)
+		l.problems.add(f.own[nameKey].origin, nameKey, "%v", nameErr)
+	case address != "" && f.asksSentinel() && (own || f.line == 0):
+		l.problems.add(f.at, "", "%s and %s exclude each other: which of them says where the master is?", replicaofKey, sentinelKey)
 	case address != "":
 		if name != "" {
 			address = name + "=" + address
 		}
 		if f.Target, err = replica.ParseMaster(address); err != nil {
-			l.problems.add(s.at, replicaofKey, "%v", err)
+			l.problems.add(f.at, replicaofKey, "%v", err)
 		}
 	case f.asksSentinel():
 		l.findBySentinel(f, name)
 	default:
-		l.problems.add(s.at, "", "a master without %s: where is it?", replicaofKey)
+		l.problems.add(f.at, "", "a master without %s: where is it?", replicaofKey)
 	}
 }
 
@@ -327,7 +337,7 @@ func (l *loader) findBySentinel(f *Followed, name string) {
 		wrong(masterNameKey, "without %s: which Sentinels know it? For example: %s 10.0.0.1:26379,10.0.0.2:26379", sentinelKey, sentinelKey)
 	case s.MasterName == "":
 		wrong(sentinelKey, "without %s: what do the Sentinels call the master? For example: %s mymaster", masterNameKey, masterNameKey)
-	case s.User != "" && s.Password == "" && f.files.sentinelPass == "":
+	case s.User != "" && s.Password == "" && !f.given("sentinel-pass-file"):
 		wrong("sentinel-user", "%s has no password: set sentinel-pass-file or %s", s.User, variable("sentinel-pass"))
 	case err != nil:
 		wrong(masterNameKey, "%v", err)
@@ -358,9 +368,9 @@ func isConnect(k *Key) bool { return k.Group == connectGroup }
 // the variables of the same keys count, a file does not. The error is of type
 // [Problems].
 func Connect(src Sources, address string, warn func(string)) (link replica.Config, err error) {
-	keys := slices.DeleteFunc(new(Settings).keys(), func(k *Key) bool { return !isConnect(k) })
+	keys := slices.DeleteFunc(Keys(), func(k *Key) bool { return !isConnect(k) })
 	at := Origin{Layer: Flag}
-	l := &loader{cfg: &Config{}}
+	l := &loader{cfg: &Config{}, keys: keys}
 	l.layers = []layer{variableLayer(src.Environ, keys, func(Problem) {}), flagLayer(src.Flags, keys)}
 	l.follow(section{at: at, own: layer{replicaofKey: given{[]string{cmp.Or(address, " ")}, at}}})
 	l.checkTLS()

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"regexp"
@@ -20,7 +21,7 @@ func (c *Config) Show(w io.Writer) error {
 			group = k.Group
 			fmt.Fprintf(t, "# %s\n", group)
 		}
-		if _, given := c.origins[k.Name]; given || !k.Unique || len(c.Masters) <= 1 {
+		if _, given := c.origins[k.Name]; given || k.Group != portGroup || len(c.Masters) <= 1 {
 			c.print(t, "", k)
 		}
 	}
@@ -48,20 +49,19 @@ func (c *Config) Show(w io.Writer) error {
 // its file may have been given.
 func (r reading) print(w io.Writer, indent string, k *Key) {
 	origin, given := r.origins[k.Name]
-	v := k.value.String()
+	v := scalar(k.value.String())
 	switch all, _ := k.value.(value[[]string]); {
 	case k.Secret && !given:
 		return
 	case k.Secret:
-		v = scalar("***")
+		v = `"***"`
 	case k.List:
-		var quoted []string
+		shown := []string{}
 		for _, one := range *all.to {
-			quoted = append(quoted, fmt.Sprintf("%q", withoutPassword(one)))
+			shown = append(shown, withoutPassword(one))
 		}
-		v = "[" + strings.Join(quoted, ", ") + "]"
-	default:
-		v = scalar(v)
+		b, _ := json.Marshal(shown) // strings always have a JSON, which is YAML
+		v = string(b)
 	}
 	fmt.Fprintf(w, "%s%s: %s\t# %s\n", indent, k.Name, v, origin)
 }
@@ -72,10 +72,7 @@ func scalar(s string) string {
 	if isNull(&n) || strings.ContainsAny(s, "\n\r\t#:*") {
 		n.Style = yaml.DoubleQuotedStyle
 	}
-	b, err := yaml.Marshal(&n)
-	if err != nil {
-		return fmt.Sprintf("%q", n.Value)
-	}
+	b, _ := yaml.Marshal(&n) // a scalar has nothing that could fail
 	return strings.TrimSpace(string(b))
 }
 

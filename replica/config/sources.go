@@ -38,23 +38,24 @@ func (l layer) first(key string) string {
 // merge puts layers upon each other, the weakest first. A layer that gives a
 // password in one way hides a password that a weaker layer gives in the other
 // way.
-func merge(layers []layer, keys []*Key, problems *Problems) layer {
+func (l *loader) merge(layers []layer) layer {
 	merged := layer{}
-	for _, l := range layers {
-		for _, k := range keys {
-			file := fileKeyOf(k.Name)
-			_, isText := l[k.Name]
-			_, isFile := l[file]
-			if !k.Secret || !isText && !isFile {
+	for _, one := range layers {
+		for _, k := range l.keys {
+			if !k.Secret {
 				continue
 			}
-			delete(merged, k.Name)
-			delete(merged, file)
-			if l.first(k.Name) != "" && l.first(file) != "" {
-				problems.add(l[file].origin, file, "%s and %s exclude each other", k.Name, file)
+			_, isText := one[k.Name]
+			_, isFile := one[k.file.Name]
+			if isText || isFile {
+				delete(merged, k.Name)
+				delete(merged, k.file.Name)
+			}
+			if one.first(k.Name) != "" && one.first(k.file.Name) != "" {
+				l.problems.add(one[k.file.Name].origin, k.file.Name, "%s and %s exclude each other", k.Name, k.file.Name)
 			}
 		}
-		maps.Copy(merged, l)
+		maps.Copy(merged, one)
 	}
 	return merged
 }
@@ -76,6 +77,10 @@ func flagLayer(fl *pflag.FlagSet, keys []*Key) layer {
 	return got
 }
 
+// elements matches the elements of a list as a variable has it, separated by
+// commas.
+const elements = `[^,\s]([^,]*[^,\s])?`
+
 // variableLayer holds the variables that are set; an empty one counts as not
 // set. unknown is called for each variable REPLICAD_* that belongs to no key.
 func variableLayer(environ []string, keys []*Key, unknown func(Problem)) layer {
@@ -93,23 +98,12 @@ func variableLayer(environ []string, keys []*Key, unknown func(Problem)) layer {
 		case k == nil || k.Variable() != name:
 			unknown(Problem{at, "no key has this variable" + didYouMean(short, keys, variable)})
 		case k.List:
-			got[k.Name] = given{split(v), at}
+			got[k.Name] = given{regexp.MustCompile(elements).FindAllString(v, -1), at}
 		default:
 			got[k.Name] = given{[]string{v}, at}
 		}
 	}
 	return got
-}
-
-// split reads a list as variables have it: separated by commas.
-func split(v string) []string {
-	var all []string
-	for s := range strings.SplitSeq(v, ",") {
-		if s = strings.TrimSpace(s); s != "" {
-			all = append(all, s)
-		}
-	}
-	return all
 }
 
 // isForeign says whether a variable REPLICAD_* is no setting: it names the
@@ -136,42 +130,24 @@ const (
 	maxSecret = 64 << 10
 )
 
-// document is what a file says. All its keys are known; their values are
-// checked later, as those of flags and variables are.
-type document struct {
-	path    string
-	top     layer // what stands outside of masters; nil where the file can't be read
-	masters []section
-	listed  int  // the line of the key masters; 0 where there is none
-	open    bool // every user of this host can read the file
-
-	keys     []*Key
-	problems *Problems
-}
-
-// section is what is said of one master: one of masters, or what stands in its
-// place.
-type section struct {
-	line int    // of one of masters; 0 otherwise
-	at   Origin // where the section says which master it is
-	own  layer
-}
-
-// readFile reads the file at path.
-func readFile(path string, keys []*Key, problems *Problems) document {
-	d := document{path: path, keys: keys, problems: problems}
-	b, open, err := readBounded(path, maxFile)
-	d.open = open
+// fileLayer reads the file, where one is named; nil where the file can't be
+// read. All keys of the layer are known; their values are checked later, as those
+// of flags and variables are.
+func (l *loader) fileLayer() layer {
+	if l.cfg.File == "" {
+		return layer{}
+	}
+	b, open, err := readBounded(l.cfg.File, maxFile)
+	l.open = open
 	var pe *os.PathError
 	if errors.As(err, &pe) {
 		err = pe.Err // the problem begins with the path anyway
 	}
 	if err != nil {
-		d.problem(0, "", "%v", err)
-		return d
+		l.wrong(0, "", "%v", err)
+		return nil
 	}
-	d.read(string(b))
-	return d
+	return l.parse(string(b))
 }
 
 // readBounded reads a file of at most most bytes. open says whether users that
@@ -192,12 +168,13 @@ func readBounded(path string, most int64) (b []byte, open bool, err error) {
 	return b, err == nil && st.Mode().IsRegular() && st.Mode().Perm()&0o004 != 0, err
 }
 
-func (d *document) problem(line int, key, format string, args ...any) {
-	d.problems.add(Origin{File, d.path, line}, key, format, args...)
+// wrong adds a problem of a line of the file.
+func (l *loader) wrong(line int, key, format string, args ...any) {
+	l.problems.add(Origin{File, l.cfg.File, line}, key, format, args...)
 }
 
-// read reads the text of a file: one document of YAML, or nothing.
-func (d *document) read(text string) {
+// parse reads the text of a file: one document of YAML, or nothing.
+func (l *loader) parse(text string) layer {
 	var root, next yaml.Node
 	y := yaml.NewDecoder(strings.NewReader(text))
 	err := y.Decode(&root)
@@ -206,41 +183,42 @@ func (d *document) read(text string) {
 	}
 	switch {
 	case err == nil:
-		d.problem(next.Line, "", "a second document: write all settings into the first one")
-	case err != nil && !errors.Is(err, io.EOF):
+		l.wrong(next.Line, "", "a second document: write all settings into the first one")
+	case !errors.Is(err, io.EOF):
 		m := regexp.MustCompile(`^(?:yaml: )?(?:line (\d+): )?(.*)`).FindStringSubmatch(err.Error())
 		line, _ := strconv.Atoi(m[1])
-		d.problem(line, "", "this is no YAML: %s", m[2])
+		l.wrong(line, "", "this is no YAML: %s", m[2])
 	case root.Content == nil || isNull(root.Content[0]): // nothing but comments
-		d.top = layer{}
+		return layer{}
 	default:
-		d.top = d.mapping(root.Content[0], "", append(slices.Clone(d.keys), &Key{Name: mastersKey}))
+		return l.mapping(root.Content[0], "", append(slices.Clone(l.keys), &Key{Name: mastersKey}))
 	}
+	return nil
 }
 
 // readMasters reads the value of the key masters.
-func (d *document) readMasters(line int, n *yaml.Node) {
-	d.listed = line
+func (l *loader) readMasters(line int, n *yaml.Node) {
+	l.listed = line
 	if n.Kind != yaml.SequenceNode || len(n.Content) == 0 {
-		d.problem(line, mastersKey, "want a list, of which each entry begins with \"- %s: ...\"", nameKey)
+		l.wrong(line, mastersKey, "want a list, of which each entry begins with \"- %s: ...\"", nameKey)
 		return
 	}
 	shared := func(k *Key) bool { return !k.Master }
-	known := append(slices.DeleteFunc(slices.Clone(d.keys), shared), &Key{Name: nameKey}, &Key{Name: replicaofKey})
+	known := append(slices.DeleteFunc(slices.Clone(l.keys), shared), &Key{Name: nameKey}, &Key{Name: replicaofKey})
 	for _, one := range n.Content {
-		if own := d.mapping(one, mastersKey+": ", known); own != nil {
-			at := cmp.Or(own[replicaofKey].origin, Origin{File, d.path, one.Line})
-			d.masters = append(d.masters, section{one.Line, at, own})
+		if own := l.mapping(one, mastersKey+": ", known); own != nil {
+			at := cmp.Or(own[replicaofKey].origin, Origin{File, l.cfg.File, one.Line})
+			l.masters = append(l.masters, section{one.Line, at, own})
 		}
 	}
 }
 
 // mapping reads keys with values; nil where n is something else. A problem of
 // the whole begins with prefix.
-func (d *document) mapping(n *yaml.Node, prefix string, known []*Key) layer {
+func (l *loader) mapping(n *yaml.Node, prefix string, known []*Key) layer {
 	line := n.Line
 	if n = follow(n); n.Kind != yaml.MappingNode {
-		d.problem(line, "", "%swant keys with values, \"key: value\"", prefix)
+		l.wrong(line, "", "%swant keys with values, \"key: value\"", prefix)
 		return nil
 	}
 	got, first := layer{}, map[string]int{}
@@ -248,19 +226,19 @@ func (d *document) mapping(n *yaml.Node, prefix string, known []*Key) layer {
 		name, line, v := n.Content[i].Value, n.Content[i].Line, follow(n.Content[i+1])
 		k := find(known, name)
 		switch {
-		case k == nil && find(d.keys, name) != nil:
-			d.problem(line, "", "%q is the same for all masters: write it outside of %s", name, mastersKey)
+		case k == nil && find(l.keys, name) != nil:
+			l.wrong(line, "", "%q is the same for all masters: write it outside of %s", name, mastersKey)
 		case k == nil || n.Content[i].Kind != yaml.ScalarNode:
-			d.problem(line, "", "unknown key %q%s", name, didYouMean(name, known, func(s string) string { return s }))
+			l.wrong(line, "", "unknown key %q%s", name, didYouMean(name, known, func(s string) string { return s }))
 		case first[name] > 0:
-			d.problem(line, name, "this key was given before, in line %d", first[name])
+			l.wrong(line, name, "this key was given before, in line %d", first[name])
 		case name == mastersKey:
-			d.readMasters(line, v)
+			l.readMasters(line, v)
 		default:
 			if values, wrong := valuesOf(v, k.List); wrong != "" {
-				d.problem(line, name, "%s", wrong)
+				l.wrong(line, name, "%s", wrong)
 			} else {
-				got[name] = given{values, Origin{File, d.path, line}}
+				got[name] = given{values, Origin{File, l.cfg.File, line}}
 			}
 		}
 		first[name] = cmp.Or(first[name], line)
