@@ -56,12 +56,12 @@ func (f *archiveFlags) masters(cmd *cobra.Command) ([]archive.Master, error) {
 	return nil, usageError{err: fmt.Errorf("--name %s: there is no such archive below %s", f.name, f.Dir)}
 }
 
-// print writes what a command found: v as JSON, or what text writes.
-func print(cmd *cobra.Command, asJSON bool, v any, text func(io.Writer) error) error {
-	if !asJSON {
-		return text(cmd.OutOrStdout())
+// print writes what a command found: as JSON, or as tables has it by that name.
+func (f *archiveFlags) print(cmd *cobra.Command, name string, found any) error {
+	if f.asJSON {
+		return printJSON(cmd.OutOrStdout(), found)
 	}
-	return printJSON(cmd.OutOrStdout(), v)
+	return tables.Print(cmd.OutOrStdout(), name, f.Dir, found)
 }
 
 func printJSON(w io.Writer, v any) error {
@@ -84,7 +84,7 @@ func listCommand() *cobra.Command {
 			if cmd.Flags().Changed("at") {
 				return f.listAt(cmd, masters, at)
 			}
-			return print(cmd, f.asJSON, masters, func(w io.Writer) error { return tables.Archives(w, f.Dir, masters) })
+			return f.print(cmd, tables.Archives, masters)
 		},
 	}
 	f.register(cmd)
@@ -99,10 +99,10 @@ func (f *archiveFlags) listAt(cmd *cobra.Command, masters []archive.Master, at s
 	if err != nil {
 		return usageError{err: fmt.Errorf("--at: %w", err)}
 	}
-	places := []tables.Located{}
+	places := []tables.Place{}
 	missing := []error{fmt.Errorf("no archive below %s has %s", f.Dir, target)}
 	for _, m := range masters {
-		l := tables.Located{Name: m.Name, Dir: m.Dir}
+		l := tables.Place{Name: m.Name, Dir: m.Dir}
 		r, p, err := archive.Locate(m.Dir, target, now)
 		switch {
 		case err == nil:
@@ -118,7 +118,7 @@ func (f *archiveFlags) listAt(cmd *cobra.Command, masters []archive.Master, at s
 	}
 	nowhere := len(missing) > len(masters)
 	if f.asJSON || !nowhere {
-		err = print(cmd, f.asJSON, places, func(w io.Writer) error { return tables.Places(w, places) })
+		err = f.print(cmd, tables.Places, places)
 	}
 	if err == nil && nowhere {
 		err = usageError{err: errors.Join(missing...)}
@@ -145,35 +145,19 @@ func pruneCommand() *cobra.Command {
 	return cmd
 }
 
-// pruned is the plan for one archive, as JSON has it.
-type pruned struct {
-	Name   string `json:"name"`
-	DryRun bool   `json:"dry_run"`
-	archive.Plan
-}
-
 // prune prunes archives until one fails, and prints what went.
 func (f *archiveFlags) prune(cmd *cobra.Command, masters []archive.Master, dryRun bool) error {
-	done := []pruned{}
+	done := []tables.Prune{}
 	var failed error
 	for _, m := range masters {
 		p, err := archive.Prune(m.Dir, f.Retention, time.Now(), dryRun)
-		done = append(done, pruned{m.Name, dryRun, p})
+		done = append(done, tables.Prune{Name: m.Name, DryRun: dryRun, Plan: p})
 		if err != nil {
 			failed = fmt.Errorf("%s: %w", m.Name, err)
 			break
 		}
 	}
-	err := print(cmd, f.asJSON, done, func(w io.Writer) (err error) {
-		if len(done) == 0 {
-			_, err = fmt.Fprintln(w, "nothing to prune")
-		}
-		for _, d := range done {
-			err = errors.Join(err, tables.Pruned(w, d.Name, d.Plan, dryRun))
-		}
-		return err
-	})
-	return errors.Join(err, failed)
+	return errors.Join(f.print(cmd, tables.Prunes, done), failed)
 }
 
 var errProblems = errors.New("problems were found")
@@ -199,7 +183,7 @@ func verifyCommand() *cobra.Command {
 func (f *archiveFlags) verify(cmd *cobra.Command, masters []archive.Master) error {
 	reports, problems := []verify.Report{}, 0
 	for _, m := range masters {
-		tell, end := tables.VerifyBar(terminal(cmd.ErrOrStderr()), m.Name)
+		tell, end := tables.Bar(terminal(cmd.ErrOrStderr()), m.Name+": verify")
 		r, err := verify.Archive(cmd.Context(), m.Dir, verify.Options{Progress: tell})
 		end()
 		if err != nil {
@@ -210,7 +194,7 @@ func (f *archiveFlags) verify(cmd *cobra.Command, masters []archive.Master) erro
 			problems += len(g.Problems)
 		}
 	}
-	err := print(cmd, f.asJSON, reports, func(w io.Writer) error { return tables.Verified(w, f.Dir, reports) })
+	err := f.print(cmd, tables.Reports, reports)
 	if err == nil && problems > 0 {
 		err = fmt.Errorf("%w: %d below %s", errProblems, problems, f.Dir)
 	}

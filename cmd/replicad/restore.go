@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os/signal"
 	"strings"
 	"syscall"
@@ -43,13 +42,6 @@ func restoreCommand() *cobra.Command {
 	return cmd
 }
 
-// restored is the result as JSON has it.
-type restored struct {
-	Name string `json:"name"`
-	restore.Result
-	Check *redisserver.Report `json:"check,omitempty"`
-}
-
 func (f *restoreFlags) run(cmd *cobra.Command) error {
 	done, err := f.options(cmd)
 	if err != nil {
@@ -57,12 +49,15 @@ func (f *restoreFlags) run(cmd *cobra.Command) error {
 	}
 	ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
+	tell, end := tables.Bar(terminal(cmd.ErrOrStderr()), "restore")
+	f.opt.Progress = tell
 	var found redisserver.Report
 	if f.checkOnly {
 		done.Result, found, err = restore.Drill(ctx, f.opt)
 	} else {
 		done.Result, err = restore.Run(ctx, f.opt)
 	}
+	end()
 	if err == nil && f.check && !f.checkOnly {
 		found, err = restore.Check(ctx, done.Result, f.opt.NoLink)
 		if err != nil {
@@ -75,17 +70,11 @@ func (f *restoreFlags) run(cmd *cobra.Command) error {
 	if f.check || f.checkOnly {
 		done.Check = &found
 	}
-	return print(cmd, f.asJSON, done, func(w io.Writer) error {
-		err := tables.Restored(w, done.Name, done.Result)
-		if err == nil && done.Check != nil {
-			err = tables.Checked(w, *done.Check)
-		}
-		return err
-	})
+	return f.print(cmd, tables.Restore, done)
 }
 
 // options checks the flags, and finds the archive.
-func (f *restoreFlags) options(cmd *cobra.Command) (done restored, err error) {
+func (f *restoreFlags) options(cmd *cobra.Command) (done tables.Restored, err error) {
 	usage := func(err error) error { return usageError{err, cmd.CommandPath()} }
 	if f.opt.Format, err = restore.ParseFormat(f.format); err != nil {
 		return done, usage(fmt.Errorf("--format: %w", err))
@@ -111,11 +100,8 @@ func (f *restoreFlags) options(cmd *cobra.Command) (done restored, err error) {
 			return done, err
 		}
 	}
-	if w := terminal(cmd.ErrOrStderr()); w != nil && !f.asJSON {
-		f.opt.Progress = tables.RestoreBar(w)
-	}
 	f.opt.Dir, f.opt.Limits = masters[0].Dir, f.Link.Limits
-	return restored{Name: masters[0].Name}, nil
+	return tables.Restored{Name: masters[0].Name}, nil
 }
 
 // names lists archives.

@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"fmt"
-	"io"
 	"runtime"
 	"runtime/debug"
 
@@ -68,10 +67,11 @@ func versionCommand() *cobra.Command {
 		Short: "Say which replicad this is",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			b := thisBuild()
-			return print(cmd, asJSON, b, func(w io.Writer) error {
-				_, err := io.WriteString(w, b.String())
-				return err
-			})
+			if asJSON {
+				return printJSON(cmd.OutOrStdout(), b)
+			}
+			_, err := fmt.Fprint(cmd.OutOrStdout(), b)
+			return err
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")

@@ -23,7 +23,7 @@ func (s *show) prove(ctx context.Context) error {
 		return err
 	}
 	s.say("7. replicad list --dir %s", s.dir)
-	if err := tables.Archives(s.out, s.dir, masters); err != nil {
+	if err := tables.Print(s.out, tables.Archives, s.dir, masters); err != nil {
 		return err
 	}
 	if len(masters) != 1 || len(masters[0].Generations) != 2 {

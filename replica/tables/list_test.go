@@ -13,7 +13,7 @@ func TestTheTableShowsEachGeneration(t *testing.T) {
 	var out bytes.Buffer
 	at := time.Date(2026, 11, 23, 10, 0, 0, 0, time.Local)
 	id := strings.Repeat("abcdefgh", 5)
-	err := Archives(&out, "data", []archive.Master{{Name: "main", Running: true, Generations: []archive.Generation{
+	err := Print(&out, Archives, "data", []archive.Master{{Name: "main", Running: true, Generations: []archive.Generation{
 		{Number: 1, Complete: true, BaseVerified: true, BaseBytes: 1536, Bytes: 5 << 30, BaseOffset: 100, EndOffset: 123_456_789_012,
 			From: at, To: at.Add(time.Hour), Segments: 40, Verified: 39, Histories: []archive.History{{ReplID: "abc", From: 7}, {ReplID: id, From: 9}}},
 		{Number: 2, Complete: true, Segments: 3, Verified: 1, Damaged: 1, Histories: []archive.History{{From: 0}}},
@@ -30,7 +30,7 @@ func TestTheTableShowsEachGeneration(t *testing.T) {
 		}
 	}
 	out.Reset()
-	if Archives(&out, "data", nil); out.String() != "no archive below data\n" {
+	if Print(&out, Archives, "data", []archive.Master{}); out.String() != "no archive below data\n" {
 		t.Errorf("without archives: %q", out.String())
 	}
 }
@@ -39,7 +39,7 @@ func TestTheTableFitsIn120Columns(t *testing.T) {
 	var out bytes.Buffer
 	g := archive.Generation{Number: 123, Complete: true, BaseVerified: true, BaseBytes: 1023 << 20, Bytes: 1023 << 30, BaseOffset: 1234567, EndOffset: 1234567890,
 		From: time.Now(), To: time.Now(), Segments: 999, Verified: 998, Histories: []archive.History{{ReplID: strings.Repeat("a", 40)}}}
-	if err := Archives(&out, "data", []archive.Master{{Name: "main", Generations: []archive.Generation{g}}}); err != nil {
+	if err := Print(&out, Archives, "data", []archive.Master{{Name: "main", Generations: []archive.Generation{g}}}); err != nil {
 		t.Fatal(err)
 	}
 	for line := range strings.Lines(out.String()) {
@@ -62,7 +62,7 @@ func TestWhatIsPrunedIsToldWithTheTimesThatGo(t *testing.T) {
 		true: {"would be removed", "would no longer be restorable"},
 	} {
 		var out bytes.Buffer
-		if err := Pruned(&out, "main", p, dry); err != nil {
+		if err := Print(&out, Prunes, "data", []Prune{{"main", dry, p}}); err != nil {
 			t.Fatal(err)
 		}
 		for _, want := range wants {
@@ -72,7 +72,7 @@ func TestWhatIsPrunedIsToldWithTheTimesThatGo(t *testing.T) {
 		}
 	}
 	var out bytes.Buffer
-	if Pruned(&out, "main", archive.Plan{}, false); !strings.HasPrefix(out.String(), "main: nothing to prune\n") {
+	if Print(&out, Prunes, "data", []Prune{{Name: "main"}}); !strings.HasPrefix(out.String(), "main: nothing to prune\n") {
 		t.Errorf("without removals: %q", out.String())
 	}
 }
@@ -80,7 +80,7 @@ func TestWhatIsPrunedIsToldWithTheTimesThatGo(t *testing.T) {
 func TestAPlaceIsToldWithBothMomentsOfATimeThatCameTwice(t *testing.T) {
 	at := time.Date(2026, 11, 23, 10, 0, 0, 0, time.Local)
 	var out bytes.Buffer
-	err := Places(&out, []Located{
+	err := Print(&out, Places, "data", []Place{
 		{Name: "a", Point: &archive.Point{Generation: 2, Offset: 77, Time: at, Next: at.Add(time.Second), Twice: &archive.Moment{Time: at, Offset: 33}}},
 		{Name: "b", Unavailable: "nothing there"},
 	})
