@@ -95,51 +95,46 @@ func (n *Notifier) Reload(do func()) {
 // loop's thread never does. ctx ends the daemon, quit the notifying.
 func (n *Notifier) run(ctx, quit context.Context, watchdog time.Duration) {
 	defer close(n.done)
-	statusTick := time.NewTicker(statusEvery)
-	defer statusTick.Stop()
 	var feed <-chan time.Time // twice in the time that the watchdog allows
 	if watchdog > 0 {
-		t := time.NewTicker(max(watchdog/2, time.Millisecond))
-		defer t.Stop()
-		feed = t.C
+		feed = time.Tick(max(watchdog/2, time.Millisecond))
 	}
+	statusTick := time.Tick(statusEvery)
 	answered := make(chan struct{}, 1)                            // one question at a time: there is room
 	ask := func() { n.s.Post(func() { answered <- struct{}{} }) } // does the loop run?
 	ask()
-	ready, asked, stopping, end := false, true, false, ctx.Done()
-	for {
+	ready, asked := false, true
+	for ctx.Err() == nil && quit.Err() == nil {
 		select {
 		case <-answered:
 			asked = false
-			switch {
-			case stopping:
-			case ready:
+			if ready {
 				n.send(sd.SdNotifyWatchdog)
-			default:
-				ready = true
-				n.send(sd.SdNotifyReady + "\n" + n.status())
+				continue
 			}
+			ready = true
+			n.send(sd.SdNotifyReady + "\n" + n.status())
 		case <-feed:
-			switch {
-			case stopping:
-				// The loop ends before the last fsync does. How long that
-				// may take is for TimeoutStopSec to say.
-				n.send(sd.SdNotifyWatchdog)
-			case !asked:
+			if !asked {
 				asked = true
 				ask()
 			}
-		case <-statusTick.C:
-			if before := n.said; ready && !stopping && n.status() != before {
+		case <-statusTick:
+			if before := n.said; ready && n.status() != before {
 				n.send(n.said)
 			}
-		case <-end:
-			end, stopping = nil, true
-			n.send(lastState)
+		case <-ctx.Done():
 		case <-quit.Done():
-			if !stopping {
-				n.send(lastState)
-			}
+		}
+	}
+	n.send(lastState)
+	// The loop ends before the last fsync does. How long that may take is for
+	// TimeoutStopSec to say.
+	for {
+		select {
+		case <-feed:
+			n.send(sd.SdNotifyWatchdog)
+		case <-quit.Done():
 			return
 		}
 	}
