@@ -42,10 +42,7 @@ func follow(cmd *cobra.Command) error {
 	stderr := cmd.ErrOrStderr()
 	level := new(slog.LevelVar)
 	level.Set(settings.LogLevel)
-	log, err := logs.NewLogger(stderr, level, settings.LogFormat)
-	if err != nil {
-		return usageError{err, cmd.CommandPath()}
-	}
+	log := logs.NewLogger(stderr, level, settings.LogFormat == "json")
 	for _, w := range settings.Warnings {
 		log.Warn(w)
 	}

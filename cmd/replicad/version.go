@@ -33,21 +33,15 @@ func thisBuild() build {
 
 // described puts together what the linker was told and what the compiler wrote.
 func described(version string, info *debug.BuildInfo) build {
-	b := build{
-		Version: cmp.Or(version, info.Main.Version, "unknown"),
-		Go:      runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH,
-	}
+	vcs := map[string]string{}
 	for _, s := range info.Settings {
-		switch s.Key {
-		case "vcs.revision":
-			b.Commit = s.Value
-		case "vcs.time":
-			b.Date = s.Value
-		case "vcs.modified":
-			b.Dirty = s.Value == "true"
-		}
+		vcs[s.Key] = s.Value
 	}
-	return b
+	return build{
+		Version: cmp.Or(version, info.Main.Version, "unknown"),
+		Commit:  vcs["vcs.revision"], Date: vcs["vcs.time"], Dirty: vcs["vcs.modified"] == "true",
+		Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH,
+	}
 }
 
 // String is what people read: a line for each.

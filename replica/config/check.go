@@ -133,14 +133,14 @@ func isLoopback(address string) bool {
 }
 
 // checkUnique finds masters that share a name, which is the name of the folder,
-// or another value that each must have for itself. The value 0 means none.
+// or a port. The port 0 means none.
 func (l *loader) checkUnique() {
 	taken := map[string]string{} // which master has a value
-	take := func(f Followed, o Origin, key, v string) {
-		if other, ok := taken[key+v]; ok {
-			l.problems.add(o, "", "two masters have the %s %q, this one and %s: give each its own", key, v, other)
+	take := func(f Followed, o Origin, what, v string) {
+		if other, ok := taken[what+v]; ok {
+			l.problems.add(o, "", "two masters have the %s %q, this one and %s: give each its own", what, v, other)
 		}
-		taken[key+v] = f.Target.String()
+		taken[what+v] = f.Target.String()
 	}
 	for _, f := range l.cfg.Masters {
 		at := f.origins[replicaofKey]
@@ -150,12 +150,7 @@ func (l *loader) checkUnique() {
 		take(f, at, nameKey, f.Target.Name)
 		for _, k := range f.keys {
 			o, given := f.origins[k.Name]
-			_, own := f.own[k.Name]
-			switch v := k.value.String(); {
-			case k.Group != portGroup || !given || v == "0":
-			case !own && len(l.cfg.Masters) > 1:
-				l.problems.add(o, k.Name, "%d masters can't share one: give each its own, in a file, below %s", len(l.cfg.Masters), mastersKey)
-			default:
+			if v := k.value.String(); k.Group == portGroup && given && v != "0" {
 				take(f, o, "port", v)
 			}
 		}

@@ -296,8 +296,8 @@ func TestMastersCantShareWhatEachMustHaveForItself(t *testing.T) {
 		"different":    {[]Followed{master("a", 3, true, "7000"), master("b", 6, true, "7001")}, ""},
 		"none":         {[]Followed{master("a", 3, true, "0"), master("b", 6, false, "0")}, ""},
 		"the same":     {[]Followed{master("a", 3, true, "7000"), master("b", 6, true, "7000")}, "f.yml:7: two masters have the port \"7000\", this one and a"},
-		"one for all":  {[]Followed{master("a", 3, true, "7000"), master("b", 6, false, "7001")}, "f.yml:7: port: 2 masters can't share one"},
-		"on the flags": {[]Followed{master("a", 0, false, "7000"), master("b", 0, false, "7000")}, "2 masters can't share one"},
+		"one for all":  {[]Followed{master("a", 3, false, "7000"), master("b", 6, false, "7000")}, "f.yml:7: two masters have the port"},
+		"on the flags": {[]Followed{master("a", 0, false, "7000"), master("b", 0, false, "7000")}, "two masters have the port"},
 	} {
 		l := &loader{cfg: &Config{Masters: c.masters}}
 		l.checkUnique()

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"strconv"
 	"time"
 
 	"replicad/replica"
@@ -77,19 +76,17 @@ func (f Followed) directives() map[string]string {
 // directive is the value of a key as redis.conf's CONFIG GET writes it: sizes in
 // bytes, redis.conf's times in seconds, switches as yes and no.
 func directive(k *Key) string {
-	switch v := k.value.(type) {
-	case value[bool]:
-		if *v.to {
+	switch v := k.value.get().(type) {
+	case bool:
+		if v {
 			return "yes"
 		}
 		return "no"
-	case value[int]:
-		return strconv.Itoa(*v.to)
-	case value[int64]:
-		return fmt.Sprint(*v.to)
-	case value[time.Duration]:
+	case int, int64:
+		return fmt.Sprint(v)
+	case time.Duration:
 		if slices.Contains([]string{"repl-timeout", "timeout", "tcp-keepalive"}, k.Name) {
-			return strconv.Itoa(int(*v.to / time.Second))
+			return fmt.Sprint(int(v.Seconds()))
 		}
 	}
 	return k.value.String()

@@ -7,8 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/spf13/pflag"
-
 	"replicad/replica"
 	"replicad/replica/archive"
 	"replicad/replica/daemon"
@@ -50,7 +48,7 @@ type Key struct {
 	List    bool     // the key takes several values
 	Choices []string // the words that the key takes; nil where it takes others
 
-	value pflag.Value
+	value setting
 	file  *Key // names the file that may hold the password, of a Secret
 }
 

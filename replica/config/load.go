@@ -13,11 +13,8 @@ import (
 	"replicad/replica"
 )
 
-// The file is named by a flag or a variable.
-const (
-	ConfigFlag     = "config"
-	ConfigVariable = Prefix + "CONFIG"
-)
+// ConfigFlag is the flag that names the file; a variable may name it, too.
+const ConfigFlag = "config"
 
 // Keys that say which Sentinels know where a master is.
 const (
@@ -140,7 +137,7 @@ func Fill(fl *pflag.FlagSet, environ []string) error {
 	l.apply(merged, slices.DeleteFunc(l.keys, func(k *Key) bool {
 		f := fl.Lookup(k.Name)
 		if f != nil {
-			k.value = f.Value
+			k.value = f.Value.(setting)
 		}
 		return f == nil || f.Changed
 	}))
@@ -150,28 +147,19 @@ func Fill(fl *pflag.FlagSet, environ []string) error {
 // newLoader reads the layers.
 func newLoader(src Sources) *loader {
 	l := &loader{cfg: &Config{src: src}, keys: Keys()}
-	l.cfg.File = l.file()
 	unknown := l.warn
 	if src.Strict {
 		unknown = func(p Problem) { l.problems = append(l.problems, p) }
 	}
-	l.layers = []layer{l.fileLayer(), variableLayer(src.Environ, l.keys, unknown), flagLayer(src.Flags, l.keys)}
+	keys := append(Keys(), &Key{Name: ConfigFlag})
+	l.layers = []layer{nil, variableLayer(src.Environ, keys, unknown), flagLayer(src.Flags, keys)}
+	file, named := l.merge(l.layers)[ConfigFlag]
+	l.layers[0] = layer{}
+	if named {
+		l.cfg.File = file.values[0]
+		l.layers[0] = l.fileLayer()
+	}
 	return l
-}
-
-// file is the path of the file; "" for none.
-func (l *loader) file() (path string) {
-	for _, v := range l.cfg.src.Environ {
-		if v, ok := strings.CutPrefix(v, ConfigVariable+"="); ok {
-			path = v
-		}
-	}
-	if f := l.cfg.src.Flags.Lookup(ConfigFlag); f != nil && f.Changed {
-		if path = f.Value.String(); path == "" {
-			l.problems.add(Origin{Layer: Flag, Name: "--" + ConfigFlag}, "", "it names no file")
-		}
-	}
-	return path
 }
 
 // warn adds a warning, unless it is there already.

@@ -50,14 +50,14 @@ func (c *Config) Show(w io.Writer) error {
 func (r reading) print(w io.Writer, indent string, k *Key) {
 	origin, given := r.origins[k.Name]
 	v := scalar(k.value.String())
-	switch all, _ := k.value.(value[[]string]); {
+	switch {
 	case k.Secret && !given:
 		return
 	case k.Secret:
 		v = `"***"`
 	case k.List:
 		shown := []string{}
-		for _, one := range *all.to {
+		for _, one := range k.value.get().([]string) {
 			shown = append(shown, withoutPassword(one))
 		}
 		b, _ := json.Marshal(shown) // strings always have a JSON, which is YAML

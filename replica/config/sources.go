@@ -69,8 +69,8 @@ func flagLayer(fl *pflag.FlagSet, keys []*Key) layer {
 			continue
 		}
 		values := []string{f.Value.String()}
-		if l, ok := f.Value.(value[[]string]); ok && k.List {
-			values = slices.Clone(*l.to)
+		if k.List {
+			values = slices.Clone(f.Value.(setting).get().([]string))
 		}
 		got[k.Name] = given{values, Origin{Layer: Flag, Name: "--" + k.Name}}
 	}
@@ -106,12 +106,12 @@ func variableLayer(environ []string, keys []*Key, unknown func(Problem)) layer {
 	return got
 }
 
-// isForeign says whether a variable REPLICAD_* is no setting: it names the
-// file, is one of replicad's own tests, or is one of those that Kubernetes (and
-// Docker's links) set in every container beside a service named replicad, such
-// as REPLICAD_PORT=tcp://10.0.0.1:6379.
+// isForeign says whether a variable REPLICAD_* is no setting: it is one of
+// replicad's own tests, or one of those that Kubernetes (and Docker's links) set
+// in every container beside a service named replicad, such as
+// REPLICAD_PORT=tcp://10.0.0.1:6379.
 func isForeign(short, v string) bool {
-	const foreign = `^(CONFIG|SOAK|RACE_BINARY)$|^(SERVICE|PORT|TEST|REQUIRE)_`
+	const foreign = `^(SOAK|RACE_BINARY)$|^(SERVICE|PORT|TEST|REQUIRE)_`
 	return regexp.MustCompile(foreign).MatchString(short) || short == "PORT" && strings.Contains(v, "://")
 }
 
@@ -130,13 +130,10 @@ const (
 	maxSecret = 64 << 10
 )
 
-// fileLayer reads the file, where one is named; nil where the file can't be
-// read. All keys of the layer are known; their values are checked later, as those
-// of flags and variables are.
+// fileLayer reads the file; nil where the file can't be read. All keys of the
+// layer are known; their values are checked later, as those of flags and
+// variables are.
 func (l *loader) fileLayer() layer {
-	if l.cfg.File == "" {
-		return layer{}
-	}
 	b, open, err := readBounded(l.cfg.File, maxFile)
 	l.open = open
 	var pe *os.PathError

@@ -9,13 +9,21 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spf13/pflag"
+
 	"replicad/anet"
 	"replicad/replica/daemon/sentinel"
 	"replicad/replica/units"
 )
 
+// setting is a value of any type.
+type setting interface {
+	pflag.Value
+	get() any
+}
+
 // value is a variable, and how people write what it holds. It implements
-// pflag.Value.
+// setting.
 type value[T any] struct {
 	to      *T
 	kind    string // as --help shows it
@@ -50,6 +58,8 @@ func (v value[T]) String() string {
 
 // Type implements pflag.Value.
 func (v value[T]) Type() string { return v.kind }
+
+func (v value[T]) get() any { return *v.to }
 
 // text is any string.
 func text() value[string] {
@@ -92,11 +102,9 @@ func sentinels() value[[]string] {
 // yesno is a switch. It takes redis.conf's words too.
 func yesno() value[bool] {
 	parse := func(s string) (bool, error) {
-		switch strings.ToLower(s) {
-		case "yes", "on":
-			return true, nil
-		case "no", "off":
-			return false, nil
+		b, known := map[string]bool{"yes": true, "on": true, "no": false, "off": false}[strings.ToLower(s)]
+		if known {
+			return b, nil
 		}
 		return strconv.ParseBool(s)
 	}

@@ -73,9 +73,6 @@ func Level(kind replica.EventKind) (level slog.Level, logged bool) {
 	return f.level, logged
 }
 
-// ArchiveLevel gives the level at which a kind of event is logged.
-func ArchiveLevel(kind archive.EventKind) slog.Level { return archiveForms[kind].level }
-
 // given is the form of an event with an error, or without one.
 func (f form) given(err error) form {
 	if err != nil && f.wrong != "" {

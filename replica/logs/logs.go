@@ -41,11 +41,7 @@ const (
 var levelNames = []struct {
 	level slog.Level
 	name  string
-}{
-	{LevelWarning, "warning"}, {LevelWarning, "warn"},
-	{LevelNotice, "notice"}, {LevelNotice, "info"},
-	{LevelVerbose, "verbose"}, {LevelDebug, "debug"},
-}
+}{{LevelWarning, "warning"}, {LevelNotice, "notice"}, {LevelVerbose, "verbose"}, {LevelDebug, "debug"}}
 
 // ParseLevel reads debug, verbose, notice or warning.
 func ParseLevel(s string) (slog.Level, error) {
@@ -67,9 +63,9 @@ func LevelName(l slog.Level) string {
 	return "debug"
 }
 
-// NewLogger makes the logger of the daemon; format is text or json. The level
+// NewLogger makes the logger of the daemon, which writes JSON or text. The level
 // may be a *slog.LevelVar, which can change.
-func NewLogger(w io.Writer, level slog.Leveler, format string) (*slog.Logger, error) {
+func NewLogger(w io.Writer, level slog.Leveler, json bool) *slog.Logger {
 	opt := &slog.HandlerOptions{Level: level, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 		switch v := a.Value.Any().(type) {
 		case time.Duration: // JSON would have nanoseconds
@@ -79,13 +75,10 @@ func NewLogger(w io.Writer, level slog.Leveler, format string) (*slog.Logger, er
 		}
 		return a
 	}}
-	switch format {
-	case "text":
-		return slog.New(slog.NewTextHandler(w, opt)), nil
-	case "json":
-		return slog.New(slog.NewJSONHandler(w, opt)), nil
+	if json {
+		return slog.New(slog.NewJSONHandler(w, opt))
 	}
-	return nil, fmt.Errorf("log-format %q: want text or json", format)
+	return slog.New(slog.NewTextHandler(w, opt))
 }
 
 const (

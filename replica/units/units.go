@@ -5,6 +5,7 @@ package units
 import (
 	"fmt"
 	"math"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -49,13 +50,7 @@ func FormatAge(d time.Duration) string {
 
 // trimZeros takes "0m" and "0s" off the end: 12h of 12h0m0s.
 func trimZeros(s string) string {
-	if strings.HasSuffix(s, "m0s") {
-		s = strings.TrimSuffix(s, "0s")
-	}
-	if strings.HasSuffix(s, "h0m") {
-		s = strings.TrimSuffix(s, "0m")
-	}
-	return s
+	return regexp.MustCompile(`([hm])(0m)?0s$`).ReplaceAllString(s, "$1")
 }
 
 // units are redis.conf's (memtoull in Redis' util.c), small before large.
