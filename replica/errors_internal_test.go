@@ -187,18 +187,6 @@ func TestTransitionsLeadFromEveryStateToNone(t *testing.T) {
 	}
 }
 
-func TestParseSourceTakesAnIPAddress(t *testing.T) {
-	if s, err := ParseSource(""); err != nil || s.Addr.IsValid() {
-		t.Errorf("none: %v, %v", s, err)
-	}
-	if s, err := ParseSource("127.0.0.2"); err != nil || s.Addr.String() != "127.0.0.2" {
-		t.Errorf("got %v, %v", s, err)
-	}
-	if _, err := ParseSource("localhost"); err == nil || !strings.Contains(err.Error(), "bind-source-addr") {
-		t.Errorf("got %v", err)
-	}
-}
-
 func TestCauseIsOneWordForEachWayToFail(t *testing.T) {
 	at := func(s State, p Phase, cause error) error { return &LinkError{State: s, Phase: p, Cause: cause} }
 	seen := map[string]bool{}

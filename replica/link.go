@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -566,16 +565,4 @@ func (l *Link) resetStore() {
 			l.connect()
 		})
 	}()
-}
-
-// ParseSource reads bind-source-addr.
-func ParseSource(s string) (anet.Source, error) {
-	if s == "" {
-		return anet.Source{}, nil
-	}
-	a, err := netip.ParseAddr(s)
-	if err != nil {
-		return anet.Source{}, fmt.Errorf("bind-source-addr: %q is not an IP address", s)
-	}
-	return anet.Source{Addr: a}, nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -48,12 +49,22 @@ func (f *archiveFlags) masters(cmd *cobra.Command) ([]archive.Master, error) {
 	if err != nil || f.name == "" {
 		return masters, err
 	}
-	for _, m := range masters {
-		if m.Name == f.name {
-			return []archive.Master{m}, nil
-		}
+	named := func(m archive.Master) bool { return m.Name == f.name }
+	if i := slices.IndexFunc(masters, named); i >= 0 {
+		return masters[i : i+1], nil
 	}
 	return nil, usageError{err: fmt.Errorf("--name %s: there is no such archive below %s", f.name, f.Dir)}
+}
+
+// on makes a command of what it does with the archives.
+func (f *archiveFlags) on(do func(*cobra.Command, []archive.Master) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, _ []string) error {
+		masters, err := f.masters(cmd)
+		if err != nil {
+			return err
+		}
+		return do(cmd, masters)
+	}
 }
 
 // print writes what a command found: as JSON, or as tables has it by that name.
@@ -76,16 +87,12 @@ func listCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list --dir DIR",
 		Short: "Show the archives below DIR, and what they can be restored to",
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			masters, err := f.masters(cmd)
-			if err != nil {
-				return err
-			}
+		RunE: f.on(func(cmd *cobra.Command, masters []archive.Master) error {
 			if cmd.Flags().Changed("at") {
 				return f.listAt(cmd, masters, at)
 			}
 			return f.print(cmd, tables.Archives, masters)
-		},
+		}),
 	}
 	f.register(cmd)
 	cmd.Flags().StringVar(&at, "at", "", "show which generation and offset that moment means")
@@ -132,13 +139,9 @@ func pruneCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "prune --dir DIR",
 		Short: "Remove generations that are no longer needed",
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			masters, err := f.masters(cmd)
-			if err != nil {
-				return err
-			}
+		RunE: f.on(func(cmd *cobra.Command, masters []archive.Master) error {
 			return f.prune(cmd, masters, dryRun)
-		},
+		}),
 	}
 	f.register(cmd, "keep-for", "keep-generations", "max-bytes")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "show what would go, and remove nothing")
@@ -167,13 +170,7 @@ func verifyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "verify --dir DIR",
 		Short: "Read the archives again, and say what is proved to be sound",
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			masters, err := f.masters(cmd)
-			if err != nil {
-				return err
-			}
-			return f.verify(cmd, masters)
-		},
+		RunE:  f.on(f.verify),
 	}
 	f.register(cmd)
 	return cmd

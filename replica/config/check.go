@@ -118,10 +118,10 @@ func (l *loader) check() {
 // missing names the key of the file, where there is a file, and else the flag.
 func (l *loader) missing(key, question, example string) {
 	if l.cfg.File != "" {
-		l.problems.add(Origin{Layer: File, Name: l.cfg.File}, "", "%s is missing: %s For example: %s: %s", key, question, key, example)
+		l.wrong(0, "", "%s is missing: %s For example: %[1]s: %[3]s", key, question, example)
 		return
 	}
-	l.problems.add(Origin{}, "", "--%s is missing: %s For example: --%s %s", key, question, key, example)
+	l.problems.add(Origin{}, "", "--%s is missing: %s For example: --%[1]s %[3]s", key, question, example)
 }
 
 // isLoopback says whether only this host can connect to an address to listen
@@ -158,30 +158,28 @@ func (l *loader) checkUnique() {
 }
 
 // checkTLS reads the files of TLS once, so that a wrong file is reported at the
-// start, and finds files that are not used.
+// start, and finds files that no master uses.
 func (l *loader) checkTLS() {
-	used := map[Origin]bool{}
 	var all []Origin
+	used := map[Origin]bool{}
 	for _, f := range l.cfg.Masters {
 		speaks, serves := f.Target.TLS || f.asks != nil && f.SentinelTLS, f.RESP.TLSPort != 0
-		var at Origin
+		var first Origin
 		for _, k := range f.keys {
 			if o, given := f.origins[k.Name]; given && k.Group == connectGroup && strings.HasPrefix(k.Name, "tls-") && k.value.String() != "" {
-				all, at = append(all, o), cmp.Or(at, o)
+				all, first = append(all, o), cmp.Or(first, o)
 				used[o] = used[o] || speaks || serves
 			}
 		}
 		if _, err := f.Link.TLS.Config(""); err != nil && speaks {
-			l.problems.add(cmp.Or(at, f.origins["tls"], f.origins[replicaofKey]), "", "%v", err)
+			l.problems.add(cmp.Or(first, f.origins["tls"], f.origins[replicaofKey]), "", "%v", err)
 		}
 		if _, err := f.RESP.TLS.Config(); err != nil && serves {
 			l.problems.add(f.origins["tls-port"], "tls-port", "%v", err)
 		}
 	}
-	for _, o := range all {
-		if !used[o] {
-			l.problems.add(o, "", "tls-... without TLS: add tls (--tls), follow a master by rediss://, or serve a tls-port")
-			return
-		}
+	unused := func(o Origin) bool { return !used[o] }
+	if i := slices.IndexFunc(all, unused); i >= 0 {
+		l.problems.add(all[i], "", "tls-... without TLS: add tls (--tls), follow a master by rediss://, or serve a tls-port")
 	}
 }
