@@ -3,7 +3,6 @@ package config
 import (
 	"cmp"
 	"fmt"
-	"math"
 	"net"
 	"net/netip"
 	"slices"
@@ -80,19 +79,15 @@ func (p *Problems) add(o Origin, key, format string, args ...any) {
 	}
 }
 
-// err returns the problems, those of the file first, in the order of its lines;
-// nil where there are none.
+// err returns the problems, those of the file in the order of its lines; nil where
+// there are none.
 func (p Problems) err() error {
 	if len(p) == 0 {
 		return nil
 	}
-	place := func(one Problem) int {
-		if one.Origin.Layer == File {
-			return one.Origin.Line
-		}
-		return math.MaxInt
-	}
-	slices.SortStableFunc(p, func(a, b Problem) int { return cmp.Compare(place(a), place(b)) })
+	slices.SortStableFunc(p, func(a, b Problem) int {
+		return cmp.Or(cmp.Compare(a.Origin.Layer, b.Origin.Layer), cmp.Compare(a.Origin.Line, b.Origin.Line))
+	})
 	return p
 }
 

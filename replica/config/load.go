@@ -346,9 +346,9 @@ func (l *loader) findBySentinel(f *Followed, name string) {
 
 // RegisterConnect gives a command that connects to a master the flags of
 // [Connect].
-func RegisterConnect(fl *pflag.FlagSet) { register(fl, isConnect) }
-
-func isConnect(k *Key) bool { return k.Group == connectGroup }
+func RegisterConnect(fl *pflag.FlagSet) {
+	register(fl, func(k *Key) bool { return k.Group == connectGroup })
+}
 
 // Connect says how a command that is not run connects to a master: the Master
 // with user and password, its Source and the TLS files. address is one that
@@ -356,7 +356,7 @@ func isConnect(k *Key) bool { return k.Group == connectGroup }
 // the variables of the same keys count, a file does not. The error is of type
 // [Problems].
 func Connect(src Sources, address string, warn func(string)) (link replica.Config, err error) {
-	keys := slices.DeleteFunc(Keys(), func(k *Key) bool { return !isConnect(k) })
+	keys := slices.DeleteFunc(Keys(), func(k *Key) bool { return k.Group != connectGroup })
 	at := Origin{Layer: Flag}
 	l := &loader{cfg: &Config{}, keys: keys}
 	l.layers = []layer{variableLayer(src.Environ, keys, func(Problem) {}), flagLayer(src.Flags, keys)}
