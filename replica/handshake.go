@@ -137,9 +137,9 @@ type HandshakeStep struct {
 	Args  []string // what is sent; the last one of AUTH is the password
 }
 
-// HandshakeSteps are the commands between PING and PSYNC, in the order in which
+// handshakeSteps are the commands between PING and PSYNC, in the order in which
 // they are sent. Only an error reply to AUTH ends the attempt.
-func HandshakeSteps(m Master, announceIP string, announcePort int) []HandshakeStep {
+func handshakeSteps(m Master, announceIP string, announcePort int) []HandshakeStep {
 	var steps []HandshakeStep
 	add := func(p Phase, name string, args ...string) {
 		steps = append(steps, HandshakeStep{p, name, args})
@@ -162,7 +162,7 @@ func HandshakeSteps(m Master, announceIP string, announcePort int) []HandshakeSt
 // sendHandshake writes all steps at once and enters the phase of the first one.
 func (l *Link) sendHandshake(c *conn) {
 	var out, shown []byte
-	c.steps = HandshakeSteps(l.cfg.Master, l.cfg.AnnounceIP, l.cfg.AnnouncePort)
+	c.steps = handshakeSteps(l.cfg.Master, l.cfg.AnnounceIP, l.cfg.AnnouncePort)
 	for _, s := range c.steps {
 		out = resp.AppendCommand(out, s.Args...)
 		if last := len(s.Args) - 1; s.Phase == Auth {
