@@ -40,8 +40,8 @@ func told(bytesPerSecond float64, pairs ...string) *facts {
 // outcome judges the check of that name.
 func (f *facts) outcome(name string) Check {
 	for _, row := range checks() {
-		if row.name == name {
-			c := f.judge(row.rules)
+		if row.Name == name {
+			c := f.judge(row.Rules)
 			c.Name = name
 			return c
 		}
@@ -225,24 +225,18 @@ func FuzzTheJudgeSurvivesWhateverAMasterTells(f *testing.F) {
 		fa.derive()
 		fa.measure(parseInfo(second), 1)
 		fa.derive()
-		fig := fa.figures()
-		for _, n := range []*float64{fig.WriteRate, fig.LongestCut, fig.FullSync} {
-			if n != nil && (*n < 0 || math.IsNaN(*n) || math.IsInf(*n, 0)) {
-				t.Errorf("a figure is %g", *n)
-			}
-		}
-		for _, n := range []*int64{fig.Backlog, fig.UsedMemory} {
-			if n != nil && *n < 0 {
-				t.Errorf("a figure is %d", *n)
+		for name, n := range fa.figures() {
+			if n < 0 || math.IsNaN(n) || math.IsInf(n, 0) {
+				t.Errorf("%s is %g", name, n)
 			}
 		}
 		for _, row := range checks() {
-			if row.rules == nil {
+			if row.Rules == nil {
 				continue
 			}
-			c := fa.judge(row.rules)
-			if c.Status == "" || c.Detail == "" && row.name != "disk" || strings.Contains(c.Detail+c.Remedy, "%!") || (c.Status == Pass || c.Status == Skip) == (c.Remedy != "") {
-				t.Errorf("%s: %+v", row.name, c)
+			c := fa.judge(row.Rules)
+			if c.Status == "" || c.Detail == "" && row.Name != "disk" || strings.Contains(c.Detail+c.Remedy, "%!") || (c.Status == Pass || c.Status == Skip) == (c.Remedy != "") {
+				t.Errorf("%s: %+v", row.Name, c)
 			}
 		}
 	})

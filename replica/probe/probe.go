@@ -89,7 +89,7 @@ func Run(ctx context.Context, opt Options) Report {
 		found: map[string]Check{}, lacks: map[need]string{}, facts: facts{made: map[string]string{}}, room: make(chan map[string]string, 1),
 	}
 	p.table = slices.DeleteFunc(checks(), func(c check) bool {
-		return c.name == "PSYNC" && !opt.Psync || c.name == "REPLCONF ip-address" && opt.AnnounceIP == ""
+		return c.Name == "PSYNC" && !opt.Psync || c.Name == "REPLCONF ip-address" && opt.AnnounceIP == ""
 	})
 	if opt.Dir == "" {
 		p.lacks[folder] = "without --dir there is nothing to look at"
@@ -116,12 +116,12 @@ func (p *prober) tell(last string) {
 	for len(p.table) > 0 {
 		row := p.table[0]
 		p.table = p.table[1:]
-		c, ok := p.found[row.name]
+		c, ok := p.found[row.Name]
 		if !ok {
 			c = p.make(row)
 		}
 		const most = 1000 // characters: they may be a server's words
-		c.Name, c.Detail, c.Remedy = row.name, units.Printable(c.Detail, most), units.Printable(c.Remedy, most)
+		c.Name, c.Detail, c.Remedy = row.Name, units.Printable(c.Detail, most), units.Printable(c.Remedy, most)
 		p.report.Checks = append(p.report.Checks, c)
 		if c.Status == Fail || c.Status == Warn && p.report.Verdict == Pass {
 			p.report.Verdict = c.Status
@@ -129,7 +129,7 @@ func (p *prober) tell(last string) {
 		if p.opt.Tell != nil {
 			p.opt.Tell(c)
 		}
-		if row.name == last {
+		if row.Name == last {
 			return
 		}
 	}
@@ -137,16 +137,16 @@ func (p *prober) tell(last string) {
 
 // make judges by a row of the table.
 func (p *prober) make(row check) Check {
-	why := p.lacks[row.needs]
-	if why == "" && row.needs != folder && row.needs != connection {
+	why := p.lacks[row.Needs]
+	if why == "" && row.Needs != folder && row.Needs != connection {
 		why = p.lacks[answers]
 	}
 	switch {
 	case errors.Is(p.ctx.Err(), context.Canceled):
 		why = errInterrupted.Error()
-	case p.refused != nil && row.refusal != "" && strings.HasPrefix(p.refused.Text, row.refusal):
+	case p.refused != nil && row.Refusal != "" && strings.HasPrefix(p.refused.Text, row.Refusal):
 		return failure(replica.ReceivePong, replica.NoPhase, fmt.Errorf("it refuses this connection: %w", p.refused), 0)
-	case why == "" && row.needs == folder:
+	case why == "" && row.Needs == folder:
 		p.facts.made["disk.trouble"] = "the file system does not answer in time"
 		end, _ := p.ctx.Deadline()
 		select {
@@ -159,7 +159,7 @@ func (p *prober) make(row check) Check {
 	if why != "" {
 		return Check{Status: Skip, Detail: why}
 	}
-	return p.facts.judge(row.rules)
+	return p.facts.judge(row.Rules)
 }
 
 // failure is the outcome of a step that failed, with the link's own remedy.
@@ -184,19 +184,16 @@ func (p *prober) late(took time.Duration) error {
 	return fmt.Errorf("%w: no answer within %v", replica.ErrDeadline, took.Round(time.Millisecond))
 }
 
-// figures are what programs find of what was measured.
-func (f *facts) figures() Figures {
-	return Figures{
-		WriteRate: figure[float64](f, "write.rate"), Backlog: figure[int64](f, "backlog"), LongestCut: figure[float64](f, "cut"),
-		UsedMemory: figure[int64](f, "used_memory"), FullSync: figure[float64](f, "sync"), Free: figure[int64](f, "disk.free"),
+// figures are the values of the facts that [Report.Figures] has.
+func (f *facts) figures() map[string]float64 {
+	all := map[string]float64{}
+	for name, fact := range map[string]string{
+		"write_bytes_per_second": "write.rate", "repl_backlog_bytes": "backlog", "longest_cut_seconds": "cut",
+		"used_memory_bytes": "used_memory", "full_sync_seconds": "sync", "free_bytes": "disk.free",
+	} {
+		if n, ok := f.number(fact); ok {
+			all[name] = n
+		}
 	}
-}
-
-func figure[T int64 | float64](f *facts, name string) *T {
-	n, ok := f.number(name)
-	if !ok {
-		return nil
-	}
-	v := T(n)
-	return &v
+	return all
 }

@@ -35,7 +35,6 @@ func golden(t *testing.T, name string, got []byte) {
 
 // probes are one that passes, one with warnings and one that fails.
 func probes() map[string]probe.Report {
-	rate, backlog, cut, memory, sync, free := 254000.0, int64(1<<20), 4.13, int64(1<<30), 10.24, int64(1<<40)
 	begin := []probe.Check{
 		{Name: "name resolution", Status: probe.Pass, Detail: "localhost is ::1, 127.0.0.1", Took: 680e-6},
 		{Name: "connect", Status: probe.Pass, Detail: "127.0.0.1:6379", Took: 41e-6},
@@ -49,10 +48,10 @@ func probes() map[string]probe.Report {
 		probe.Check{Name: "PING", Status: probe.Skip, Detail: "ACL failed"}, probe.Check{Name: "AUTH", Status: probe.Skip, Detail: "ACL failed"},
 		probe.Check{Name: "disk", Status: probe.Skip, Detail: "no --dir"})
 	return map[string]probe.Report{
-		"passed": {Master: "localhost:6379", Verdict: probe.Pass, Server: "Redis 7.0.15", Took: 3, Checks: begin},
+		"passed": {Master: "localhost:6379", Verdict: probe.Pass, Server: "Redis 7.0.15", Took: 3, Checks: begin, Figures: map[string]float64{}},
 		"warned": {Master: "localhost:6379", Verdict: probe.Warn, Server: "Valkey 8.0.1", Took: 3004e-3, Checks: warned,
-			Figures: probe.Figures{WriteRate: &rate, Backlog: &backlog, LongestCut: &cut, UsedMemory: &memory, FullSync: &sync, Free: &free}},
-		"failed": {Master: "localhost:6379", Verdict: probe.Fail, Took: 1, Checks: failed},
+			Figures: map[string]float64{"write_bytes_per_second": 254000, "repl_backlog_bytes": 1 << 20, "longest_cut_seconds": 4.13, "used_memory_bytes": 1 << 30, "full_sync_seconds": 10.24, "free_bytes": 1 << 40}},
+		"failed": {Master: "localhost:6379", Verdict: probe.Fail, Took: 1, Checks: failed, Figures: map[string]float64{}},
 	}
 }
 
