@@ -319,7 +319,7 @@ func (s *memStore) adopt(full replica.FullSync, data []byte) (replica.Position, 
 		<-s.opt.gate
 	}
 	pos := replica.Position{ReplID: full.ReplID, Offset: full.Offset}
-	if h, err := rdb.ReadHeader(bytes.NewReader(data)); err == nil && h.HasReplStreamDB && h.ReplStreamDB > 0 {
+	if h, err := rdb.ReadHeader(bytes.NewReader(data)); err == nil {
 		pos.DB = h.ReplStreamDB
 	}
 	s.w.do(func() {

@@ -171,9 +171,7 @@ func (b *base) commit() (replica.Position, error) {
 	pos := replica.Position{ReplID: b.full.ReplID, Offset: b.full.Offset}
 	// The stream of a chained replica does not open with SELECT. The RDB's
 	// aux field repl-stream-db has the database in force.
-	if header.HasReplStreamDB && header.ReplStreamDB > 0 {
-		pos.DB = header.ReplStreamDB
-	}
+	pos.DB = header.ReplStreamDB
 	began := time.Now()
 	seg, c, err := b.files(pos, began)
 	if err != nil {

@@ -33,7 +33,7 @@ func TestTheHeaderSaysWhereInTheStreamTheSnapshotStands(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if h.ReplOffset != 42 || !h.HasReplOffset || len(h.ReplID) != 40 || h.RedisVersion != Version || h.Version != 9 {
+	if h.Aux["repl-offset"] != "42" || len(h.Aux["repl-id"]) != 40 || h.Aux["redis-ver"] != Version || h.Version != 9 {
 		t.Errorf("%+v", h)
 	}
 }

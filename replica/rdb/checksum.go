@@ -17,7 +17,7 @@ const (
 	minHalf     = 1 << minHalfBits
 )
 
-// Checksum is the CRC-64 of RDB files, a [hash.Hash64]: Jones' polynomial,
+// Checksum is the CRC-64 of RDB files, an [io.Writer]: Jones' polynomial,
 // reflected, with an initial value of 0 and no final inversion. Of "123456789" it
 // is 0xe9c6d914c4b8d9ca.
 //
@@ -122,17 +122,3 @@ func (c *Checksum) update2(a, b uint64, p, q []byte) (uint64, uint64) {
 
 // Sum64 returns the checksum of all bytes written.
 func (c *Checksum) Sum64() uint64 { return c.crc }
-
-// Sum appends the checksum to b in big endian order, as all hashes do. A file
-// has its checksum in little endian order.
-func (c *Checksum) Sum(b []byte) []byte { return binary.BigEndian.AppendUint64(b, c.crc) }
-
-// Reset makes it the checksum of no bytes again.
-func (c *Checksum) Reset() { c.crc = 0 }
-
-// Size returns the 8 bytes of a checksum.
-func (c *Checksum) Size() int { return 8 }
-
-// BlockSize returns 1: writes of any length are fine. From 1 KiB on they are more
-// than twice as fast.
-func (c *Checksum) BlockSize() int { return 1 }

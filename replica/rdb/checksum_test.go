@@ -3,26 +3,16 @@ package rdb
 import (
 	"bytes"
 	"context"
-	"encoding/hex"
-	"hash"
 	"hash/crc64"
 	"math/rand/v2"
 	"testing"
 )
-
-var _ hash.Hash64 = (*Checksum)(nil)
 
 func TestTheChecksumOfTheCheckStringIsThatOfRedis(t *testing.T) {
 	c := NewChecksum()
 	c.Write([]byte("123456789"))
 	if got := c.Sum64(); got != 0xe9c6d914c4b8d9ca {
 		t.Errorf("%016x", got)
-	}
-	if got := hex.EncodeToString(c.Sum([]byte{1})); got != "01e9c6d914c4b8d9ca" {
-		t.Errorf("Sum = %s", got)
-	}
-	if c.Reset(); c.Sum64() != 0 {
-		t.Errorf("%016x after Reset", c.Sum64())
 	}
 }
 
@@ -37,20 +27,19 @@ func TestTheChecksumIsTheSameHoweverItIsWritten(t *testing.T) {
 	for i := range p {
 		p[i] = byte(rnd.Uint32())
 	}
-	c := NewChecksum()
 	lengths := []int{0, 1, 7, 8, 9, 511, 512, 1023, 1024, 1025, 2047, 2048, 3071, 1<<20 - 1, 1 << 20, 1<<20 + 1, 1<<21 - 1, 1 << 21, len(p)}
 	for range 200 {
 		lengths = append(lengths, rnd.IntN(10000))
 	}
 	for _, n := range lengths {
-		c.Reset()
+		c := NewChecksum()
 		if m, err := c.Write(p[:n]); m != n || err != nil {
 			t.Fatalf("Write of %d bytes = %d, %v", n, m, err)
 		}
 		if got, want := c.Sum64(), standard(p[:n]); got != want {
 			t.Errorf("%d bytes at once: %016x, want %016x", n, got, want)
 		}
-		c.Reset()
+		c = NewChecksum()
 		for rest := p[:n]; len(rest) > 0; {
 			m := 1 + rnd.IntN(min(len(rest), 1<<(1+rnd.IntN(22))))
 			c.Write(rest[:m])

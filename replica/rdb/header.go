@@ -7,7 +7,6 @@ import (
 	"io"
 	"strconv"
 	"strings"
-	"time"
 )
 
 // Bounds of [ReadHeader], whatever the file says.
@@ -25,29 +24,13 @@ var (
 	ErrMalformed = errors.New("rdb: malformed file")
 )
 
-// Header is what the beginning of an RDB file says about the file. A field that
-// the file does not have, or has with a value that makes no sense, is zero; Aux
-// shows what was written.
+// Header is what the beginning of an RDB file says about the file.
 type Header struct {
-	Version       int       // of the format, e.g. 11
-	RedisVersion  string    // redis-ver, since Redis 3.2
-	ValkeyVersion string    // valkey-ver
-	CTime         time.Time // ctime: when the file was begun, to the second
-	UsedMemory    int64     // used-mem: bytes
+	Version int // of the format, e.g. 11
 
-	// ReplStreamDB is the database selected in the stream that follows;
-	// HasReplStreamDB tells whether the file says so.
-	ReplStreamDB    int
-	HasReplStreamDB bool
-
-	// ReplID and ReplOffset are the master's replication id and offset at
-	// the moment of the snapshot; HasReplOffset tells whether the file has
-	// the latter.
-	ReplID        string
-	ReplOffset    int64
-	HasReplOffset bool
-
-	AOFBase bool // aof-base (once aof-preamble): written as base of an AOF
+	// ReplStreamDB is the database selected in the stream that follows
+	// (repl-stream-db); 0 also where the file does not tell one.
+	ReplStreamDB int
 
 	// Aux has all aux fields by name, integers in decimal. Of a name that
 	// occurs twice it has the last value.
@@ -98,7 +81,10 @@ func ReadHeader(r io.Reader) (Header, error) {
 		if fields++; fields > MaxFields {
 			return h, in.place("after an aux field", malformed(fmt.Sprintf("more than %d aux fields", MaxFields)))
 		}
-		h.set(string(name), string(value))
+		h.Aux[string(name)] = string(value)
+		if db, err := strconv.ParseUint(string(value), 10, 31); err == nil && string(name) == "repl-stream-db" {
+			h.ReplStreamDB = int(db)
+		}
 	}
 }
 
@@ -146,37 +132,4 @@ func TrailerLen(version int) int64 {
 		return 1
 	}
 	return 1 + checksumLen
-}
-
-// set notes an aux field.
-func (h *Header) set(name, value string) {
-	h.Aux[name] = value
-	n, err := strconv.ParseInt(value, 10, 64)
-	isInt := err == nil
-	switch name {
-	case "redis-ver":
-		h.RedisVersion = value
-	case "valkey-ver":
-		h.ValkeyVersion = value
-	case "ctime":
-		if isInt {
-			h.CTime = time.Unix(n, 0).UTC()
-		}
-	case "used-mem":
-		if isInt {
-			h.UsedMemory = n
-		}
-	case "repl-stream-db":
-		if isInt && n >= 0 && n <= 1<<31-1 {
-			h.ReplStreamDB, h.HasReplStreamDB = int(n), true
-		}
-	case "repl-id":
-		h.ReplID = value
-	case "repl-offset":
-		if isInt && n >= 0 {
-			h.ReplOffset, h.HasReplOffset = n, true
-		}
-	case "aof-base", "aof-preamble":
-		h.AOFBase = isInt && n != 0
-	}
 }

@@ -10,20 +10,10 @@ import (
 	"strconv"
 )
 
-// Opcodes, as in Redis' rdb.h. Every smaller byte is the type of a value, and
-// its key follows.
+// Opcodes that this package reads, as in Redis' rdb.h.
 const (
-	OpSlotInfo     = 0xF4 // three lengths: slot, keys, keys with an expiry
-	OpFunction2    = 0xF5 // a string: the code of a library of functions
-	OpModuleAux    = 0xF7 // data of a module
-	OpIdle         = 0xF8 // a length: seconds since the next key was used
-	OpFreq         = 0xF9 // a byte: the LFU counter of the next key
-	OpAux          = 0xFA // two strings: name and value
-	OpResizeDB     = 0xFB // two lengths: keys, keys with an expiry
-	OpExpireTimeMS = 0xFC // 8 bytes: when the next key expires
-	OpExpireTime   = 0xFD // 4 bytes: likewise, in seconds
-	OpSelectDB     = 0xFE // a length: the database of what follows
-	OpEOF          = 0xFF // the end; from version 5 on a checksum follows
+	OpAux = 0xFA // two strings: name and value
+	OpEOF = 0xFF // the end; from version 5 on a checksum follows
 )
 
 // Encodings of lengths and strings, as in Redis' rdb.h.

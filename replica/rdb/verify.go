@@ -8,22 +8,9 @@ import (
 	"io"
 )
 
-// ErrChecksum is what every [ChecksumError] wraps.
+// ErrChecksum is returned, with both values, for a file that is not what its
+// server wrote.
 var ErrChecksum = errors.New("rdb: wrong checksum")
-
-// ChecksumError tells that a file is not what its server wrote.
-type ChecksumError struct {
-	Want uint64 // as the file has it in its last 8 bytes
-	Got  uint64 // as computed
-}
-
-// Error gives both values.
-func (e *ChecksumError) Error() string {
-	return fmt.Sprintf("rdb: wrong checksum: the file says %016x, its bytes make %016x", e.Want, e.Got)
-}
-
-// Unwrap returns [ErrChecksum].
-func (e *ChecksumError) Unwrap() error { return ErrChecksum }
 
 // Verdict tells what is known of an RDB file that was not found to be damaged.
 type Verdict uint8
@@ -59,8 +46,7 @@ const checksumLen = 8
 // MiB.
 //
 // The error is nil, ctx's, one of r, or wraps [ErrNotRDB], [ErrMalformed] (too
-// short, or without the EOF opcode where it must be) or [ErrChecksum] (a
-// [*ChecksumError]). The verdict only counts without an error.
+// short, or without the EOF opcode where it must be) or [ErrChecksum]. The verdict only counts without an error.
 func VerifyChecksum(ctx context.Context, r io.ReaderAt, size int64) (Verdict, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
@@ -105,7 +91,7 @@ func VerifyChecksum(ctx context.Context, r io.ReaderAt, size int64) (Verdict, er
 		at += int64(len(piece))
 	}
 	if got := sum.Sum64(); got != want {
-		return 0, &ChecksumError{Want: want, Got: got}
+		return 0, fmt.Errorf("%w: the file says %016x, its bytes make %016x", ErrChecksum, want, got)
 	}
 	return Verified, nil
 }

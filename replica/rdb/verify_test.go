@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"strings"
@@ -47,11 +48,8 @@ func TestAWrongChecksumSaysBothValues(t *testing.T) {
 	p := recorded(t)["redis-7.2.6"]
 	p[100] ^= 1
 	_, err := verify(p)
-	var wrong *ChecksumError
-	if !errors.Is(err, ErrChecksum) || !errors.As(err, &wrong) || wrong.Want != 0x26461613c1cc497a || wrong.Got != standard(p[:len(p)-8]) {
-		t.Fatalf("%v", err)
-	}
-	if !strings.Contains(err.Error(), "26461613c1cc497a") {
+	both := fmt.Sprintf("the file says 26461613c1cc497a, its bytes make %016x", standard(p[:len(p)-8]))
+	if !errors.Is(err, ErrChecksum) || !strings.Contains(err.Error(), both) {
 		t.Errorf("%v", err)
 	}
 }
