@@ -142,7 +142,7 @@ func (f *studyFlags) run(cmd *cobra.Command, args []string) error {
 // followed.
 func (f *studyFlags) write(cmd *cobra.Command, args []string, out *output) (failure error, err error) {
 	if f.states != "" {
-		return nil, study.States(out, f.states, replica.Transitions())
+		return nil, study.States(out, f.states)
 	}
 	s, records, err := f.study(cmd, args)
 	if err != nil {

@@ -2,7 +2,6 @@ package study
 
 import (
 	_ "embed"
-	"errors"
 	"fmt"
 	"html/template"
 	"io"
@@ -31,22 +30,15 @@ func HTML(w io.Writer, s *Study) error {
 	if err != nil {
 		return err
 	}
-	p := pageOf(s)
-	var style, picture strings.Builder
-	if err := errors.Join(p.Machine.write(&style, "style"), p.Machine.write(&picture, "svg")); err != nil {
-		return err
-	}
-	p.Style, p.Picture = template.CSS(style.String()), template.HTML(picture.String()) // both are our own
-	return t.Execute(w, p)
+	return t.Execute(w, pageOf(s))
 }
 
 // page is what page.html and text.tmpl show. The sequence diagram is as wide as a telephone, so
 // that nothing need shrink there; its sizes are in pixels.
 type page struct {
 	*Study
-	Machine        *drawing
-	Style          template.CSS
-	Picture        template.HTML
+	Table          []replica.Transition
+	Taken          map[[2]string]int
 	Rows           []row
 	Bottom, Height int // of the lines of the diagram, and of all of it
 }
@@ -59,7 +51,7 @@ type row struct {
 }
 
 func pageOf(s *Study) page {
-	p := page{Study: s, Machine: draw(replica.Transitions(), s.taken())}
+	p := page{Study: s, Table: replica.Transitions(), Taken: s.taken()}
 	y, conn := 52, 0
 	for _, step := range s.Steps {
 		r := row{Step: step, Begins: step.Connection != conn}
@@ -80,6 +72,14 @@ func pageOf(s *Study) page {
 	}
 	p.Bottom, p.Height = y+6, y+14
 	return p
+}
+
+// Picture is our own, and needs no escapes.
+func (p page) Picture() template.HTML { return template.HTML(picture(p.Taken)) }
+
+// Times tells how often the change of state of a transition was made.
+func (p page) Times(t replica.Transition) int {
+	return p.Taken[[2]string{t.From.String(), t.To.String()}]
 }
 
 // ID names the step in the page.
