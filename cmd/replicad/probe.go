@@ -19,12 +19,6 @@ import (
 
 const probePath = "replicad probe"
 
-// Exit codes of probe.
-const (
-	exitWarned = 1
-	exitFailed = 2
-)
-
 type probeFlags struct {
 	sources config.Sources
 	opt     probe.Options
@@ -144,11 +138,8 @@ func (f *probeFlags) run(ctx context.Context, addr string, forGiven bool, out, s
 	if ctx.Err() != nil {
 		return usageError{err: errors.New("interrupted")}
 	}
-	switch r.Verdict {
-	case probe.Fail:
-		return exitCode(exitFailed)
-	case probe.Warn:
-		return exitCode(exitWarned)
+	if code := map[probe.Status]exitCode{probe.Warn: 1, probe.Fail: 2}[r.Verdict]; code != 0 {
+		return code
 	}
 	return nil
 }

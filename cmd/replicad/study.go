@@ -17,7 +17,6 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"replicad/replica"
 	"replicad/replica/config"
 	"replicad/replica/study"
 	"replicad/replica/study/live"
@@ -124,7 +123,6 @@ func (f *studyFlags) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return usageError{err: fmt.Errorf("--out: %w", err)}
 	}
-	defer out.discard()
 	failure, err := f.write(cmd, args, out)
 	if err != nil {
 		return err
@@ -132,10 +130,7 @@ func (f *studyFlags) run(cmd *cobra.Command, args []string) error {
 	if err := out.finish(); err != nil {
 		return fmt.Errorf("--out: %w", err)
 	}
-	if failure != nil {
-		return failure
-	}
-	return nil
+	return failure
 }
 
 // write makes the study and writes it. failure is why the master could not be
@@ -216,56 +211,35 @@ func (f *studyFlags) recorded(in io.Reader) (*study.Study, []study.Record, error
 	return study.Explain(name, records), records, nil
 }
 
-// output is where a study is written: to the standard output once it is whole,
-// or to a file that gets its name once it is whole.
+// output is where a study is written, once it is whole.
 type output struct {
 	bytes.Buffer
 	to    io.Writer
-	file  *os.File
-	path  string
+	path  string // of the file to write to instead
 	color bool
 	width int
 }
 
 func openOutput(path string, stdout io.Writer) (*output, error) {
 	o := &output{to: stdout, path: path}
-	if path == "" {
-		if f, ok := terminal(stdout).(*os.File); ok && f != nil {
-			o.color = os.Getenv("NO_COLOR") == ""
-			if w, _, err := term.GetSize(int(f.Fd())); err == nil {
-				o.width = min(w, 120)
-			}
+	if path != "" {
+		_, err := os.Stat(filepath.Dir(path)) // better told now than behind the study
+		return o, err
+	}
+	if f, ok := terminal(stdout).(*os.File); ok {
+		o.color = os.Getenv("NO_COLOR") == ""
+		if w, _, err := term.GetSize(int(f.Fd())); err == nil {
+			o.width = min(w, 120)
 		}
-		return o, nil
 	}
-	if st, err := os.Stat(path); err == nil && !st.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is no regular file", path)
-	}
-	var err error
-	o.file, err = os.CreateTemp(filepath.Dir(path), ".replicad-study-")
-	return o, err
+	return o, nil
 }
 
 // finish writes what was collected.
 func (o *output) finish() error {
-	if o.file == nil {
-		_, err := o.WriteTo(o.to)
-		return err
+	if o.path != "" {
+		return os.WriteFile(o.path, o.Bytes(), 0o644)
 	}
-	defer o.discard()
-	_, err := o.WriteTo(o.file)
-	err = errors.Join(err, o.file.Chmod(0o644), o.file.Close())
-	if err != nil {
-		return err
-	}
-	return os.Rename(o.file.Name(), o.path)
-}
-
-// discard removes a file that did not get its name.
-func (o *output) discard() {
-	if o.file != nil {
-		o.file.Close()
-		os.Remove(o.file.Name())
-		o.file = nil
-	}
+	_, err := o.WriteTo(o.to)
+	return err
 }

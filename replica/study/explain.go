@@ -11,7 +11,7 @@ import (
 
 // Explain turns records into a study.
 func Explain(of string, records []Record) *Study {
-	e := &explainer{study: &Study{Of: of, Recorded: true}, book: texts(), now: replica.None.String()}
+	e := &explainer{study: &Study{Of: of, Recorded: true, taken: map[[2]string]int{}}, book: texts(), now: replica.None.String()}
 	for _, r := range records {
 		if k := r.Event.Kind; k == replica.StateEntered || k == replica.PhaseEntered {
 			e.study.Recorded = false
@@ -120,8 +120,8 @@ func (e *explainer) record(r Record, items []Item) {
 	}
 	facts := eventFacts{Event: ev, Now: e.now}
 	if errors.As(ev.Err, &facts.Link) {
-		facts.Now, facts.Remedy = replica.Place(facts.Link.State, facts.Link.Phase), Advice(facts.Link.Remedy)
-		if IsCut(facts.Link) {
+		facts.Now, facts.Remedy = replica.Place(facts.Link.State, facts.Link.Phase), facts.Link.Remedy
+		if errors.Is(ev.Err, replica.ErrCut) {
 			name = "cut"
 		}
 	}
@@ -131,23 +131,13 @@ func (e *explainer) record(r Record, items []Item) {
 	}
 }
 
-// IsCut tells whether a link ended because a study cut it.
-func IsCut(err *replica.LinkError) bool {
-	return errors.Is(err, replica.ErrCut)
-}
-
-// Advice puts a remedy of the daemon into the words of a study, whose archive is a
-// temporary one.
-func Advice(remedy string) string {
-	return strings.ReplaceAll(remedy, "below dir", "below TMPDIR")
-}
-
 // enter adds the step of a change of state or phase.
 func (e *explainer) enter(r Record, to string, took time.Duration, inferred bool) {
 	before, _, _ := strings.Cut(e.now, "/")
 	after, phase, _ := strings.Cut(to, "/")
 	why := e.Phases[phase]
-	if before != after {
+	if before != after || e.now == to {
+		e.study.taken[[2]string{before, after}]++
 		for _, t := range replica.Transitions() {
 			if t.From.String() == before && t.To.String() == after {
 				why = fmt.Sprintf("Because: %s. Then: %s.", t.Event, t.Action)

@@ -1,6 +1,7 @@
 package study
 
 import (
+	"cmp"
 	_ "embed"
 	"fmt"
 	"html/template"
@@ -38,7 +39,6 @@ func HTML(w io.Writer, s *Study) error {
 type page struct {
 	*Study
 	Table          []replica.Transition
-	Taken          map[[2]string]int
 	Rows           []row
 	Bottom, Height int // of the lines of the diagram, and of all of it
 }
@@ -51,7 +51,7 @@ type row struct {
 }
 
 func pageOf(s *Study) page {
-	p := page{Study: s, Table: replica.Transitions(), Taken: s.taken()}
+	p := page{Study: s, Table: replica.Transitions()}
 	y, conn := 52, 0
 	for _, step := range s.Steps {
 		r := row{Step: step, Begins: step.Connection != conn}
@@ -60,14 +60,7 @@ func pageOf(s *Study) page {
 			y += 30 // for a line across
 		}
 		r.Y = y
-		switch step.Kind {
-		case KindMessage:
-			y += 32
-		case KindState:
-			y += 30
-		default:
-			y += 24
-		}
+		y += cmp.Or(map[Kind]int{KindMessage: 32, KindState: 30}[step.Kind], 24)
 		p.Rows = append(p.Rows, r)
 	}
 	p.Bottom, p.Height = y+6, y+14
@@ -75,53 +68,32 @@ func pageOf(s *Study) page {
 }
 
 // Picture is our own, and needs no escapes.
-func (p page) Picture() template.HTML { return template.HTML(picture(p.Taken)) }
+func (p page) Picture() template.HTML { return template.HTML(picture(p.taken)) }
 
 // Times tells how often the change of state of a transition was made.
 func (p page) Times(t replica.Transition) int {
-	return p.Taken[[2]string{t.From.String(), t.To.String()}]
+	return p.taken[[2]string{t.From.String(), t.To.String()}]
 }
-
-// ID names the step in the page.
-func (r row) ID() string { return fmt.Sprintf("step-%d", r.Number) }
 
 // Class is how the page draws the step.
 func (r row) Class() string {
-	switch {
-	case r.Direction == ToMaster:
-		return "sent"
-	case r.Direction == ToReplica:
-		return "received"
-	case r.Kind == KindFailure:
-		return "failure-row"
-	}
-	return string(r.Kind)
-}
-
-// Mark names the direction or the kind of the step in six columns.
-func (r row) Mark() string {
-	switch {
-	case r.Direction != "":
-		return r.Direction
-	case r.Kind == KindFailure:
-		return "failed"
-	}
-	return string(r.Kind)
+	classes := map[string]string{ToMaster: "sent", ToReplica: "received", string(KindFailure): "failure-row"}
+	return cmp.Or(classes[r.Direction], classes[string(r.Kind)], string(r.Kind))
 }
 
 // Short is what the diagram has room for.
 func (r row) Short() string {
-	text, most := []rune(r.Title), 38
+	text, most := r.Title, 38
 	switch r.Kind {
 	case KindMessage:
 		most = 36
 	case KindState:
-		text, most = []rune(r.State), 20
+		text, most = r.State, 20
 	}
-	if len(text) <= most {
-		return string(text)
+	if runes := []rune(text); len(runes) > most {
+		return string(runes[:most-1]) + "…"
 	}
-	return string(text[:most-1]) + "…"
+	return text
 }
 
 // PillWidth and PillLeft are of the shape around the name of a state.

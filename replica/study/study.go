@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"strings"
 
 	"replicad/replica"
 	"replicad/replica/units"
@@ -18,6 +17,8 @@ type Study struct {
 	Steps    []Step
 	Failure  *replica.LinkError // why it ended, if it failed
 	Dropped  int64              // events that were only counted
+
+	taken map[[2]string]int // how often each change of state was made
 }
 
 // Kind says what a step tells.
@@ -137,23 +138,6 @@ func (s *Study) Summary() string {
 	return fmt.Sprintf("%s, %s: %s to the master, %s from it (%s).",
 		units.Count(int64(conns), "connection"), units.Count(int64(messages), "message"),
 		units.Count(bytes[ToMaster], "byte"), units.Count(bytes[ToReplica], "byte"), from)
-}
-
-// taken counts how often each change of state was made, by the names of the two
-// states.
-func (s *Study) taken() map[[2]string]int {
-	taken := map[[2]string]int{}
-	for _, step := range s.Steps {
-		if step.Change == nil {
-			continue
-		}
-		from, _, _ := strings.Cut(step.From, "/")
-		to, _, _ := strings.Cut(step.State, "/")
-		if from != to || step.From == step.State {
-			taken[[2]string{from, to}]++
-		}
-	}
-	return taken
 }
 
 // JSON writes a study in the form that the package comment describes.

@@ -37,6 +37,7 @@ func Text(w io.Writer, s *Study, opt TextOptions) error {
 		"at":    opt.at,
 		"bold":  func(s string) string { return opt.paint("bold", s) },
 		"count": units.Count,
+		"mark":  func(k Kind) string { return strings.Replace(string(k), "failure", "failed", 1) },
 		"paint": opt.paint,
 		"part":  opt.part,
 		// Sources are named once.

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -137,6 +138,12 @@ func (r *run) within(d, otherwise time.Duration) time.Duration {
 
 // Observe implements [replica.Observer].
 func (r *run) Observe(e replica.Event) {
+	var failure *replica.LinkError
+	if errors.As(e.Err, &failure) {
+		advised := *failure
+		advised.Remedy = strings.ReplaceAll(failure.Remedy, "below dir", "below TMPDIR") // where the archive is
+		failure, e.Err = &advised, &advised
+	}
 	r.recorder.Observe(e)
 	switch e.Kind {
 	case replica.StateEntered, replica.PhaseEntered:
@@ -145,11 +152,8 @@ func (r *run) Observe(e replica.Event) {
 		}
 	case replica.TransferBegun, replica.TransferProgress:
 	case replica.Failed:
-		var failure *replica.LinkError
-		if errors.As(e.Err, &failure) && !study.IsCut(failure) {
-			advised := *failure
-			advised.Remedy = study.Advice(failure.Remedy)
-			r.tell(&advised)
+		if failure != nil && !errors.Is(failure, replica.ErrCut) {
+			r.tell(failure)
 		}
 	default:
 		return
@@ -203,8 +207,8 @@ func (r *run) script(ctx context.Context, d *daemon.Daemon) (*replica.LinkError,
 		<-r.outcomes
 	}
 	d.Cut()
-	failure, err := r.await(ctx)
-	if failure == nil && err == nil {
+	failure, _ := r.await(ctx)
+	if failure == nil {
 		wait(ctx, min(r.opt.For, resumedFor))
 	}
 	return failure, nil
