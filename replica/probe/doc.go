@@ -10,13 +10,7 @@
 //		fmt.Println(c.Status, c.Name, c.Detail, c.Remedy)
 //	}
 //
-// The checks are, in this order: "name resolution", "connect", "TLS", "PING",
-// "AUTH", "REPLCONF listening-port", "REPLCONF ip-address" (where one is
-// announced), "REPLCONF capa", "REPLCONF version", "ACL", "INFO", "CONFIG GET",
-// "protected-mode", "maxclients", "loading", "role", "version", "requirepass",
-// "BGSAVE", "repl-backlog-size", "client-output-buffer-limit",
-// "repl-diskless-sync", "repl-timeout", "min-replicas-to-write", "disk",
-// "full sync", and "PSYNC" (where asked for). A link sends AUTH and the REPLCONFs
+// checks.yaml has the checks, in their order. A link sends AUTH and the REPLCONFs
 // in one write, so the time of the first is that of all; under TLS the time of
 // PING has that of the TLS handshake in it.
 //

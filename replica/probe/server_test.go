@@ -165,7 +165,7 @@ func soundConfig() map[string]string {
 	}
 }
 
-// names are those of the checks, as the package's comment lists them.
+// names are those of the checks, in their order.
 func names(opt Options) []string {
 	all := []string{
 		"name resolution", "connect", "TLS", "PING", "AUTH", "REPLCONF listening-port", "REPLCONF ip-address", "REPLCONF capa", "REPLCONF version",

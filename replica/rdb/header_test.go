@@ -356,24 +356,3 @@ func FuzzReadHeader(f *testing.F) {
 		}
 	})
 }
-
-func TestAReaderPassesOverStringsOfAnyLength(t *testing.T) {
-	long := strings.Repeat("x", 3*MaxString)
-	for _, s := range []string{len6("x"), len14(long[:16000]), len32(long), len64(long), "\xc0\x01", "\xc1\x01\x02", "\xc2\x01\x02\x03\x04", "\xc3\x03\x80\x10\x00\x00\x00abc"} {
-		r := NewReader(strings.NewReader(s + "\x42\x05"))
-		if err := r.SkipString(); err != nil || r.Offset() != int64(len(s)) {
-			t.Errorf("%.20q: %v at byte %d", s, err, r.Offset())
-		}
-		if n, err := r.ReadLength(); n != 0x205 || err != nil {
-			t.Errorf("behind %.20q: %d, %v", s, n, err)
-		}
-		if err := NewReader(strings.NewReader(s[:len(s)-1])).SkipString(); !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-			t.Errorf("%.20q cut short: %v", s, err)
-		}
-	}
-	for _, s := range []string{"\x82", "\xc4", "\xc3\xc0", "\x81\xff\xff\xff\xff\xff\xff\xff\xff"} {
-		if err := NewReader(strings.NewReader(s)).SkipString(); !errors.Is(err, ErrMalformed) {
-			t.Errorf("%q: %v", s, err)
-		}
-	}
-}

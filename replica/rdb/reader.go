@@ -114,16 +114,6 @@ func (r *Reader) plainLength(what string) (uint64, error) {
 	return n, err
 }
 
-// compressed reads what stands before the bytes of a compressed string: how
-// many there are, and how many they become.
-func (r *Reader) compressed() (packed, size uint64, err error) {
-	if packed, err = r.plainLength("the compressed length"); err != nil {
-		return 0, 0, err
-	}
-	size, err = r.plainLength("the length")
-	return packed, size, err
-}
-
 // ReadString reads a string in any of its encodings, integers in decimal
 // (rdbGenericLoadStringObject in Redis' rdb.c). One of more than [MaxString]
 // bytes, compressed or not, is an [ErrMalformed].
@@ -140,9 +130,13 @@ func (r *Reader) ReadString() ([]byte, error) {
 	case n <= encInt32:
 		return r.number(n)
 	case n != encLZF:
-		return nil, unknownString(n)
+		return nil, malformed(fmt.Sprintf("unknown string encoding 0x%02x", 0xC0|n))
 	}
-	packed, size, err := r.compressed()
+	packed, err := r.plainLength("the compressed length")
+	if err != nil {
+		return nil, err
+	}
+	size, err := r.plainLength("the length")
 	switch {
 	case err != nil:
 		return nil, err
@@ -156,31 +150,6 @@ func (r *Reader) ReadString() ([]byte, error) {
 		return nil, err
 	}
 	return decompress(b, int(size))
-}
-
-// SkipString passes over a string of any length in any of its encodings, and
-// takes no memory for it.
-func (r *Reader) SkipString() error {
-	n, encoded, err := r.length()
-	switch {
-	case err != nil:
-		return err
-	case !encoded:
-		return r.Skip(n)
-	case n <= encInt32:
-		return r.Skip(1 << n)
-	case n != encLZF:
-		return unknownString(n)
-	}
-	packed, _, err := r.compressed()
-	if err != nil {
-		return err
-	}
-	return r.Skip(packed)
-}
-
-func unknownString(encoding uint64) error {
-	return malformed(fmt.Sprintf("unknown string encoding 0x%02x", 0xC0|encoding))
 }
 
 func (r *Reader) bytes(n uint64) ([]byte, error) {

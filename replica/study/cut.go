@@ -194,40 +194,37 @@ func (c *command) argument(p []byte) {
 // cutCommand takes apart the command at the beginning of p, or as much of it as
 // there is. ok is false if no command begins there.
 func cutCommand(p []byte) (c command, ok bool) {
-	if len(p) > 0 && p[0] != '*' {
+	if len(p) == 0 || p[0] != '*' {
 		return cutInline(p)
 	}
 	count, size := header(p, '*')
-	if size == 0 {
-		c.frame(len(p), "array header", "the beginning of a command, the rest of which has not come")
-		return c, len(p) > 0
-	}
-	if size < 0 || count < 1 {
-		return c, false
+	if size <= 0 || count < 1 {
+		return c.cutOff(p, size == 0)
 	}
 	c.frame(size, "array header", "a RESP array: a command of "+units.Count(count, "argument")+", its name included")
 	for p = p[size:]; count > 0; count-- {
 		n, size := header(p, '$')
-		switch {
-		case size < 0:
-			return c, false
-		case size == 0:
-			c.frame(len(p), "bulk header", "the beginning of an argument's length")
-			return c, true
+		if size <= 0 {
+			return c.cutOff(p, size == 0)
 		}
 		c.frame(size, "bulk header", "a bulk string of "+units.Count(n, "byte"))
 		p = p[size:]
 		n = min(n, int64(len(p)))
 		c.argument(p[:n])
 		if p = p[n:]; !bytes.HasPrefix(p, []byte("\r\n")) {
-			c.frame(len(p), "CR LF", "ends the bulk string; its second byte has not come")
-			return c, bytes.HasPrefix([]byte("\r\n"), p)
+			return c.cutOff(p, bytes.HasPrefix([]byte("\r\n"), p))
 		}
 		c.frame(2, "CR LF", "ends the bulk string")
 		p = p[2:]
 	}
 	c.complete = true
 	return c, true
+}
+
+// cutOff ends a command with p, of which the rest has not come.
+func (c command) cutOff(p []byte, ok bool) (command, bool) {
+	c.frame(len(p), "beginning", "the beginning of what has not come whole")
+	return c, ok
 }
 
 // header reads the line that begins an array or a bulk string: *3 or $11. size is
@@ -251,7 +248,7 @@ func header(p []byte, mark byte) (n int64, size int) {
 // cutInline takes apart a command that is a line of words.
 func cutInline(p []byte) (c command, ok bool) {
 	text, end, whole := cutLine(p)
-	if letter := p[0] | 0x20; !whole || letter < 'a' || letter > 'z' {
+	if !whole || p[0]|0x20 < 'a' || p[0]|0x20 > 'z' {
 		return c, false
 	}
 	c.inline, c.complete = true, true

@@ -7,7 +7,6 @@ import (
 	"strconv"
 
 	"replicad/replica/rdb"
-	"replicad/replica/units"
 )
 
 // mostKeys is how many keys of an RDB are named.
@@ -63,9 +62,10 @@ func checksumOf(p []byte, size int64) string {
 }
 
 // takeRecords makes parts of opcodes with their operands, and of keys with their
-// values, up to the first that is not known.
+// values, up to the first that is not known, or has a string of more than
+// [rdb.MaxString] bytes.
 func (c *cutter) takeRecords(p []byte) {
-	in := recordReader{Reader: rdb.NewReader(bytes.NewReader(p)), p: p}
+	in := rdb.NewReader(bytes.NewReader(p))
 	for keys, from := 0, int64(0); keys < mostKeys; from = in.Offset() {
 		op, err := in.ReadByte()
 		if err != nil {
@@ -79,7 +79,7 @@ func (c *cutter) takeRecords(p []byte) {
 			reads, name, text = "s"+r.Reads, "key", fmt.Sprintf("{{quote (.Word 0)}}: %s (type %d)", r.Text, op)
 			keys++
 		}
-		all, err := in.operands(reads)
+		all, err := operands(in, reads)
 		if !known || err != nil {
 			return
 		}
@@ -87,64 +87,33 @@ func (c *cutter) takeRecords(p []byte) {
 	}
 }
 
-// recordReader reads p, which is in memory as a whole.
-type recordReader struct {
-	*rdb.Reader
-	p     []byte
-	quick bool // the strings themselves are not wanted
-}
-
-// operands reads what texts.yaml says under "reads".
-func (in recordReader) operands(reads string) (all words, err error) {
+// operands reads what texts.yaml says under "reads". What follows a * comes as
+// often as a length says; each time that has a byte at the least, so that a length
+// that lies ends with the bytes.
+func operands(in *rdb.Reader, reads string) (all words, err error) {
 	for i, kind := range reads {
-		word := ""
+		var word []byte
 		var n uint64
 		switch kind {
 		case 's':
-			word, err = in.string()
+			word, err = in.ReadString()
 		case 'n', '*':
 			n, err = in.ReadLength()
-			word = strconv.FormatUint(n, 10)
+			word = strconv.AppendUint(nil, n, 10)
 		case 'b':
 			var b byte
 			b, err = in.ReadByte()
-			word = strconv.Itoa(int(b))
+			word = strconv.AppendUint(nil, uint64(b), 10)
 		default:
 			err = in.Skip(uint64(kind - '0'))
 		}
-		if err != nil {
-			return nil, err
+		all = append(all, string(word))
+		for ; kind == '*' && n > 0 && err == nil; n-- {
+			_, err = operands(in, reads[i+1:])
 		}
-		all = append(all, word)
-		if kind == '*' {
-			return all, in.repeated(n, reads[i+1:])
+		if err != nil || kind == '*' {
+			return all, err
 		}
 	}
 	return all, nil
-}
-
-// repeated passes over the operands n times. Each has a byte at the least, so that
-// a number that lies ends at the end of p.
-func (in recordReader) repeated(n uint64, reads string) error {
-	in.quick = true
-	for ; n > 0; n-- {
-		if _, err := in.operands(reads); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// string reads a string; of a very long one it tells only how long it is.
-func (in recordReader) string() (string, error) {
-	from := in.Offset()
-	if err := in.SkipString(); err != nil || in.quick {
-		return "", err
-	}
-	encoded := in.p[from:in.Offset()]
-	s, err := rdb.NewReader(bytes.NewReader(encoded)).ReadString()
-	if err != nil {
-		return units.Count(int64(len(encoded)), "byte"), nil
-	}
-	return string(s), nil
 }

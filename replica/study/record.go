@@ -1,6 +1,7 @@
 package study
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"regexp"
@@ -66,6 +67,7 @@ func (r *Recorder) Observe(e replica.Event) {
 	defer r.mu.Unlock()
 	x := Record{Event: e, Data: e.Data}
 	x.Event.Data = nil
+	endless := [...]replica.EventKind{replica.Sent, replica.Received, replica.Acknowledged, replica.Paused, replica.Unpaused}
 	last := &Record{}
 	if n := len(r.records); n > 0 {
 		last = &r.records[n-1]
@@ -78,14 +80,18 @@ func (r *Recorder) Observe(e replica.Event) {
 			r.records = r.records[:len(r.records)-1] // the new one says more
 		}
 	case replica.Received:
-		x = r.keep(x)
+		if e.Phase == replica.Stream {
+			n := min(int64(len(x.Data)), cmp.Or(r.Keep, DefaultKeep)-r.kept)
+			r.kept += n
+			x.Data, x.Gap = x.Data[:n], int64(len(x.Data))-n
+		}
 		// Nearly all of a long stream is only counted.
 		if len(x.Data) == 0 && last.Event.Kind == e.Kind && last.Event.Phase == e.Phase && last.Conn == r.conn {
 			last.Gap += x.Gap
 			return
 		}
 	}
-	if len(r.records) >= mostRecords && e.Phase == replica.Stream && endless(e.Kind) {
+	if len(r.records) >= mostRecords && e.Phase == replica.Stream && slices.Contains(endless[:], e.Kind) {
 		r.dropped++
 		return
 	}
@@ -107,26 +113,6 @@ func (r *Recorder) add(at time.Time, x Record) {
 	}
 	x.At, x.Conn = at.Sub(r.first), r.conn
 	r.records = append(r.records, x)
-}
-
-// endless tells whether there is no end of such events while a link streams.
-func endless(k replica.EventKind) bool {
-	return k == replica.Sent || k == replica.Received || k == replica.Acknowledged || k == replica.Paused || k == replica.Unpaused
-}
-
-// keep leaves out those bytes of a stream for which there is no room.
-func (r *Recorder) keep(x Record) Record {
-	if x.Event.Phase != replica.Stream {
-		return x
-	}
-	most := r.Keep
-	if most <= 0 {
-		most = DefaultKeep
-	}
-	n := min(int64(len(x.Data)), most-r.kept)
-	r.kept += n
-	x.Data, x.Gap = x.Data[:n], int64(len(x.Data))-n
-	return x
 }
 
 // Records are the records so far, and how many more there were for which there

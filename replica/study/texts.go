@@ -172,7 +172,7 @@ func functions() template.FuncMap {
 			}
 			return ", in " + d.Round(10*time.Microsecond).String()
 		},
-		"count": func(n any, noun string) string { return count(fmt.Sprint(n), noun) },
+		"count": func(n any, noun string) string { return units.Count(number(fmt.Sprint(n)), noun) },
 		"add":   func(s string, n int64) int64 { return number(s) + n },
 		"date":  func(s string) string { return time.Unix(number(s), 0).UTC().Format(time.RFC3339) },
 	}
@@ -182,14 +182,6 @@ func functions() template.FuncMap {
 func number(s string) int64 {
 	n, _ := strconv.ParseInt(s, 10, 64)
 	return n
-}
-
-// count is units.Count for a number in decimal, however large.
-func count(n, noun string) string {
-	if n == "1" {
-		return "1 " + noun
-	}
-	return n + " " + noun + "s"
 }
 
 func errno(err error) string {
