@@ -182,9 +182,9 @@ func (f *studyFlags) study(cmd *cobra.Command, args []string) (*study.Study, []s
 	if err != nil {
 		return nil, nil, usageError{err, cmd.CommandPath()}
 	}
-	opt := live.Options{Master: link.Master, Link: link, For: f.duration, Resume: f.resume, Timeout: f.timeout, Keep: f.kept}
+	opt := live.Options{Link: link, For: f.duration, Resume: f.resume, Timeout: f.timeout, Keep: f.kept}
 	if w := terminal(cmd.ErrOrStderr()); w != nil {
-		opt.Progress = func(place string) { fmt.Fprintf(w, "\r\x1b[K%s: %s", opt.Master.Address(), place) }
+		opt.Progress = func(place string) { fmt.Fprintf(w, "\r\x1b[K%s: %s", link.Master.Address(), place) }
 		defer fmt.Fprint(w, "\r\x1b[K")
 	}
 	s, records, err := live.Run(ctx, opt)

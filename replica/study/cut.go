@@ -61,14 +61,22 @@ func (c *cutter) size() (n int64) {
 	return n
 }
 
-// kept returns the bytes up to the next gap.
-func (c *cutter) kept() []byte {
-	n := int64(0)
+// run is how many bytes come next that were all kept, or all not kept.
+func (c *cutter) run() (n int64, gap bool) {
 	for _, s := range c.spans {
-		if s.gap {
+		if s.gap != c.spans[0].gap {
 			break
 		}
 		n += s.n
+	}
+	return n, n > 0 && c.spans[0].gap
+}
+
+// kept returns the bytes up to the next gap.
+func (c *cutter) kept() []byte {
+	n, gap := c.run()
+	if gap {
+		return nil
 	}
 	return c.data[:n]
 }

@@ -40,7 +40,8 @@ func (c *received) cut(commands []words) {
 func (c *received) reply() {
 	line, end, whole := cutLine(c.kept())
 	if !whole {
-		c.thing("unknown", max(int64(len(line)), c.gap()), "a line that has no end")
+		n, _ := c.run()
+		c.thing("unknown", n, "a line that has no end")
 		return
 	}
 	var asked words
@@ -176,26 +177,12 @@ func (c *received) cutStream() {
 	}
 }
 
-// gap is how many bytes are missing here.
-func (c *cutter) gap() (n int64) {
-	for _, s := range c.spans {
-		if !s.gap {
-			break
-		}
-		n += s.n
-	}
-	return n
-}
-
 // skip passes over a gap, or over bytes until a command begins again.
 func (c *received) skip() {
-	n := c.gap()
-	if n == 0 {
-		p := c.kept()
-		n = int64(len(p))
-		if i := bytes.Index(p[1:], []byte("\n*")); i >= 0 {
-			n = int64(i) + 2
-		}
+	n, _ := c.run()
+	p := c.kept()
+	if i := bytes.Index(p[min(len(p), 1):], []byte("\n*")); i >= 0 {
+		n = int64(i) + 2
 	}
 	c.thing("not-cut", n, nil)
 }

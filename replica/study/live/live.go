@@ -4,6 +4,7 @@
 package live
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,12 +18,12 @@ import (
 	"replicad/replica/archive"
 	"replicad/replica/daemon"
 	"replicad/replica/study"
+	"replicad/replica/units"
 )
 
 // Options say what to do.
 type Options struct {
-	Master replica.Master
-	Link   replica.Config // but for Master and Observer
+	Link replica.Config // but for Observer
 	// For is how long the stream is followed.
 	For time.Duration
 	// Resume cuts the link behind that, once, and follows it on.
@@ -60,6 +61,7 @@ func Run(ctx context.Context, opt Options) (*study.Study, []study.Record, error)
 	}
 	defer os.RemoveAll(dir)
 	r := &run{opt: opt, recorder: &study.Recorder{Keep: opt.Keep}, outcomes: make(chan *replica.LinkError, 8)}
+	r.last.Store(&replica.Event{})
 	failure, err := r.converse(ctx, dir)
 	if err != nil {
 		return nil, nil, err
@@ -69,7 +71,7 @@ func Run(ctx context.Context, opt Options) (*study.Study, []study.Record, error)
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w: %w", ErrSetup, err)
 	}
-	s := study.Explain(opt.Master.Address(), records)
+	s := study.Explain(opt.Link.Master.Address(), records)
 	s.Failure, s.Dropped = failure, dropped
 	return s, records, nil
 }
@@ -78,14 +80,11 @@ func Run(ctx context.Context, opt Options) (*study.Study, []study.Record, error)
 // generations.
 func payloads(dir string) study.Reader {
 	return func(n int, p []byte, at int64) error {
-		masters, err := archive.List(dir)
-		if err != nil {
-			return err
+		bases, err := filepath.Glob(filepath.Join(dir, "*", "*", basePath)) // of each master and generation
+		if err != nil || n > len(bases) {
+			return cmp.Or(err, os.ErrNotExist)
 		}
-		if len(masters) != 1 || n > len(masters[0].Generations) {
-			return os.ErrNotExist
-		}
-		f, err := os.Open(filepath.Join(masters[0].Generations[n-1].Dir, basePath))
+		f, err := os.Open(bases[n-1])
 		if err != nil {
 			return err
 		}
@@ -111,7 +110,7 @@ func (r *run) converse(ctx context.Context, dir string) (*replica.LinkError, err
 	link.ReplSyncioTimeout = r.within(link.ReplSyncioTimeout, replica.DefaultReplSyncioTimeout)
 	link.ReplTimeout = r.within(link.ReplTimeout, replica.DefaultReplTimeout)
 	link.ResolveTimeout = r.within(link.ResolveTimeout, r.opt.Timeout)
-	d, err := daemon.Open(daemon.Config{Dir: dir, Masters: []replica.Master{r.opt.Master}, Link: link, Observer: r})
+	d, err := daemon.Open(daemon.Config{Dir: dir, Masters: []replica.Master{r.opt.Link.Master}, Link: link, Observer: r})
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrSetup, err)
 	}
@@ -184,11 +183,10 @@ func (r *run) ObserveArchive(e archive.Event) {
 func place(e replica.Event) string {
 	s := replica.Place(e.State, e.Phase)
 	if e.Bytes > 0 {
-		s += fmt.Sprintf(", %d", e.Bytes)
-		if e.Total > 0 {
-			s += fmt.Sprintf(" of %d", e.Total)
-		}
-		s += " bytes"
+		s += ", " + units.Size(e.Bytes)
+	}
+	if e.Bytes > 0 && e.Total > 0 {
+		s += " of " + units.Size(e.Total)
 	}
 	return s
 }
@@ -230,11 +228,8 @@ func (r *run) await(ctx context.Context) (*replica.LinkError, error) {
 	case <-time.After(r.opt.Timeout):
 	}
 	last := r.last.Load()
-	if last == nil {
-		last = &replica.Event{}
-	}
 	return &replica.LinkError{
-		Master: r.opt.Master.String(), State: last.State, Phase: last.Phase,
+		Master: r.opt.Link.Master.String(), State: last.State, Phase: last.Phase,
 		Cause:  fmt.Errorf("%w: the stream has not begun within %v (%s)", replica.ErrDeadline, r.opt.Timeout, place(*last)),
 		Remedy: "raise --timeout if the master only needs longer, as for a large dataset",
 	}, nil
