@@ -1,10 +1,8 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os/signal"
 	"syscall"
 	"time"
@@ -12,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9/logging"
 	"github.com/spf13/cobra"
 
+	"replicad/replica"
 	"replicad/replica/config"
 	"replicad/replica/probe"
 	"replicad/replica/tables"
@@ -20,9 +19,8 @@ import (
 const probePath = "replicad probe"
 
 type probeFlags struct {
-	sources config.Sources
-	opt     probe.Options
-	asJSON  bool
+	opt    probe.Options
+	asJSON bool
 }
 
 func probeCommand() *cobra.Command {
@@ -74,10 +72,7 @@ wrong flags.`,
 			}
 			return usageError{fmt.Errorf("unknown argument %q: one master is probed at a time", args[1]), probePath}
 		},
-		RunE: func(cmd *cobra.Command, args []string) error {
-			f.sources = sources(cmd)
-			return f.run(cmd.Context(), args[0], cmd.Flags().Changed("for"), cmd.OutOrStdout(), cmd.ErrOrStderr())
-		},
+		RunE: func(cmd *cobra.Command, args []string) error { return f.run(cmd, args[0]) },
 	}
 	fl := cmd.Flags()
 	config.RegisterConnect(fl)
@@ -91,9 +86,9 @@ wrong flags.`,
 	return cmd
 }
 
-// options turns flags into what they mean. Warnings are told through warn.
-func (f *probeFlags) options(addr string, forGiven bool, warn func(string)) error {
-	link, err := config.Connect(f.sources, addr, warn)
+// options turns flags into what they mean.
+func (f *probeFlags) options(cmd *cobra.Command, addr string) error {
+	link, err := connect(cmd, addr)
 	if err != nil {
 		return err
 	}
@@ -101,7 +96,7 @@ func (f *probeFlags) options(addr string, forGiven bool, warn func(string)) erro
 	switch {
 	case f.opt.Timeout <= 0 || f.opt.For <= 0:
 		return errors.New("--timeout and --for must be above zero")
-	case f.opt.For >= f.opt.Timeout && forGiven:
+	case f.opt.For >= f.opt.Timeout && cmd.Flags().Changed("for"):
 		return fmt.Errorf("--for %v leaves no time within --timeout %v", f.opt.For, f.opt.Timeout)
 	case f.opt.AnnouncePort < 0 || f.opt.AnnouncePort > 65535:
 		return fmt.Errorf("--replica-announce-port %d: want 0 to 65535", f.opt.AnnouncePort)
@@ -109,21 +104,22 @@ func (f *probeFlags) options(addr string, forGiven bool, warn func(string)) erro
 	return nil
 }
 
-func (f *probeFlags) run(ctx context.Context, addr string, forGiven bool, out, stderr io.Writer) error {
-	err := f.options(addr, forGiven, func(s string) { fmt.Fprintln(stderr, "replicad: warning:", s) })
+func (f *probeFlags) run(cmd *cobra.Command, addr string) error {
+	err := f.options(cmd, addr)
 	if err != nil {
 		return usageError{err, probePath}
 	}
+	out := cmd.OutOrStdout()
 	text := tables.NewProbe(out)
 	if !f.asJSON {
 		f.opt.Tell = text.Check
-		if w := terminal(stderr); w != nil {
+		if w := terminal(cmd.ErrOrStderr()); w != nil {
 			f.opt.Measuring = func(d time.Duration) {
 				fmt.Fprintf(w, "      measuring the write rate for %v\n", d.Round(100*time.Millisecond))
 			}
 		}
 	}
-	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	logging.Disable() // the probe's client writes to stderr otherwise
 	r := probe.Run(ctx, f.opt)
@@ -138,8 +134,10 @@ func (f *probeFlags) run(ctx context.Context, addr string, forGiven bool, out, s
 	if ctx.Err() != nil {
 		return usageError{err: errors.New("interrupted")}
 	}
-	if code := map[probe.Status]exitCode{probe.Warn: 1, probe.Fail: 2}[r.Verdict]; code != 0 {
-		return code
-	}
-	return nil
+	return map[probe.Status]exitCode{probe.Warn: 1, probe.Fail: 2}[r.Verdict]
+}
+
+// connect is the link that the flags and ADDR name. It prints warnings.
+func connect(cmd *cobra.Command, addr string) (replica.Config, error) {
+	return config.Connect(sources(cmd), addr, func(s string) { fmt.Fprintln(cmd.ErrOrStderr(), "replicad: warning: "+s) })
 }

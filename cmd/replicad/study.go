@@ -71,7 +71,7 @@ study tells where and why, and what helps; 2 for wrong use.`,
   replicad study --from conversation.txt
   replicad study --states mermaid`,
 		Args: cobra.ArbitraryArgs,
-		RunE: func(cmd *cobra.Command, args []string) error { return f.run(cmd, args) },
+		RunE: f.run,
 	}
 	fl := cmd.Flags()
 	fl.DurationVar(&f.duration, "for", 3*time.Second, "follow the stream for so long")
@@ -143,7 +143,7 @@ func (f *studyFlags) write(cmd *cobra.Command, args []string, out *output) (fail
 	if err != nil {
 		return nil, err
 	}
-	if s.Failure != nil {
+	if s.Failure != nil { // a nil *replica.LinkError is no nil error
 		failure = s.Failure
 	}
 	switch f.format {
@@ -177,8 +177,7 @@ func (f *studyFlags) study(cmd *cobra.Command, args []string) (*study.Study, []s
 		defer stop()
 		args = []string{addr}
 	}
-	warn := func(s string) { fmt.Fprintln(cmd.ErrOrStderr(), "replicad: warning: "+s) }
-	link, err := config.Connect(sources(cmd), args[0], warn)
+	link, err := connect(cmd, args[0])
 	if err != nil {
 		return nil, nil, usageError{err, cmd.CommandPath()}
 	}
