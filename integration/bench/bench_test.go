@@ -1,13 +1,11 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"net"
-	"strings"
 	"testing"
 	"time"
 
@@ -15,20 +13,18 @@ import (
 	"replicad/replica/resp"
 )
 
-func TestAPayloadIsAnRDBWithTheChecksumThatItWasAskedFor(t *testing.T) {
-	for checksum, want := range map[bool]rdb.Verdict{true: rdb.Verified, false: rdb.Disabled} {
-		p := newPayload(3<<20, checksum)
-		var b bytes.Buffer
-		for _, piece := range p.pieces {
-			b.Write(piece)
-		}
-		if int64(b.Len()) != p.size || p.size < 3<<20 || p.size > 5<<20 {
-			t.Fatalf("size %d, of which %d bytes are there; wanted somewhat above 3 MiB", p.size, b.Len())
-		}
-		got, err := rdb.VerifyChecksum(context.Background(), bytes.NewReader(b.Bytes()), p.size)
-		if err != nil || got != want {
-			t.Errorf("checksum %v: verdict %v, error %v; want %v", checksum, got, err, want)
-		}
+func TestAPayloadIsAnRDBWithoutAChecksum(t *testing.T) {
+	p := newPayload(3 << 20)
+	var b bytes.Buffer
+	for _, piece := range p.pieces {
+		b.Write(piece)
+	}
+	if int64(b.Len()) != p.size || p.size < 3<<20 || p.size > 5<<20 {
+		t.Fatalf("size %d, of which %d bytes are there; wanted somewhat above 3 MiB", p.size, b.Len())
+	}
+	got, err := rdb.VerifyChecksum(context.Background(), bytes.NewReader(b.Bytes()), p.size)
+	if err != nil || got != rdb.Disabled {
+		t.Errorf("verdict %v, error %v; want %v", got, err, rdb.Disabled)
 	}
 }
 
@@ -67,7 +63,7 @@ func replicaOf(t *testing.T, m *master, says string) net.Conn {
 }
 
 func TestTheMasterSendsThePayloadInBothFramingsAndHearsTheACK(t *testing.T) {
-	p := newPayload(0, false)
+	p := newPayload(0)
 	var rdb bytes.Buffer
 	for _, piece := range p.pieces {
 		rdb.Write(piece)
@@ -127,50 +123,23 @@ func TestTheMasterContinuesAHistoryThatIsNamed(t *testing.T) {
 	}
 }
 
-func TestReadCommandRefusesWhatIsNone(t *testing.T) {
-	for _, in := range []string{"*x\r\n", "*0\r\n", "*1\r\nPING\r\n", "*1\r\n$-1\r\n", "*1\r\n\r\n", "*1\r\n$9999999\r\n", "*2\r\n$4\r\nPING\r\n", "*1\r\n$4\r\nPI"} {
-		if args, err := readCommand(bufio.NewReader(strings.NewReader(in))); err == nil {
-			t.Errorf("%q was read as %q", in, args)
-		}
-	}
-}
-
 func TestARowIsJudgedByTheMedians(t *testing.T) {
 	for _, c := range []struct {
 		name          string
 		row           row
 		ratio, result string
 	}{
-		{"fast enough", row{ours: []float64{50, 1, 60}, peer: []float64{20, 20, 900}, target: atLeast(2.5)}, "2.50", "met"},
-		{"too slow", row{ours: []float64{49}, peer: []float64{20}, target: atLeast(2.5)}, "2.45", "missed"},
-		{"frugal enough", row{ours: []float64{1, 3}, peer: []float64{4, 6}, target: atMost(0.4)}, "0.40", "met"},
-		{"too dear", row{ours: []float64{3}, peer: []float64{6}, target: atMost(0.4)}, "0.50", "missed"},
-		{"no target", row{ours: []float64{3}, peer: []float64{6}}, "0.50", "-"},
-		{"no peer", row{ours: []float64{3}, target: atMost(0.4)}, "-", "-"},
-		{"one run beyond a bound", row{ours: []float64{3, 3, 65}, bound: 64}, "-", "missed"},
-		{"within a bound", row{ours: []float64{3}, bound: 64}, "-", "met"},
+		{"fast enough", row{values: [2][]float64{{50, 1, 60}, {20, 20, 900}}, target: atLeast(2.5)}, "2.50", "met"},
+		{"too slow", row{values: [2][]float64{{49}, {20}}, target: atLeast(2.5)}, "2.45", "missed"},
+		{"frugal enough", row{values: [2][]float64{{1, 3}, {4, 6}}, target: atMost(0.4)}, "0.40", "met"},
+		{"too dear", row{values: [2][]float64{{3}, {6}}, target: atMost(0.4)}, "0.50", "missed"},
+		{"no target", row{values: [2][]float64{{3}, {6}}}, "0.50", "-"},
+		{"no peer", row{values: [2][]float64{{3}, nil}, target: atMost(0.4)}, "-", "-"},
+		{"one run beyond a bound", row{values: [2][]float64{{3, 3, 65}, nil}, bound: 64}, "-", "missed"},
+		{"within a bound", row{values: [2][]float64{{3}, nil}, bound: 64}, "-", "met"},
 	} {
 		if ratio, _, result := c.row.judge(); ratio != c.ratio || result != c.result {
 			t.Errorf("%s: ratio %s, result %s; want %s, %s", c.name, ratio, result, c.ratio, c.result)
-		}
-	}
-}
-
-func TestSizesAreReadAndShown(t *testing.T) {
-	for in, want := range map[string]int64{"7": 7, "7B": 7, "500MB": 5e8, "2GiB": 2 << 30, "1GB": 1e9, "3KiB": 3072} {
-		var b bytesFlag
-		if err := b.Set(in); err != nil || int64(b) != want {
-			t.Errorf("%s is %d, error %v; want %d", in, b, err, want)
-		}
-		var again bytesFlag
-		if err := again.Set(b.String()); err != nil || again != b {
-			t.Errorf("%s is shown as %s, which is %d, error %v", in, b.String(), again, err)
-		}
-	}
-	for _, in := range []string{"", "GB", "0", "-1", "1TB", "1.5GB", "99999999999999GiB"} {
-		var b bytesFlag
-		if err := b.Set(in); err == nil {
-			t.Errorf("%q was taken for %d bytes", in, b)
 		}
 	}
 }

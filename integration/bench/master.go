@@ -1,15 +1,15 @@
 package main
 
 import (
-	"bufio"
+	"bytes"
 	"fmt"
 	"io"
 	"net"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/tidwall/redcon"
 	"golang.org/x/sys/unix"
 )
 
@@ -32,10 +32,7 @@ type master struct {
 
 func newMaster() (*master, error) {
 	ln, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	if err != nil {
-		return nil, err
-	}
-	return &master{ln: ln}, nil
+	return &master{ln: ln}, err
 }
 
 func (m *master) port() int    { return m.ln.Addr().(*net.TCPAddr).Port }
@@ -73,7 +70,7 @@ func (e eagerly) Read(p []byte) (n int, err error) {
 // link is the connection of a replica.
 type link struct {
 	conn     *net.TCPConn
-	in       *bufio.Reader
+	in       *redcon.Reader
 	accepted time.Time
 	replied  time.Time // when the reply to PSYNC or SYNC was written
 	resumed  bool      // that reply was CONTINUE
@@ -104,7 +101,7 @@ func (m *master) accept() (*link, error) {
 	if m.eager {
 		in = eagerly{conn}
 	}
-	l := &link{conn: conn, in: bufio.NewReader(in), accepted: time.Now(), acked: ack{-1, -1}, news: make(chan struct{}, 1)}
+	l := &link{conn: conn, in: redcon.NewReader(in), accepted: time.Now(), acked: ack{-1, -1}, news: make(chan struct{}, 1)}
 	conn.SetDeadline(time.Now().Add(patience))
 	if err := l.handshake(); err != nil {
 		conn.Close()
@@ -113,40 +110,39 @@ func (m *master) accept() (*link, error) {
 	return l, nil
 }
 
+// handshake answers each read by one write, as Redis does.
 func (l *link) handshake() error {
-	var out []byte
-	for {
-		args, err := readCommand(l.in)
+	for l.replied.IsZero() {
+		commands, err := l.in.ReadCommands()
 		if err != nil {
 			return err
 		}
-		done := false
-		switch name := strings.ToUpper(args[0]); {
-		case name == "PING":
-			out = append(out, "+PONG\r\n"...)
-		case name == "SYNC":
-			done = true
-		case name == "PSYNC" && len(args) == 3 && args[1] != "?":
-			out = append(out, "+CONTINUE\r\n"...)
-			l.resumed, done = true, true
-		case name == "PSYNC":
-			out = fmt.Appendf(out, "+FULLRESYNC %s 0\r\n", replID)
-			done = true
-		default:
-			out = append(out, "+OK\r\n"...)
-		}
-		if !done && l.in.Buffered() > 0 {
-			continue // as Redis: one write for all that was read
+		var out []byte
+		synced := false
+		for _, c := range commands {
+			switch name := strings.ToUpper(string(c.Args[0])); {
+			case name == "PING":
+				out = append(out, "+PONG\r\n"...)
+			case name == "SYNC":
+				synced = true
+			case name == "PSYNC" && len(c.Args) == 3 && string(c.Args[1]) != "?":
+				out = append(out, "+CONTINUE\r\n"...)
+				l.resumed, synced = true, true
+			case name == "PSYNC":
+				out = fmt.Appendf(out, "+FULLRESYNC %s 0\r\n", replID)
+				synced = true
+			default:
+				out = append(out, "+OK\r\n"...)
+			}
 		}
 		if _, err := l.conn.Write(out); err != nil {
 			return err
 		}
-		out = out[:0]
-		if done {
+		if synced {
 			l.replied = time.Now()
-			return nil
 		}
 	}
+	return nil
 }
 
 // send sends a payload, in one framing or the other, and starts to listen for
@@ -171,11 +167,11 @@ func (l *link) send(p *payload, eof bool) error {
 // listen takes what the replica says until it ends.
 func (l *link) listen() {
 	for {
-		args, err := readCommand(l.in)
+		c, err := l.in.ReadCommand()
 		l.mu.Lock()
 		if err != nil {
 			l.ended = err
-		} else if a, ok := parseAck(args); ok {
+		} else if a, ok := parseAck(c.Args); ok {
 			l.acked = a
 		}
 		l.mu.Unlock()
@@ -189,21 +185,12 @@ func (l *link) listen() {
 	}
 }
 
-func parseAck(args []string) (ack, bool) {
-	a := ack{-1, -1}
-	if len(args) < 3 || !strings.EqualFold(args[0], "REPLCONF") || !strings.EqualFold(args[1], "ACK") {
-		return a, false
-	}
-	var err error
-	if a.offset, err = strconv.ParseInt(args[2], 10, 64); err != nil {
-		return a, false
-	}
-	if len(args) == 5 && strings.EqualFold(args[3], "FACK") {
-		if a.durable, err = strconv.ParseInt(args[4], 10, 64); err != nil {
-			return a, false
-		}
-	}
-	return a, true
+// parseAck reads REPLCONF ACK offset [FACK offset].
+func parseAck(args [][]byte) (a ack, ok bool) {
+	says := strings.ToUpper(string(bytes.Join(args, []byte(" "))))
+	a.durable = -1
+	n, _ := fmt.Sscanf(says, "REPLCONF ACK %d FACK %d", &a.offset, &a.durable)
+	return a, n > 0
 }
 
 // await waits until an ACK satisfies enough.
@@ -229,50 +216,3 @@ func (l *link) await(enough func(ack) bool) error {
 }
 
 func (l *link) close() { l.conn.Close() }
-
-// readCommand reads one command, as a RESP array or inline.
-func readCommand(r *bufio.Reader) ([]string, error) {
-	for {
-		line, err := readLine(r)
-		if err != nil {
-			return nil, err
-		}
-		if args := strings.Fields(line); len(args) > 0 && line[0] != '*' {
-			return args, nil
-		} else if len(args) == 0 {
-			continue
-		}
-		n, err := strconv.Atoi(line[1:])
-		if err != nil || n < 1 || n > 64 {
-			return nil, fmt.Errorf("no command begins with %q", line)
-		}
-		args := make([]string, n)
-		for i := range args {
-			if args[i], err = readBulk(r); err != nil {
-				return nil, err
-			}
-		}
-		return args, nil
-	}
-}
-
-func readBulk(r *bufio.Reader) (string, error) {
-	line, err := readLine(r)
-	if err != nil {
-		return "", err
-	}
-	n, err := strconv.Atoi(strings.TrimPrefix(line, "$"))
-	if err != nil || line[0] != '$' || n < 0 || n > 4096 {
-		return "", fmt.Errorf("no argument begins with %q", line)
-	}
-	b := make([]byte, n+2)
-	if _, err := io.ReadFull(r, b); err != nil {
-		return "", err
-	}
-	return string(b[:n]), nil
-}
-
-func readLine(r *bufio.Reader) (string, error) {
-	line, err := r.ReadString('\n')
-	return strings.TrimRight(line, "\r\n"), err
-}

@@ -5,30 +5,113 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
-	"strconv"
+	"runtime"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"replicad/replica/archive"
+	"replicad/replica/units"
 )
 
-// bench measures one side at a time, each time in a new folder below dir.
+// bench measures one side at a time, each time in a new folder below work.
 type bench struct {
-	dir    string
-	eof    bool // the payload's framing
-	redis  string
-	cli    string
-	chunk  []byte
-	tiny   *payload
-	stream int64
+	options
+	work  string
+	say   func(string, ...any)
+	chunk []byte   // of the stream
+	tiny  *payload // a full sync of nothing
+	table table
+}
+
+// side is a program that is measured.
+type side struct {
+	name  string
+	start func(dir string, m *master) (*process, error)
+	facks bool // its ACKs say what is fsynced
+}
+
+// sides are replicad and its peer: another replicad, or the program of Redis
+// that redis makes a side of. Where that program is missing there is no peer.
+func (b *bench) sides(program string, redis func(path string) *side) []*side {
+	both := []*side{replicad("replicad", b.replicad)}
+	if b.against != "" {
+		return append(both, replicad("the other", b.against))
+	}
+	path, err := exec.LookPath(program)
+	if err != nil {
+		b.say("%s is not in PATH: replicad is measured alone where it would be the peer", program)
+		return both
+	}
+	return append(both, redis(path))
+}
+
+// compare has the sides take turns, so that a machine that is busy for a while
+// is so for both. once measures a side, and gives a value for each of the rows,
+// or a negative one where the side has none.
+func (b *bench) compare(what string, runs int, sides []*side, rows []row, once func(*side) ([]float64, error)) error {
+	for i := range runs {
+		said := fmt.Sprintf("%s %d/%d:", what, i+1, runs)
+		for k, s := range sides {
+			values, err := once(s)
+			if err != nil {
+				return fmt.Errorf("%s: %w", s.name, err)
+			}
+			said += " " + s.name
+			for j, v := range values {
+				if v < 0 {
+					continue
+				}
+				r := &rows[j]
+				r.values[k] = append(r.values[k], v)
+				said += fmt.Sprintf(", %.4g %s %s", v, r.unit, r.what)
+			}
+			said += ";"
+		}
+		b.say("%s", strings.TrimSuffix(said, ";"))
+	}
+	if len(sides) > 1 {
+		what += ", beside " + sides[1].name
+	}
+	for _, r := range rows {
+		r.what = what + ": " + r.what
+		if b.against != "" {
+			r.target = target{} // it holds beside Redis only
+		}
+		b.table = append(b.table, r)
+	}
+	return nil
+}
+
+// bulks measures full syncs, and what the disk alone takes for the same bytes.
+func (b *bench) bulks() error {
+	p := newPayload(b.bulk)
+	rows := []row{
+		{what: "until fsynced", unit: "s"},
+		{what: "throughput", unit: "MB/s", target: atLeast(2.5)},
+		{what: "CPU", unit: "s", target: atMost(0.4)},
+		{what: "peak memory", unit: "MiB", bound: 64},
+	}
+	what := "bulk " + units.FormatSize(b.bulk)
+	err := b.compare(what, b.runs, b.sides("redis-cli", redisCLI), rows, func(s *side) ([]float64, error) {
+		took, used, err := b.bulkOnce(s, p)
+		return []float64{took, float64(p.size) / 1e6 / took, used.cpu.Seconds(), used.peak}, err
+	})
+	if err != nil {
+		return err
+	}
+	return b.compare("the disk alone", b.runs, []*side{{name: "the disk"}}, []row{{what: "until fsynced", unit: "s"}}, func(*side) ([]float64, error) {
+		took, err := b.diskAlone(p)
+		return []float64{took}, err
+	})
 }
 
 // inFolder calls f with an empty folder, and removes it. What the run before
 // left to the disk is waited for first.
 func (b *bench) inFolder(f func(dir string) error) error {
-	dir, err := os.MkdirTemp(b.dir, "bench-")
+	dir, err := os.MkdirTemp(b.work, "bench-")
 	if err != nil {
 		return err
 	}
@@ -38,14 +121,14 @@ func (b *bench) inFolder(f func(dir string) error) error {
 
 // connected starts a replica in a new folder and calls f with its link, the
 // handshake of which is over.
-func (b *bench) connected(run func(dir string, m *master) (*process, error), f func(dir string, proc *process, l *link) error) error {
+func (b *bench) connected(s *side, f func(proc *process, l *link) error) error {
 	return b.inFolder(func(dir string) error {
 		m, err := newMaster()
 		if err != nil {
 			return err
 		}
 		defer m.close()
-		proc, err := run(dir, m)
+		proc, err := s.start(dir, m)
 		if err != nil {
 			return err
 		}
@@ -55,87 +138,31 @@ func (b *bench) connected(run func(dir string, m *master) (*process, error), f f
 			return proc.failed(err)
 		}
 		defer l.close()
-		return f(dir, proc, l)
+		return proc.failed(f(proc, l))
 	})
 }
 
-// bulkResult is one full sync.
-type bulkResult struct {
-	took     time.Duration // until fsynced
-	usage    usage
-	verified time.Duration // until the checksum was verified, and CPU till then; replicad alone
-	verify   usage
-}
-
-// bulkReplicad takes the payload with the daemon; with verify it waits for the
-// verification of the checksum too.
-func (b *bench) bulkReplicad(binary string, p *payload, verify bool) (r bulkResult, err error) {
-	run := func(dir string, m *master) (*process, error) { return startReplicad(binary, dir, m.addr()) }
-	err = b.connected(run, func(dir string, proc *process, l *link) (err error) {
+// bulkOnce gives a side the payload and says how many seconds passed until the
+// payload was fsynced.
+func (b *bench) bulkOnce(s *side, p *payload) (took float64, used usage, err error) {
+	err = b.connected(s, func(proc *process, l *link) (err error) {
 		begun := time.Now()
-		if err := l.send(p, b.eof); err != nil {
-			return proc.failed(err)
+		if err := l.send(p, false); err != nil {
+			return err
 		}
 		if err := proc.awaitSync(); err != nil {
 			return err
 		}
-		r.took = time.Since(begun)
-		if r.usage, err = proc.usage(); err != nil || !verify {
-			return err
-		}
-		if err := awaitVerified(dir); err != nil {
-			return proc.failed(err)
-		}
-		r.verified = time.Since(begun)
-		r.verify, err = proc.usage()
+		took = time.Since(begun).Seconds()
+		used, err = proc.usage()
 		return err
 	})
-	return r, err
+	return took, used, err
 }
 
-// awaitVerified looks at the archive until its base is.
-func awaitVerified(dir string) error {
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		masters, err := archive.List(dir)
-		if err != nil {
-			return err
-		}
-		if len(masters) == 1 && len(masters[0].Generations) == 1 && masters[0].Generations[0].BaseVerified {
-			return nil
-		}
-	}
-	return fmt.Errorf("the base was not verified within %v", patience)
-}
-
-// bulkCLI takes the payload with redis-cli --rdb.
-func (b *bench) bulkCLI(p *payload) (r bulkResult, err error) {
-	run := func(dir string, m *master) (*process, error) {
-		return start(nil, b.cli, "-h", "127.0.0.1", "-p", strconv.Itoa(m.port()), "--rdb", filepath.Join(dir, "dump.rdb"))
-	}
-	err = b.connected(run, func(dir string, proc *process, l *link) error {
-		begun := time.Now()
-		if err := l.send(p, b.eof); err != nil {
-			return proc.failed(err)
-		}
-		select {
-		case <-proc.exited:
-		case <-time.After(patience):
-			return proc.failed(fmt.Errorf("not done within %v", patience))
-		}
-		r.took = time.Since(begun)
-		r.usage = proc.finalUsage()
-		if st, err := os.Stat(filepath.Join(dir, "dump.rdb")); proc.err != nil || err != nil || st.Size() != p.size {
-			return proc.failed(errors.Join(errors.New("redis-cli did not store the payload"), proc.err, err))
-		}
-		return nil
-	})
-	return r, err
-}
-
-// diskAlone writes the payload to a file that is allocated before, with large
-// writes, which the kernel is told to begin to write back at once, and fsyncs
-// it.
-func (b *bench) diskAlone(p *payload) (took time.Duration, err error) {
+// diskAlone writes the payload to a file with large writes, which the kernel is
+// told to begin to write back at once, and fsyncs the file.
+func (b *bench) diskAlone(p *payload) (took float64, err error) {
 	err = b.inFolder(func(dir string) error {
 		f, err := os.Create(filepath.Join(dir, "file"))
 		if err != nil {
@@ -143,51 +170,57 @@ func (b *bench) diskAlone(p *payload) (took time.Duration, err error) {
 		}
 		defer f.Close()
 		begun := time.Now()
-		if err := unix.Fallocate(int(f.Fd()), 0, 0, p.size); err != nil && !errors.Is(err, unix.EOPNOTSUPP) {
-			return err
-		}
-		var size, kicked int64
+		size := int64(0)
 		for _, piece := range p.pieces {
 			n, err := f.Write(piece)
 			if err != nil {
 				return err
 			}
-			if size += int64(n); size-kicked >= 8<<20 {
-				unix.SyncFileRange(int(f.Fd()), kicked, size-kicked, unix.SYNC_FILE_RANGE_WRITE)
-				kicked = size
-			}
+			unix.SyncFileRange(int(f.Fd()), size, int64(n), unix.SYNC_FILE_RANGE_WRITE)
+			size += int64(n)
 		}
-		if err := f.Sync(); err != nil {
-			return err
-		}
-		took = time.Since(begun)
-		return nil
+		err = f.Sync()
+		took = time.Since(begun).Seconds()
+		return err
 	})
 	return took, err
 }
 
+// streams measures a stream behind a full sync of nothing.
+func (b *bench) streams() error {
+	rows := []row{
+		{what: "throughput", unit: "MB/s", target: atLeast(8)},
+		{what: "CPU per GB", unit: "s"},
+		{what: "until fsynced", unit: "s"},
+		{what: "peak memory", unit: "MiB", bound: 64},
+	}
+	what := fmt.Sprintf("stream %s, %d keys", units.FormatSize(b.stream), b.keys)
+	gigabytes := float64(b.stream) / 1e9
+	return b.compare(what, b.runs, b.sides("redis-server", redisServer), rows, func(s *side) (values []float64, err error) {
+		err = b.connected(s, func(proc *process, l *link) error {
+			r, err := b.streamTo(l, proc, s.facks)
+			values = []float64{1000 * gigabytes / r.took, r.usage.cpu.Seconds() / gigabytes, r.durable, r.usage.peak}
+			return err
+		})
+		return values, err
+	})
+}
+
 // streamResult is one stream.
 type streamResult struct {
-	took    time.Duration // until the ACK
-	usage   usage         // cpu for the stream alone
-	durable time.Duration // until the FACK, where there is one
+	took    float64 // seconds until the ACK
+	durable float64 // seconds until the FACK; negative without one
+	usage   usage   // cpu for the stream alone
 }
 
-// streamTo measures the stream to the replica that run starts.
-func (b *bench) streamTo(run func(dir string, m *master) (*process, error), facks bool) (r streamResult, err error) {
-	err = b.connected(run, func(_ string, proc *process, l *link) error {
-		return proc.failed(b.stream1(l, proc, facks, &r))
-	})
-	return r, err
-}
-
-func (b *bench) stream1(l *link, proc *process, facks bool, r *streamResult) error {
+func (b *bench) streamTo(l *link, proc *process, facks bool) (r streamResult, err error) {
+	r.durable = -1
 	// With the $EOF framing a replica sends its first ACK at once.
-	if err := l.send(b.tiny, true); err != nil {
-		return err
+	if err = l.send(b.tiny, true); err != nil {
+		return r, err
 	}
-	if err := l.await(func(a ack) bool { return a.offset >= 0 }); err != nil {
-		return err
+	if err = l.await(func(a ack) bool { return a.offset >= 0 }); err != nil {
+		return r, err
 	}
 	offset := int64(0)
 	write := func(p []byte) error {
@@ -196,47 +229,40 @@ func (b *bench) stream1(l *link, proc *process, facks bool, r *streamResult) err
 		return err
 	}
 	// The first command and its ACK: now the replica follows.
-	if err := write([]byte("*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n" + getAck)); err != nil {
-		return err
+	if err = write([]byte("*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n" + getAck)); err != nil {
+		return r, err
 	}
-	if err := l.await(func(a ack) bool { return a.offset >= offset-int64(len(getAck)) && (!facks || a.durable >= 0) }); err != nil {
-		return err
+	if err = l.await(func(a ack) bool { return a.offset >= offset-int64(len(getAck)) && (!facks || a.durable >= 0) }); err != nil {
+		return r, err
 	}
 	before, err := proc.usage()
 	if err != nil {
-		return err
+		return r, err
 	}
 	begun := time.Now()
 	for end := offset + b.stream; offset < end; {
-		if err := write(b.chunk[:min(int64(len(b.chunk)), b.whole(end-offset))]); err != nil {
-			return err
+		if err = write(b.chunk[:min(int64(len(b.chunk)), b.whole(end-offset))]); err != nil {
+			return r, err
 		}
 	}
-	if err := write([]byte(getAck)); err != nil {
-		return err
+	if err = write([]byte(getAck)); err != nil {
+		return r, err
 	}
 	want := offset - int64(len(getAck)) // Redis answers the offset before the GETACK
-	if err := l.await(func(a ack) bool { return a.offset >= want }); err != nil {
-		return err
+	if err = l.await(func(a ack) bool { return a.offset >= want }); err != nil {
+		return r, err
 	}
-	r.took = time.Since(begun)
+	r.took = time.Since(begun).Seconds()
 	if r.usage, err = proc.usage(); err != nil {
-		return err
+		return r, err
 	}
 	r.usage.cpu -= before.cpu
 	if facks {
-		if err := l.await(func(a ack) bool { return a.durable >= want }); err != nil {
-			return err
-		}
-		r.durable = time.Since(begun)
+		err = l.await(func(a ack) bool { return a.durable >= want })
+		r.durable = time.Since(begun).Seconds()
 	}
-	return nil
+	return r, err
 }
-
-// pace is how long a link is left alone before it is closed: replicad and
-// redis-server come back at once only to a master whose last link was no flash
-// in the pan (replicad's Backoff.Min, 100 ms).
-const pace = 150 * time.Millisecond
 
 // whole rounds n up to whole commands of the chunk, which are all equally long.
 func (b *bench) whole(n int64) int64 {
@@ -247,28 +273,81 @@ func (b *bench) whole(n int64) int64 {
 	return (n + one - 1) / one * one
 }
 
+// pace is how long a link is left alone before it is closed: replicad and
+// redis-server come back at once only to a master whose last link was no flash
+// in the pan (replicad's Backoff.Min, 100 ms).
+const pace = 150 * time.Millisecond
+
+// handshake measures how long a replica takes that connects again.
+func (b *bench) handshake() error {
+	// The master and the replica have a core each: which of the two waits for
+	// the other's core is the scheduler's whim, and longer than a handshake.
+	var all unix.CPUSet
+	_ = unix.SchedGetaffinity(0, &all)
+	runtime.LockOSThread()
+	pin(0)
+	defer func() {
+		_ = unix.SchedSetaffinity(0, &all)
+		runtime.UnlockOSThread()
+	}()
+	return b.inFolder(func(dir string) error {
+		open := map[*side]*handshaker{}
+		defer func() {
+			for _, h := range open {
+				h.close()
+			}
+		}()
+		rows := []row{{what: "accept to PSYNC reply", unit: "us", target: atMost(0.5)}}
+		return b.compare("handshake", b.handshakes, b.sides("redis-server", redisServer), rows, func(s *side) ([]float64, error) {
+			if open[s] == nil {
+				h, err := newHandshaker(s, dir, b.tiny)
+				if err != nil {
+					return nil, err
+				}
+				open[s] = h
+			}
+			took, err := open[s].again()
+			return []float64{float64(took.Nanoseconds()) / 1e3}, open[s].proc.failed(err)
+		})
+	})
+}
+
+// pin binds this thread, and the programs that it starts, to one core.
+func pin(core int) {
+	var one unix.CPUSet
+	one.Set(core)
+	_ = unix.SchedSetaffinity(0, &one) // without it the figures are only noisier
+}
+
 // handshaker has one replica connect again and again.
 type handshaker struct {
-	m    *master
-	proc *process
-	link *link
+	m       *master
+	proc    *process
+	link    *link
+	offset  int64 // that the replica has acknowledged
+	settled time.Time
 }
 
 // newHandshaker starts a replica and gives it its first full sync.
-func newHandshaker(run func(m *master) (*process, error), tiny *payload) (*handshaker, error) {
+func newHandshaker(s *side, dir string, tiny *payload) (*handshaker, error) {
 	m, err := newMaster()
 	if err != nil {
 		return nil, err
 	}
 	m.eager = true
 	h := &handshaker{m: m}
-	if h.proc, err = run(m); err != nil {
+	if dir, err = os.MkdirTemp(dir, ""); err == nil {
+		pin(1)
+		h.proc, err = s.start(dir, m)
+		pin(0)
+	}
+	if err != nil {
 		m.close()
 		return nil, err
 	}
 	if h.link, err = m.accept(); err == nil {
 		if err = h.link.send(tiny, true); err == nil {
-			err = h.settle(0)
+			err = h.settle()
 		}
 	}
 	if err != nil {
@@ -281,31 +360,34 @@ func newHandshaker(run func(m *master) (*process, error), tiny *payload) (*hands
 
 // settle makes the replica take a command, so that it counts the link as a good
 // one and comes back at once, and waits for its ACK.
-func (h *handshaker) settle(offset int64) error {
-	if err := h.link.await(func(a ack) bool { return a.offset >= offset }); err != nil {
+func (h *handshaker) settle() error {
+	if err := h.link.await(func(a ack) bool { return a.offset >= h.offset }); err != nil {
 		return err
 	}
 	if _, err := h.link.conn.Write([]byte(ping + getAck)); err != nil {
 		return err
 	}
-	return h.link.await(func(a ack) bool { return a.offset >= offset+int64(len(ping)) })
+	err := h.link.await(func(a ack) bool { return a.offset >= h.offset+int64(len(ping)) })
+	h.offset += int64(len(ping) + len(getAck))
+	h.settled = time.Now()
+	return err
 }
 
-// again closes the connection and measures the next one. offset is what the
-// replica has.
-func (h *handshaker) again(offset int64) (time.Duration, error) {
+// again closes the connection and measures the next one.
+func (h *handshaker) again() (time.Duration, error) {
+	time.Sleep(time.Until(h.settled.Add(pace)))
 	h.link.close()
 	l, err := h.m.accept()
 	if err != nil {
-		return 0, h.proc.failed(err)
+		return 0, err
 	}
 	h.link = l
 	if !l.resumed {
-		return 0, h.proc.failed(errors.New("it asked for a full sync instead of the rest"))
+		return 0, errors.New("it asked for a full sync instead of the rest")
 	}
 	l.conn.SetDeadline(time.Time{})
 	go l.listen()
-	return l.replied.Sub(l.accepted), h.proc.failed(h.settle(offset))
+	return l.replied.Sub(l.accepted), h.settle()
 }
 
 func (h *handshaker) close() {

@@ -8,16 +8,14 @@ import (
 )
 
 // table is what the program prints.
-type table struct {
-	rows []row
-}
+type table []row
 
 // row compares two sides by the medians of what was measured.
 type row struct {
 	what, unit string
-	ours, peer []float64 // either may be empty
-	target     target    // for the ratio of ours to peer
-	bound      float64   // for ours, where above zero
+	values     [2][]float64 // ours and those of the peer; either may be empty
+	target     target       // for the ratio of ours to the peer's
+	bound      float64      // for ours, where above zero
 }
 
 // target is a bound of a ratio; the zero value is none.
@@ -28,14 +26,12 @@ type target struct {
 func atLeast(r float64) target { return target{atLeast: r} }
 func atMost(r float64) target  { return target{atMost: r} }
 
-func (t *table) add(r row) { t.rows = append(t.rows, r) }
-
-func (t *table) print(w io.Writer) error {
+func (t table) print(w io.Writer) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(tw, "WHAT\tREPLICAD\tPEER\tRATIO\tTARGET\tRESULT")
-	for _, r := range t.rows {
+	for _, r := range t {
 		ratio, goal, result := r.judge()
-		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\n", r.what, show(r.ours, r.unit), show(r.peer, r.unit), ratio, goal, result)
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\n", r.what, show(r.values[0], r.unit), show(r.values[1], r.unit), ratio, goal, result)
 	}
 	return tw.Flush()
 }
@@ -43,6 +39,7 @@ func (t *table) print(w io.Writer) error {
 // judge gives the last three columns.
 func (r row) judge() (ratio, goal, result string) {
 	ratio, goal, result = "-", "-", "-"
+	ours, peer := r.values[0], r.values[1]
 	verdict := func(met bool) string {
 		if met {
 			return "met"
@@ -51,14 +48,14 @@ func (r row) judge() (ratio, goal, result string) {
 	}
 	if r.bound > 0 {
 		goal = fmt.Sprintf("below %g %s", r.bound, r.unit)
-		if len(r.ours) > 0 {
-			result = verdict(slices.Max(r.ours) < r.bound)
+		if len(ours) > 0 {
+			result = verdict(slices.Max(ours) < r.bound)
 		}
 	}
-	if len(r.ours) == 0 || len(r.peer) == 0 {
+	if len(ours) == 0 || len(peer) == 0 {
 		return ratio, goal, result
 	}
-	q := median(r.ours) / median(r.peer)
+	q := median(ours) / median(peer)
 	ratio = fmt.Sprintf("%.2f", q)
 	switch {
 	case r.target.atLeast > 0:
@@ -88,13 +85,4 @@ func median(v []float64) float64 {
 		return s[n/2]
 	}
 	return (s[n/2-1] + s[n/2]) / 2
-}
-
-// each applies f to all.
-func each[T any](v []T, f func(T) float64) []float64 {
-	var out []float64
-	for _, x := range v {
-		out = append(out, f(x))
-	}
-	return out
 }
