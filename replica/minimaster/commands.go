@@ -43,14 +43,10 @@ type command struct {
 // make are of the types that the snapshot has.
 func commandTable() map[string]command {
 	table := map[string]command{
-		"SET":       {3, 5, (*call).set},
-		"EXPIRE":    {3, 3, (*call).expire},
-		"PEXPIRE":   {3, 3, (*call).expire},
-		"EXPIREAT":  {3, 3, (*call).expire},
-		"PEXPIREAT": {3, 3, (*call).expire},
-		"INCR":      {2, 2, (*call).incr},
-		"INCRBY":    {3, 3, (*call).incr},
-		"ZADD":      {4, math.MaxInt, (*call).zadd},
+		"SET":    {3, 5, (*call).set},
+		"INCR":   {2, 2, (*call).incr},
+		"INCRBY": {3, 3, (*call).incr},
+		"ZADD":   {4, math.MaxInt, (*call).zadd},
 
 		"PING":     {1, 1, (*call).ping},
 		"SELECT":   {2, 2, (*call).selectDB},
@@ -117,69 +113,34 @@ func (c *call) ifChanged() []byte {
 	return reply
 }
 
-// set is SET without options but an expiry, which the replicas get as an absolute
-// one.
+// set is SET without options but EX, PX and PXAT. The replicas get an absolute expiry.
 func (c *call) set() []byte {
-	key, value := c.args[1], c.args[2]
 	if len(c.args) == 3 {
 		return c.always()
 	}
-	unit := strings.ToUpper(c.args[3])
-	if len(c.args) != 5 || !slices.Contains([]string{"EX", "PX", "EXAT", "PXAT"}, unit) {
+	if len(c.args) != 5 {
 		return errorReply(msgSyntax)
 	}
-	at, bad := c.deadline(unit, c.args[4])
-	switch n, _ := parseInt(c.args[4]); {
-	case bad != nil:
-		return bad
-	case n <= 0:
+	key, value := c.args[1], c.args[2]
+	option := strings.ToUpper(c.args[3])
+	unit := map[string]int64{"EX": 1000, "PX": 1, "PXAT": 1}[option]
+	n, ok := parseInt(c.args[4])
+	switch {
+	case unit == 0:
+		return errorReply(msgSyntax)
+	case !ok:
+		return errorReply(msgNotInt)
+	case n <= 0 || n > (maxExpiry-c.m.engine.now)/unit:
 		return errorReply(msgExpiry, c.args[0])
+	}
+	at := n * unit
+	if option != "PXAT" {
+		at += c.m.engine.now
 	}
 	c.do("SET", key, value)
 	c.m.engine.setExpire(c.db, key, at)
 	c.propagate("SET", key, value, "PXAT", strconv.FormatInt(at, 10))
 	return replyOK
-}
-
-// deadline turns an argument into Unix milliseconds. The unit is the command, or
-// the option of SET, that the argument stands behind: where it begins with P the
-// argument is milliseconds, where it ends with AT it is absolute.
-func (c *call) deadline(unit, arg string) (int64, []byte) {
-	n, ok := parseInt(arg)
-	if !ok {
-		return 0, errorReply(msgNotInt)
-	}
-	scale, base := int64(1000), c.m.engine.now
-	if strings.HasPrefix(unit, "P") {
-		scale = 1
-	}
-	if strings.HasSuffix(unit, "AT") {
-		base = 0
-	}
-	if math.Abs(float64(n)*float64(scale)+float64(base)) > float64(maxExpiry) {
-		return 0, errorReply(msgExpiry, c.args[0])
-	}
-	return n*scale + base, nil
-}
-
-// expire is EXPIRE, PEXPIRE, EXPIREAT and PEXPIREAT without options (expire.c,
-// expireGenericCommand). An expiry that has come already deletes the key.
-func (c *call) expire() []byte {
-	key := c.args[1]
-	at, bad := c.deadline(strings.ToUpper(c.args[0]), c.args[2])
-	switch {
-	case bad != nil:
-		return bad
-	case !c.data().Exists(key):
-		return intReply(0)
-	case at <= c.m.engine.now:
-		c.do("DEL", key)
-		c.propagate("DEL", key)
-	default:
-		c.m.engine.setExpire(c.db, key, at)
-		c.propagate("PEXPIREAT", key, strconv.FormatInt(at, 10))
-	}
-	return intReply(1)
 }
 
 // incr is INCR and INCRBY. The engine would take an "007" for a number, a replica

@@ -66,13 +66,8 @@ func TestReplicasGetEffectsNotIntentions(t *testing.T) {
 	const hour = 3600 * 1000
 	expiry("SET k v EX 3600", "SET k v PXAT AT", hour)
 	expiry("SET k v PX 3600000", "SET k v PXAT AT", hour)
-	expiry("EXPIRE k 7200", "PEXPIREAT k AT", 2*hour)
-	expiry("PEXPIRE k 3600000", "PEXPIREAT k AT", hour)
-	exactly("EXPIREAT k 4000000000", "PEXPIREAT k 4000000000000")
-	exactly("PEXPIREAT k 4000000000123", "PEXPIREAT k 4000000000123")
-	exactly("SET k v EXAT 4000000000", "SET k v PXAT 4000000000000")
+	exactly("SET k v PXAT 4000000000000", "SET k v PXAT 4000000000000")
 	exactly("PERSIST k", "PERSIST k")
-	exactly("EXPIRE k -1", "DEL k")
 	exactly("SET k 2", "SET k 2")
 	exactly("INCR k", "INCR k")
 	exactly("SADD s only", "SADD s only")
@@ -89,7 +84,7 @@ func TestAWriteThatChangesNothingIsNotPropagated(t *testing.T) {
 	}
 	before := m.Offset()
 	for _, line := range []string{
-		"DEL nothing", "UNLINK nothing", "EXPIRE nothing 10", "PERSIST s", "LPOP nothing", "RPOP l 0", "LPOP nothing 2",
+		"DEL nothing", "UNLINK nothing", "PERSIST s", "LPOP nothing", "RPOP l 0", "LPOP nothing 2",
 		"SADD set a", "SREM set nothing", "ZREM z nothing", "HDEL h nothing", "GET s", "PEXPIRETIME s",
 	} {
 		mustDo(t, m, strings.Fields(line)...)
@@ -104,7 +99,7 @@ func TestAWriteThatChangesNothingIsNotPropagated(t *testing.T) {
 	for _, line := range []string{
 		"INCR s", "INCR octal", "INCR most", "LPUSH s a", "SADD s a", "HSET s f v",
 		"ZADD s 1 a", "SET k v EX 0", "SET k v EX x", "SET k v PXAT -5", "SET k v NX XX", "SET k", "INCRBY n +5", "INCRBY n 05", "ZADD z nan a",
-		"ZADD z 1_0 a", "ZADD z 1 a 2", "EXPIRE s 9223372036854775807", "PEXPIREAT s 9223372036854775807", "EXPIRE s -9223372036854775808",
+		"ZADD z 1_0 a", "ZADD z 1 a 2", "SET k v EX 9223372036854775807", "SET k v PX 9223372036854775807", "SET k v EX -9223372036854775808",
 		"SELECT 16", "HSET h a", "HSET h a b c", "MSET a", "APPEND l x", "DEL", "FLUSHALL NOW",
 	} {
 		if v, err := m.Do(strings.Fields(line)...); err == nil {
@@ -214,8 +209,6 @@ INCRBY K I
 MSET K V K V
 DEL K K
 UNLINK K
-EXPIRE K I
-PEXPIRE K MS
 PERSIST K
 LPUSH K V V
 RPUSH K V V V

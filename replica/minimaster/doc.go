@@ -49,8 +49,8 @@
 // The master knows the commands in commands.go and no others: every other command
 // is refused with an error, so that nothing is executed that the replicas are not
 // told. A replica gets what happened, in a form that gives the same result
-// wherever and whenever it is executed: EXPIRE becomes PEXPIREAT, and a key whose
-// time is over becomes a DEL.
+// wherever and whenever it is executed: SET with EX becomes SET with PXAT, and a
+// key whose time is over becomes a DEL.
 //
 // # Time
 //

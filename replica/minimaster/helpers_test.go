@@ -169,7 +169,6 @@ SET @s value
 SET @s2 12345 EX 1000
 SET @s3 x PX 1000000
 SET @s4 x PXAT FUTURE
-SET @s5 x EXAT 4000000000
 MSET @m1 a @m2 b @m3 ""
 APPEND @s more
 APPEND @app ""
@@ -184,12 +183,6 @@ SET @d3 x
 DEL @d1 @nothing
 UNLINK @d2
 DEL @nothing
-EXPIRE @d3 1000
-PEXPIRE @d3 5000000
-EXPIREAT @d3 4000000000
-PEXPIREAT @d3 4000000000123
-EXPIRE @m2 0
-EXPIRE @nothing 10
 SET @p x EX 100
 PERSIST @p
 PERSIST @p
@@ -199,7 +192,6 @@ LPOP @l
 RPOP @l
 LPOP @l 2
 LPOP @nothing
-EXPIRE @l 1000
 RPUSH @gone x
 LPOP @gone
 SADD @set a b c d e f g
@@ -219,7 +211,6 @@ HSET @h a 10
 HDEL @h b nope
 HSET @hgone a 1
 HDEL @hgone a
-EXPIRE @h 1000
 SELECT 5
 SET @in5 x
 MULTI

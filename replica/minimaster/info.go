@@ -54,7 +54,7 @@ func (s *replication) infoReplication() []string {
 	}
 	active, first, length := 0, int64(0), 0
 	if s.backlog != nil {
-		active, first, length = 1, s.backlog.off, s.backlog.len
+		active, first, length = 1, s.backlog.first(), s.backlog.len()
 	}
 	return append(list,
 		"master_failover_state:no-failover",

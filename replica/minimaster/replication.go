@@ -79,7 +79,8 @@ func (s *replication) Backlog() (first int64, stream []byte) {
 	if s.backlog == nil {
 		return s.offset + 1, nil
 	}
-	return s.backlog.off, s.backlog.from(s.backlog.off)
+	first = s.backlog.first()
+	return first, s.backlog.from(first)
 }
 
 // Replicas is how many replicas are connected now.
