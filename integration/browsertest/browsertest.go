@@ -13,6 +13,7 @@ import (
 	"context"
 	"os"
 	"os/exec"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -21,6 +22,8 @@ import (
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
+
+	"replicad/integration/poll"
 )
 
 // RequireVariable names the variable that turns the skipping of tests without a
@@ -98,16 +101,7 @@ func profile(t testing.TB) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
-			err := os.RemoveAll(dir)
-			if err == nil {
-				return
-			}
-			if time.Now().After(deadline) {
-				t.Errorf("the browser's folder: %v", err)
-				return
-			}
-		}
+		poll.Until(t, "the browser's folder to be removed", func() bool { return os.RemoveAll(dir) == nil })
 	})
 	return dir
 }
@@ -163,12 +157,12 @@ func (p *Page) Screenshot() []byte {
 func (p *Page) Errors() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return append([]string(nil), p.errors...)
+	return slices.Clone(p.errors)
 }
 
 // Requests are the addresses that were asked for so far, the page's own first.
 func (p *Page) Requests() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return append([]string(nil), p.requests...)
+	return slices.Clone(p.requests)
 }

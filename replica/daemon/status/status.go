@@ -42,7 +42,6 @@ type Status struct {
 	Stored       int64
 	Durable      int64
 	Acked        int64 // as the last REPLCONF ACK said
-	AckedDurable int64 // and its FACK
 	AckTime      time.Time
 	// LagSince is when the oldest byte came that was received and is not
 	// fsynced; zero where all are fsynced. It is exact to the time between two
@@ -82,9 +81,8 @@ type Status struct {
 type Transfer struct {
 	Began   time.Time
 	Bytes   int64
-	Total   int64     // -1 where the master does not say
-	Changed time.Time // when Bytes grew last
-	Storing bool      // all is here, and being made durable
+	Total   int64 // -1 where the master does not say
+	Storing bool  // all is here, and being made durable
 }
 
 // Running says whether a full sync is under way.
@@ -139,6 +137,25 @@ func (s Status) Lag(now time.Time) time.Duration {
 		return 0
 	}
 	return max(0, now.Sub(s.LagSince))
+}
+
+// Restorable are the generations that can be restored, and from when to when
+// moments can be; zero where none can. Where a link was down for long, not each
+// moment between them can.
+func Restorable(all []archive.Generation) (sound []archive.Generation, from, to time.Time) {
+	for _, g := range all {
+		if !g.Complete || g.Problem != "" || g.From.IsZero() {
+			continue
+		}
+		sound = append(sound, g)
+		if from.IsZero() || g.From.Before(from) { // a clock may have been set back
+			from = g.From
+		}
+		if g.To.After(to) {
+			to = g.To
+		}
+	}
+	return sound, from, to
 }
 
 // Disk is what was read of a master's folder at one moment.

@@ -115,7 +115,7 @@ func TestEachEventMovesWhatItTellsOf(t *testing.T) {
 				s.PartialSyncs, s.FullSyncsDone, s.ReplID, s.Received, s.Stored, s.Durable = 1, 1, "newer", 6, 6, 6
 			}},
 		{"acknowledged", []replica.Event{down(1, replica.Event{Kind: replica.Acknowledged, Offset: 9, Durable: 8})},
-			func(s *Status) { s.Acked, s.AckedDurable, s.AckTime = 9, 8, at(1) }},
+			func(s *Status) { s.Acked, s.AckTime = 9, at(1) }},
 		{"advanced", []replica.Event{
 			down(1, replica.Event{Kind: replica.Advanced, Received: 9, Offset: 8, Durable: 7, Commands: 2}),
 			down(2, replica.Event{Kind: replica.Advanced, Received: 19, Offset: 18, Durable: 17, Commands: 3})},
@@ -147,19 +147,19 @@ func TestEachEventMovesWhatItTellsOf(t *testing.T) {
 			func(s *Status) {
 				s.State, s.Phase, s.Entered = replica.Sync, replica.Transfer, at(1)
 				s.BytesIn, s.LastByte = 40, at(2)
-				s.Transfer = Transfer{Began: at(1), Bytes: 40, Total: 100, Changed: at(2)}
+				s.Transfer = Transfer{Began: at(1), Bytes: 40, Total: 100}
 			}},
 		{"a transfer that is here", []replica.Event{taking(1, replica.Event{Kind: replica.TransferBegun, Total: 100}), taking(2, replica.Event{Kind: replica.TransferReceived, Bytes: 100, Total: 100})},
 			func(s *Status) {
 				s.State, s.Phase, s.Entered = replica.Sync, replica.Transfer, at(1)
 				s.BytesIn, s.LastByte = 100, at(2)
-				s.Transfer = Transfer{Began: at(1), Bytes: 100, Total: 100, Changed: at(2), Storing: true}
+				s.Transfer = Transfer{Began: at(1), Bytes: 100, Total: 100, Storing: true}
 			}},
 		{"a rebase's transfer", []replica.Event{
 			ofRebase(taking(1, replica.Event{Kind: replica.TransferBegun, Total: -1})), ofRebase(taking(2, replica.Event{Kind: replica.TransferProgress, Bytes: 40, Total: -1}))},
 			func(s *Status) {
 				s.BytesIn = 40
-				s.Rebase.Transfer = Transfer{Began: at(1), Bytes: 40, Total: -1, Changed: at(2)}
+				s.Rebase.Transfer = Transfer{Began: at(1), Bytes: 40, Total: -1}
 			}},
 		{"a rebase's transfer that ended", []replica.Event{
 			ofRebase(taking(1, replica.Event{Kind: replica.TransferBegun, Total: -1})), ofRebase(down(2, replica.Event{Kind: replica.Failed, Cause: replica.CauseClosed, Err: why}))},

@@ -81,11 +81,12 @@ func (t *Tracker) Observe(e replica.Event) {
 	}
 	switch e.Kind {
 	case replica.TransferBegun, replica.TransferProgress, replica.TransferReceived:
-		s.BytesIn += max(0, e.Bytes-transfer.Bytes) // spliced: no event Received told of them
-		transfer.follow(e)
-		if !e.Rebase {
-			s.LastByte = transfer.Changed
+		grown := max(0, e.Bytes-transfer.Bytes)
+		s.BytesIn += grown // spliced: no event Received told of them
+		if !e.Rebase && (grown > 0 || !transfer.Running()) {
+			s.LastByte = e.Time
 		}
+		transfer.follow(e)
 	case replica.FullSyncDone, replica.Failed:
 		*transfer = Transfer{}
 	}
@@ -131,7 +132,7 @@ func (t *Tracker) link(e replica.Event) {
 		}
 		s.ReplID, s.Received = e.ReplID, e.Offset
 	case replica.Acknowledged:
-		s.Acked, s.AckedDurable, s.AckTime = e.Offset, e.Durable, e.Time
+		s.Acked, s.AckTime = e.Offset, e.Time
 	case replica.Advanced:
 		t.advanced(e)
 	case replica.Failed:
@@ -173,9 +174,6 @@ func (t *Tracker) advanced(e replica.Event) {
 func (t *Transfer) follow(e replica.Event) {
 	if !t.Running() {
 		t.Began = e.Time
-	}
-	if e.Bytes != t.Bytes || t.Changed.IsZero() {
-		t.Changed = e.Time
 	}
 	t.Bytes, t.Total = e.Bytes, e.Total
 	t.Storing = e.Kind == replica.TransferReceived

@@ -1,8 +1,6 @@
 package metrics
 
 import (
-	"time"
-
 	"github.com/prometheus/client_golang/prometheus"
 
 	"replicad/replica"
@@ -101,32 +99,21 @@ func families() []family {
 		total("archive_damaged_segments", "Segments in the archive that were read again and are not what was written: what they hold, and what follows them in their generation, is not to be trusted.",
 			func(g archive.Generation) int64 { return int64(g.Damaged) }),
 		onDisk("archive_oldest_restorable_timestamp_seconds", "The oldest moment that can be restored, in unix seconds; missing while there is none.",
-			func(d status.Disk) (float64, bool) { from, _ := window(d); return seconds(from), !from.IsZero() }),
+			func(d status.Disk) (float64, bool) {
+				_, from, _ := status.Restorable(d.Archive.Generations)
+				return seconds(from), !from.IsZero()
+			}),
 		onDisk("archive_newest_restorable_timestamp_seconds", "The newest moment that can be restored, in unix seconds; missing while there is none. While the link is up it is never long ago, for the master's pings come in the stream.",
-			func(d status.Disk) (float64, bool) { _, to := window(d); return seconds(to), !to.IsZero() }),
+			func(d status.Disk) (float64, bool) {
+				_, _, to := status.Restorable(d.Archive.Generations)
+				return seconds(to), !to.IsZero()
+			}),
 	}
 	for i := range all {
 		f := &all[i]
 		f.desc = prometheus.NewDesc(namespace+f.name, f.help, append([]string{"master"}, f.labels...), nil)
 	}
 	return all
-}
-
-// window is from when to when moments can be restored. Where a link was down
-// for long, not each moment between them can.
-func window(d status.Disk) (from, to time.Time) {
-	for _, g := range d.Archive.Generations {
-		if !g.Complete || g.From.IsZero() {
-			continue
-		}
-		if from.IsZero() || g.From.Before(from) {
-			from = g.From
-		}
-		if g.To.After(to) {
-			to = g.To
-		}
-	}
-	return from, to
 }
 
 // names are those of all states, or all phases, from first to last.

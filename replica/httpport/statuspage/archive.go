@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"replicad/replica/archive"
+	"replicad/replica/daemon/status"
 	"replicad/replica/units"
 )
 
@@ -19,7 +20,7 @@ const (
 
 // timebar is what can be restored: a bar of time and a table.
 type timebar struct {
-	Oldest, Newest time.Time // what can be restored; zero where nothing can
+	Oldest, Newest time.Time // the window of what can be restored
 	Label          string
 	Pieces         []piece // the oldest first
 	Rows           []row   // the newest first
@@ -41,29 +42,17 @@ type row struct {
 	Class string // "", warn, bad
 }
 
-// restorable says whether a generation can be restored at all.
-func restorable(g archive.Generation) bool { return g.Complete && g.Problem == "" && !g.From.IsZero() }
-
 // newTimebar draws the archive at a time.
 func newTimebar(all []archive.Generation, now time.Time) timebar {
 	b := timebar{Label: "Nothing can be restored yet", Older: max(len(all)-rowsShown, 0)}
 	for _, g := range slices.Backward(all[b.Older:]) {
 		b.Rows = append(b.Rows, newRow(g))
 	}
-	var sound []archive.Generation
 	for _, g := range all {
 		b.Bytes += g.Bytes
-		if !restorable(g) {
-			continue
-		}
-		sound = append(sound, g)
-		if b.Oldest.IsZero() || g.From.Before(b.Oldest) { // a clock may have been set back
-			b.Oldest = g.From
-		}
-		if g.To.After(b.Newest) {
-			b.Newest = g.To
-		}
 	}
+	var sound []archive.Generation
+	sound, b.Oldest, b.Newest = status.Restorable(all)
 	if len(sound) > 0 {
 		b.draw(sound, now)
 	}

@@ -76,7 +76,7 @@ func streaming(name string) *fake {
 			Name: name, Address: "redis-main.internal.example:6379", TLS: true, User: "replicad",
 			State: replica.Sync, Phase: replica.Stream, Entered: ago(3 * h), Started: ago(50 * h), LastByte: ago(300 * time.Millisecond),
 			ReplID: id, SecondOffset: -1, Received: 12_345_678_901, Stored: 12_345_678_901, Durable: 12_345_670_000,
-			Acked: 12_345_678_101, AckedDurable: 12_345_670_000, AckTime: ago(time.Second), BytesIn: 12_400_000_000, BytesOut: 31_000_000, Commands: 98_765_432,
+			Acked: 12_345_678_101, AckTime: ago(time.Second), BytesIn: 12_400_000_000, BytesOut: 31_000_000, Commands: 98_765_432,
 			FullSyncs: map[string]int64{replica.SyncInitial: 1, replica.SyncBacklog: 1}, FullSyncsDone: 2, PartialSyncs: 7,
 			Failures: map[string]int64{replica.CauseClosed: 6, replica.CauseConnect: 2}, LastFailure: "the master closed the connection", LastFailureAt: ago(3*h + 2*time.Second),
 			SegmentsSealed: 47, SegmentsVerified: 47, Rebase: status.Rebase{Done: 8, LastTook: 41 * time.Second},

@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"replicad/replica"
+	"replicad/replica/daemon/status"
 )
 
 func TestFiguresAreWrittenForReading(t *testing.T) {
@@ -41,7 +42,7 @@ func FuzzCleanTextIsBoundedAndVisible(f *testing.F) {
 func samplesOf(now time.Time, n int, v func(i int) int64) []sample {
 	var all []sample
 	for i := range n {
-		all = append(all, sample{at: now.Add(time.Duration(i-n+1) * time.Second), up: true, bytesIn: v(i), received: v(i), fsynced: v(i), hasOffset: true})
+		all = append(all, sample{now.Add(time.Duration(i-n+1) * time.Second), status.Status{Phase: replica.Stream, ReplID: "id", BytesIn: v(i), Received: v(i), Durable: v(i)}})
 	}
 	return all
 }
@@ -49,7 +50,7 @@ func samplesOf(now time.Time, n int, v func(i int) int64) []sample {
 // lines are those of a graph's first curve.
 func lines(g graph) (all []string) {
 	for _, l := range g.Curves[0].Lines {
-		all = append(all, l.D())
+		all = append(all, l.D)
 	}
 	return all
 }
@@ -81,11 +82,11 @@ func TestTheOffsetIsDrawnFromWhereTheMinutesBegin(t *testing.T) {
 func TestTheLagIsTheWorstOfFiveSeconds(t *testing.T) {
 	now := time.Now()
 	all := samplesOf(now, 20, func(int) int64 { return 0 })
-	all[16].lag = 3 * time.Second
+	all[16].LagSince = all[16].at.Add(-3 * time.Second)
 	if g := graphs(all, now)[3]; g.Now != "3.0 s" {
 		t.Errorf("%+v", g)
 	}
-	all[16].lag, all[14].lag = 0, 3*time.Second
+	all[16].LagSince, all[14].LagSince = time.Time{}, all[14].at.Add(-3*time.Second)
 	if g := graphs(all, now)[3]; g.Now != "0.0 s" || g.Top != "max 3.0 s" {
 		t.Errorf("%+v", g)
 	}
@@ -104,7 +105,7 @@ func TestACutIsABandAndItsLengthIsTold(t *testing.T) {
 	now := time.Now()
 	all := samplesOf(now, 300, func(i int) int64 { return int64(i) })
 	for i := 100; i < 130; i++ {
-		all[i].up = false
+		all[i].Phase = replica.NoPhase
 	}
 	g := graphs(all, now)[0]
 	if len(g.Down) != 1 || g.Down[0].Width != 30 || !strings.Contains(g.Label, "did not stream for 30 s") {
@@ -116,9 +117,9 @@ func TestFiveMinutesAreKeptAndNothingOlderIsDrawn(t *testing.T) {
 	now := time.Now()
 	f := &followed{}
 	for i := range 1000 {
-		f.add(sample{at: now.Add(time.Duration(i-999) * time.Second), bytesIn: int64(i)})
+		f.add(sample{now.Add(time.Duration(i-999) * time.Second), status.Status{BytesIn: int64(i)}})
 	}
-	if n := len(f.samples); n != keptSamples || f.samples[n-1].bytesIn != 999 {
+	if n := len(f.samples); n != keptSamples || f.samples[n-1].BytesIn != 999 {
 		t.Errorf("%d samples, the last %+v", n, f.samples[n-1])
 	}
 	if g := graphs(f.samples, now.Add(time.Hour))[0]; len(lines(g)) != 0 || len(g.Down) != 0 {

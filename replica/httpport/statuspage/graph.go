@@ -21,24 +21,15 @@ const (
 	keptSamples = graphWidth + 2
 )
 
-// sample is how a link stood at one moment. Counters count from the daemon's
-// start; offsets are those of the last byte.
+// sample is how a link stood at one moment.
 type sample struct {
-	at        time.Time
-	up        bool
-	bytesIn   int64
-	commands  int64
-	received  int64
-	fsynced   int64
-	lag       time.Duration
-	hasOffset bool
+	at time.Time
+	status.Status
 }
 
 func newSample(now time.Time, s status.Status) sample {
-	return sample{
-		at: now, up: s.Up(), bytesIn: s.BytesIn, commands: s.Commands,
-		received: s.Received, fsynced: s.Durable, lag: s.Lag(now), hasOffset: s.HasOffset(),
-	}
+	s.FullSyncs, s.Failures = nil, nil // no graph shows them
+	return sample{now, s}
 }
 
 // measure computes the value of a curve at all[i], where i is above zero; false
@@ -62,25 +53,22 @@ type curve struct {
 	of    measure
 }
 
-// segment is a line without a gap, which begins at X.
+// segment is a line without a gap, which begins at X. D is the d of its path.
 type segment struct {
 	X int
-	d []byte
+	D string
 }
-
-// D is the d of the line's path.
-func (s segment) D() string { return string(s.d) }
 
 func plots() []plot {
 	return []plot{
 		{title: "Bytes in", says: "Bytes received per second", write: perSecond,
-			curves: []curve{{Class: "first", of: rate(func(s sample) int64 { return s.bytesIn })}}},
+			curves: []curve{{Class: "first", of: rate(func(s sample) int64 { return s.BytesIn })}}},
 		{title: "Commands", says: "Commands per second", write: each,
-			curves: []curve{{Class: "first", of: rate(func(s sample) int64 { return s.commands })}}},
+			curves: []curve{{Class: "first", of: rate(func(s sample) int64 { return s.Commands })}}},
 		{title: "Offset", says: "Replication offset", write: func(v float64) string { return units.Thousands(int64(v)) }, growth: true,
 			curves: []curve{
-				{Class: "first", Key: "received", of: func(all []sample, i int) (float64, bool) { return float64(all[i].received), all[i].hasOffset }},
-				{Class: "second", Key: "fsynced", of: func(all []sample, i int) (float64, bool) { return float64(all[i].fsynced), all[i].hasOffset }},
+				{Class: "first", Key: "received", of: func(all []sample, i int) (float64, bool) { return float64(all[i].Received), all[i].HasOffset() }},
+				{Class: "second", Key: "fsynced", of: func(all []sample, i int) (float64, bool) { return float64(all[i].Durable), all[i].HasOffset() }},
 			}},
 		{title: "Lag", says: "How long received bytes waited for their fsync, the worst of 5 seconds,", write: inSeconds,
 			curves: []curve{{Class: "first", of: worstLag}}},
@@ -98,10 +86,10 @@ func rate(of func(sample) int64) measure {
 // worstLag is the largest lag of the last five seconds: under everysec the lag is
 // a saw, of which the tips matter.
 func worstLag(all []sample, i int) (float64, bool) {
-	worst := all[i].lag
-	for _, s := range all[max(i-4, 0):i] {
+	worst := time.Duration(0)
+	for _, s := range all[max(i-4, 0) : i+1] {
 		if all[i].at.Sub(s.at) < 5*time.Second {
-			worst = max(worst, s.lag)
+			worst = max(worst, s.Lag(s.at))
 		}
 	}
 	return worst.Seconds(), true
@@ -139,8 +127,8 @@ func outages(all []sample, now time.Time) (bands []band) {
 	for i, s := range all {
 		x := place(s.at, now)
 		switch n := len(bands); {
-		case s.up || x < 0:
-		case n > 0 && !all[i-1].up:
+		case s.Up() || x < 0:
+		case n > 0 && !all[i-1].Up():
 			bands[n-1].Width = x - bands[n-1].X
 		default:
 			bands = append(bands, band{max(x-1, 0), 1})
@@ -211,10 +199,9 @@ func trace(values []value, least, most float64) (lines []segment) {
 		y := height(v.v)
 		switch {
 		case i == 0 || v.x-values[i-1].x > apart:
-			lines = append(lines, segment{X: v.x, d: fmt.Appendf(nil, "M%d %d", v.x, y)})
+			lines = append(lines, segment{v.x, fmt.Sprintf("M%d %d", v.x, y)})
 		default:
-			s := &lines[len(lines)-1]
-			s.d = fmt.Appendf(s.d, "l%d %d", v.x-values[i-1].x, y-last)
+			lines[len(lines)-1].D += fmt.Sprintf("l%d %d", v.x-values[i-1].x, y-last)
 		}
 		last = y
 	}

@@ -24,16 +24,14 @@ type verdict struct {
 	Reasons []string
 }
 
-func (v *verdict) warn(word, reason string) {
-	if v.Class == "good" {
-		v.Class, v.Word = "warn", word
-	}
-	v.Reasons = append(v.Reasons, reason)
-}
+func (v *verdict) warn(word, reason string) { v.add("warn", word, reason) }
 
-func (v *verdict) bad(word, reason string) {
-	if v.Class != "bad" {
-		v.Class, v.Word = "bad", word
+func (v *verdict) bad(word, reason string) { v.add("bad", word, reason) }
+
+// add adds a reason; the first one of the gravest class gives the word.
+func (v *verdict) add(class, word, reason string) {
+	if v.Class == "good" || v.Class != "bad" && class == "bad" {
+		v.Class, v.Word = class, word
 	}
 	v.Reasons = append(v.Reasons, reason)
 }
@@ -87,12 +85,9 @@ func (v *verdict) judgeArchive(d status.Disk) {
 	case d.At.IsZero():
 		return
 	}
-	var sound, damaged, segments int64
+	var damaged, segments int64
 	for _, g := range d.Archive.Generations {
-		switch {
-		case restorable(g):
-			sound++
-		case g.Problem != "":
+		if g.Problem != "" {
 			damaged++
 		}
 		segments += int64(g.Damaged)
@@ -103,7 +98,7 @@ func (v *verdict) judgeArchive(d status.Disk) {
 	if segments > 0 {
 		v.warn("Damage", fmt.Sprintf("Not what was written: %s. replicad verify tells more, and a rebase makes a sound generation.", units.Count(segments, "segment")))
 	}
-	if sound == 0 {
+	if sound, _, _ := status.Restorable(d.Archive.Generations); len(sound) == 0 {
 		v.bad("No backup yet", "Nothing can be restored yet: the first full sync is not done.")
 	}
 }

@@ -40,8 +40,10 @@ type masterView struct {
 type progress struct {
 	status.Transfer
 	What string
-	Text string
 }
+
+// Percent is how much of the full sync is here.
+func (p progress) Percent() int64 { return 100 * p.Bytes / p.Total }
 
 // view tells how things stand. It waits for disks as long as patience at most.
 func (p *Page) view(now time.Time) view {
@@ -79,7 +81,7 @@ func (f *followed) view(now time.Time, wait time.Duration) masterView {
 		Status: s, Disk: d, ID: f.id, Now: now,
 		Verdict:  judge(s, d, left, now),
 		Machine:  draw(s.State, s.Phase, taken),
-		Progress: underWay(s, now),
+		Progress: underWay(s),
 		Graphs:   graphs(samples, now),
 		Bar:      bar, Left: left, Restore: commands(d.Archive, bar, now),
 		Notices: notices[:min(len(notices), shownNotices)], Steps: steps,
@@ -107,23 +109,14 @@ func (m masterView) Lagging() bool { return m.LagFor() > lagFor }
 func (m masterView) Filling() bool { return m.Left > 0 && m.Left < fullWithin }
 
 // underWay tells of the full sync that is under way; nil where none is.
-func underWay(s status.Status, now time.Time) *progress {
-	p := &progress{s.Transfer, "Full sync", ""}
-	if !p.Running() {
-		p = &progress{s.Rebase.Transfer, "Rebase: full sync of a second link", ""}
+func underWay(s status.Status) *progress {
+	switch {
+	case s.Transfer.Running():
+		return &progress{s.Transfer, "Full sync"}
+	case s.Rebase.Transfer.Running():
+		return &progress{s.Rebase.Transfer, "Rebase: full sync of a second link"}
 	}
-	if !p.Running() {
-		return nil
-	}
-	p.Text = units.Size(p.Bytes)
-	if p.Total > 0 {
-		p.Text += fmt.Sprintf(" of %s, %d %%", units.Size(p.Total), 100*p.Bytes/p.Total)
-	}
-	if p.Storing {
-		p.Text += ", being made durable"
-	}
-	p.Text += ", for " + units.Span(now.Sub(p.Began))
-	return p
+	return nil
 }
 
 // fills says when the disk is full at the pace of the last minutes; 0 where that
@@ -134,7 +127,7 @@ func fills(all []sample, d status.Disk) time.Duration {
 		return 0
 	}
 	first, last := all[0], all[len(all)-1]
-	pace := float64(last.bytesIn-first.bytesIn) / last.at.Sub(first.at).Seconds()
+	pace := float64(last.BytesIn-first.BytesIn) / last.at.Sub(first.at).Seconds()
 	left := float64(d.Free) / pace // seconds
 	if pace <= 0 || left > far.Seconds() {
 		return 0
