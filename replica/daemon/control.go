@@ -74,18 +74,15 @@ func (h *Handle) Archive() (archive.Master, error) {
 
 // Ping asks the loop for an answer: nil says that the loop is alive. Before Run
 // it is not. The error is ErrStopped, or ctx's where no answer came in time.
-func (h *Handle) Ping(ctx context.Context) error { return h.d.Ping(ctx) }
-
-// Ping is [Handle.Ping]: there is one loop.
-func (d *Daemon) Ping(ctx context.Context) error {
-	pong, ok := d.ping()
+func (h *Handle) Ping(ctx context.Context) error {
+	pong, ok := h.d.ping()
 	if !ok {
 		return ErrStopped
 	}
 	select {
 	case <-pong:
 		return nil
-	case <-d.ended:
+	case <-h.d.ended:
 		return ErrStopped
 	case <-ctx.Done():
 		return fmt.Errorf("the event loop does not answer: %w", ctx.Err())
@@ -186,8 +183,7 @@ func (h *Handle) Rebase(why string) error {
 		if p, _ := f.link.Position(); p.ReplID == "" {
 			return errNoHistory
 		}
-		f.wanted, f.notBefore = why, time.Time{}
-		f.everySecond(time.Now())
+		f.rebaseNow(why)
 		return nil
 	})
 }

@@ -151,8 +151,7 @@ func (d *Daemon) Cut() {
 func (d *Daemon) RebaseNow(why string) {
 	d.each(func(f *follower) {
 		if f.rebase == nil {
-			f.wanted, f.notBefore = why, time.Time{}
-			f.everySecond(time.Now())
+			f.rebaseNow(why)
 		}
 	})
 }

@@ -170,6 +170,12 @@ func (f *follower) tell(e archive.Event) {
 	f.observers.ObserveArchive(e)
 }
 
+// rebaseNow begins a rebase as soon as the link streams.
+func (f *follower) rebaseNow(why string) {
+	f.wanted, f.notBefore = why, time.Time{}
+	f.everySecond(time.Now())
+}
+
 func (f *follower) everySecond(now time.Time) {
 	if f.rebase != nil || f.stopping {
 		return
