@@ -22,6 +22,9 @@ type Faults struct {
 	// of a full sync with its framing; the connection is closed after it.
 	Replies map[string]string
 
+	// ByteAtATime sends every byte in a write of its own (and TCP_NODELAY is on).
+	ByteAtATime bool
+
 	// SaveTime is how long the snapshot of a full sync pretends to take, after
 	// +FULLRESYNC. While a disk-based one (the $<length> framing) lasts there are
 	// newlines; a diskless one is silent, as in Redis.
@@ -58,16 +61,28 @@ var errCut = errors.New("minimaster: cut by Faults.CutAfter")
 
 // Write writes all of b, as far as the faults let it.
 func (k *link) Write(b []byte) (int, error) {
-	cut := k.faults.Load().CutAfter
-	if cut > 0 {
-		b = b[:min(int64(len(b)), max(0, cut-k.sent.Load()))]
+	f := k.faults.Load()
+	total := 0
+	for total < len(b) {
+		n := len(b) - total
+		if f.ByteAtATime {
+			n = 1
+		}
+		if f.CutAfter > 0 {
+			n = min(n, max(0, int(f.CutAfter-k.sent.Load())))
+		}
+		n, err := k.Conn.Write(b[total : total+n])
+		total += n
+		sent := k.sent.Add(int64(n))
+		if err != nil {
+			return total, err
+		}
+		if f.CutAfter > 0 && sent >= f.CutAfter {
+			k.shutdown()
+			return total, errCut
+		}
 	}
-	n, err := k.Conn.Write(b)
-	if sent := k.sent.Add(int64(n)); err == nil && cut > 0 && sent >= cut {
-		k.shutdown()
-		return n, errCut
-	}
-	return n, err
+	return total, nil
 }
 
 // lingerTime bounds how long shutdown reads what the replica still sends.

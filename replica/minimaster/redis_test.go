@@ -150,8 +150,8 @@ func TestARealRedisResumesWithContinueWhenItsLinkIsKilled(t *testing.T) {
 	}
 }
 
-func TestARealRedisLogsIn(t *testing.T) {
-	m := startMaster(t, Config{RequirePass: "secret", Diskless: true})
+func TestARealRedisLogsInAndReadsAByteAtATime(t *testing.T) {
+	m := startMaster(t, Config{RequirePass: "secret", Diskless: true, Faults: Faults{ByteAtATime: true}})
 	smallWrites(t, m.NewClient(), "")
 	r := startRedis(t, m, "--masteruser", "default", "--masterauth", "secret")
 	r.caughtUp(m)

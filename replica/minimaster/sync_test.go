@@ -343,7 +343,7 @@ func TestCutAfterCutsAtExactlyThatByteWhereverItIs(t *testing.T) {
 			mustDo(t, m, "SET", fmt.Sprint("key", i), "value")
 		}
 		talk := func(cut int64) []byte {
-			m.SetFaults(Faults{CutAfter: cut})
+			m.SetFaults(Faults{CutAfter: cut, ByteAtATime: cut%2 == 0})
 			r := dialRaw(t, m)
 			if _, err := r.c.Write(conversation()); err != nil {
 				t.Fatal(err)
@@ -381,6 +381,19 @@ func TestCutAfterCutsAtExactlyThatByteWhereverItIs(t *testing.T) {
 			t.Errorf("without faults: %q", got)
 		}
 	}
+}
+
+func TestByteAtATimeChangesNothingButTheSizeOfTheWrites(t *testing.T) {
+	var rdb []byte
+	m := startMaster(t, Config{Diskless: true, Faults: Faults{ByteAtATime: true}, OnSnapshot: func(_ int64, b []byte) { rdb = b }})
+	mustDo(t, m, "SET", "a", "1")
+	r := dialRaw(t, m)
+	if got, _ := r.fullSync(m, "eof", "psync2"); !bytes.Equal(got, rdb) {
+		t.Errorf("the payload is %q, the snapshot %q", got, rdb)
+	}
+	r.send("REPLCONF", "ACK", "0")
+	mustDo(t, m, "SET", "b", "2")
+	r.wants(cmds("SELECT 0", "SET b 2"))
 }
 
 func TestFaultsReplaceReplies(t *testing.T) {
