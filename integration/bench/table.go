@@ -14,56 +14,23 @@ type table []row
 type row struct {
 	what, unit string
 	values     [2][]float64 // ours and those of the peer; either may be empty
-	target     target       // for the ratio of ours to the peer's
-	bound      float64      // for ours, where above zero
 }
-
-// target is a bound of a ratio; the zero value is none.
-type target struct {
-	atLeast, atMost float64
-}
-
-func atLeast(r float64) target { return target{atLeast: r} }
-func atMost(r float64) target  { return target{atMost: r} }
 
 func (t table) print(w io.Writer) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(tw, "WHAT\tREPLICAD\tPEER\tRATIO\tTARGET\tRESULT")
+	fmt.Fprintln(tw, "WHAT\tREPLICAD\tPEER\tRATIO")
 	for _, r := range t {
-		ratio, goal, result := r.judge()
-		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\n", r.what, show(r.values[0], r.unit), show(r.values[1], r.unit), ratio, goal, result)
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\n", r.what, show(r.values[0], r.unit), show(r.values[1], r.unit), r.ratio())
 	}
 	return tw.Flush()
 }
 
-// judge gives the last three columns.
-func (r row) judge() (ratio, goal, result string) {
-	ratio, goal, result = "-", "-", "-"
-	ours, peer := r.values[0], r.values[1]
-	verdict := func(met bool) string {
-		if met {
-			return "met"
-		}
-		return "missed"
+// ratio is that of our median to the peer's.
+func (r row) ratio() string {
+	if len(r.values[0]) == 0 || len(r.values[1]) == 0 {
+		return "-"
 	}
-	if r.bound > 0 {
-		goal = fmt.Sprintf("below %g %s", r.bound, r.unit)
-		if len(ours) > 0 {
-			result = verdict(slices.Max(ours) < r.bound)
-		}
-	}
-	if len(ours) == 0 || len(peer) == 0 {
-		return ratio, goal, result
-	}
-	q := median(ours) / median(peer)
-	ratio = fmt.Sprintf("%.2f", q)
-	switch {
-	case r.target.atLeast > 0:
-		goal, result = fmt.Sprintf("at least %g", r.target.atLeast), verdict(q >= r.target.atLeast)
-	case r.target.atMost > 0:
-		goal, result = fmt.Sprintf("at most %g", r.target.atMost), verdict(q <= r.target.atMost)
-	}
-	return ratio, goal, result
+	return fmt.Sprintf("%.2f", median(r.values[0])/median(r.values[1]))
 }
 
 // show gives the median, and from where to where the values went.
