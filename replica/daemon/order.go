@@ -1,8 +1,6 @@
 package daemon
 
 import (
-	"bufio"
-	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -42,10 +40,9 @@ func readOrder(dir, origin string, configured replica.Master) (m replica.Master,
 		return configured, false, "", fmt.Errorf("%w: %w", errOrder, err)
 	}
 	facts := map[string]string{}
-	for lines := bufio.NewScanner(bytes.NewReader(b)); lines.Scan(); {
-		if key, value, ok := strings.Cut(lines.Text(), " "); ok && !strings.HasPrefix(key, "#") {
-			facts[key] = value
-		}
+	for line := range strings.Lines(string(b)) {
+		key, value, _ := strings.Cut(strings.TrimRight(line, "\r\n"), " ")
+		facts[key] = value
 	}
 	to, known := facts["replicaof"]
 	if _, ok := facts["configured"]; !ok || !known {

@@ -50,8 +50,6 @@ func errorReply(format string, args ...any) []byte {
 	return []byte("-" + msg + "\r\n")
 }
 
-func intReply(n int64) []byte { return redcon.AppendInt(nil, n) }
-
 func wrongArity(name string) []byte {
 	return errorReply("ERR wrong number of arguments for '%.128s' command", strings.ToLower(name))
 }
