@@ -59,7 +59,7 @@ func (f *restoreFlags) run(cmd *cobra.Command) error {
 	}
 	end()
 	if err == nil && f.check && !f.checkOnly {
-		found, err = restore.Check(ctx, done.Result, f.opt.NoLink)
+		found, err = restore.Check(ctx, done.Result)
 		if err != nil {
 			err = fmt.Errorf("%s was restored, and did not pass the check: %w", f.opt.Out, err)
 		}

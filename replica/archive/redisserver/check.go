@@ -11,15 +11,6 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Kind says what a folder holds for redis-server to load.
-type Kind uint8
-
-// The kinds.
-const (
-	AOF Kind = iota // an appendonlydir, or an appendonly.aof of before 7.0
-	RDB             // a dump.rdb
-)
-
 // Report says what a redis-server found in a folder.
 type Report struct {
 	Version   string     `json:"redis_version"`
@@ -37,14 +28,11 @@ type Database struct {
 }
 
 // Check loads a folder strictly: a file that ends inside a command is an error,
-// too. The server may write to dir, which must be a copy. The error wraps
+// too. The server may write to dir, which must be a copy. The directives are
+// those of [Binary.Load]: a dump.rdb needs "--appendonly", "no". The error wraps
 // ErrLoad where the server refused the files.
-func (b Binary) Check(ctx context.Context, dir string, kind Kind) (Report, error) {
-	directives := []string{"--aof-load-truncated", "no"}
-	if kind == RDB {
-		directives = append(directives, "--appendonly", "no")
-	}
-	s, err := b.Load(ctx, dir, directives...)
+func (b Binary) Check(ctx context.Context, dir string, directives ...string) (Report, error) {
+	s, err := b.Load(ctx, dir, append(directives, "--aof-load-truncated", "no")...)
 	if err != nil {
 		return Report{}, err
 	}

@@ -60,7 +60,7 @@ func findCut(ctx context.Context, r *archive.Reader, point int64, limits resp.Li
 func checkBase(r *archive.Reader) error {
 	bad := &DamagedError{File: r.BasePath(), Offset: -1, Sound: -1}
 	if want := r.Timeline.BaseSize; r.BaseSize != want {
-		bad.Byte, bad.Reason = min(r.BaseSize, want), fmt.Sprintf("it has %d bytes, not %d", r.BaseSize, want)
+		bad.Byte, bad.Err = min(r.BaseSize, want), fmt.Errorf("it has %d bytes, not %d", r.BaseSize, want)
 		return bad
 	}
 	f, err := os.Open(r.BasePath())
@@ -70,7 +70,7 @@ func checkBase(r *archive.Reader) error {
 	defer f.Close()
 	_, err = rdb.ReadHeader(f)
 	if errors.Is(err, rdb.ErrNotRDB) || errors.Is(err, rdb.ErrMalformed) {
-		bad.Reason, bad.Err = err.Error(), err
+		bad.Err = err
 		return bad
 	}
 	return err
@@ -89,40 +89,41 @@ func checkSegment(r *archive.Reader, k int, whole bool) error {
 	}
 	if seg.From != before.To || seg.Seq != before.Seq+1 {
 		bad.File, bad.Offset, bad.Sound = r.TimelinePath(), before.To, before.To
-		bad.Reason = fmt.Sprintf("it does not say where segment %d begins", before.Seq+1)
+		bad.Err = fmt.Errorf("it does not say where segment %d begins", before.Seq+1)
 		return bad
 	}
 	if seg.Damaged && whole {
-		bad.Reason = "it was read again, and is not what was written to it"
+		bad.Err = errors.New("it was read again, and is not what was written to it")
 		return bad
 	}
 	f, err := os.Open(r.SegmentPath(seg))
 	if errors.Is(err, os.ErrNotExist) {
-		bad.Reason, bad.Err = "it is missing", err
+		bad.Err = err
 		return bad
 	}
 	if err != nil {
 		return err
 	}
 	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	least := seg.Header
+	if whole {
+		least = seg.Size()
+	}
+	if st.Size() < least {
+		bad.Byte, bad.Offset = st.Size(), seg.From+max(st.Size()-seg.Header, 0)
+		bad.Err = fmt.Errorf("it has %d bytes, not %d: %w", st.Size(), least, io.ErrUnexpectedEOF)
+		return bad
+	}
 	header, right, err := seg.ReadHeader(f)
 	if err != nil {
 		return err
 	}
 	if want := seg.SelectHeader(); !right || seg.Header != int64(len(want)) {
-		bad.Reason = fmt.Sprintf("it opens with %q, not with %q", header, want)
-		if len(header) < len(want) {
-			bad.Err = io.ErrUnexpectedEOF
-		}
-		return bad
-	}
-	st, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	if whole && st.Size() < seg.Size() {
-		bad.Byte, bad.Offset = st.Size(), seg.From+st.Size()-seg.Header
-		bad.Reason, bad.Err = fmt.Sprintf("it has %d bytes, not %d", st.Size(), seg.Size()), io.ErrUnexpectedEOF
+		bad.Err = fmt.Errorf("it opens with %q, not with %q", header, want)
 		return bad
 	}
 	return nil
@@ -175,7 +176,7 @@ func (s *scan) check(m archive.Mark) error {
 	}
 	if s.CRC() != m.CRC {
 		from := max(s.proved, s.seg.From)
-		e := s.damaged(s.seg.Position(from), "the bytes from there up to offset %d are not those that were received", m.Offset)
+		e := s.damaged(from, "the bytes from there up to offset %d are not those that were received", m.Offset)
 		e.Sound = from
 		return e
 	}
@@ -187,26 +188,22 @@ func (s *scan) check(m archive.Mark) error {
 func (s *scan) readTo(offset int64) error {
 	err := s.To(s.ctx, offset)
 	var broken *resp.ProtocolError
-	var e *DamagedError
 	switch {
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		e = s.damaged(s.seg.Position(s.At()), "the file ends there, before offset %d", offset)
+		return s.damaged(s.At(), "the file ends there, before offset %d: %w", offset, err)
 	case errors.As(err, &broken):
-		e = s.damaged(s.seg.Position(s.Parsed()), "%s", broken.Reason)
-	default:
-		return err
+		return s.damaged(s.Parsed(), "%s", broken.Reason)
 	}
-	e.Err = err
-	return e
+	return err
 }
 
-// damaged says that the segment's file is damaged at a byte. What is before is
-// sound up to the last right mark, or, where there was none, up to the last
-// boundary.
-func (s *scan) damaged(at int64, format string, args ...any) *DamagedError {
+// damaged says that the segment's file is damaged behind an offset. What is
+// before is sound up to the last right mark, or, where there was none, up to
+// the last boundary.
+func (s *scan) damaged(offset int64, format string, args ...any) *DamagedError {
 	e := &DamagedError{
-		File: s.path, Byte: at, Offset: s.seg.From + at - s.seg.Header,
-		Reason: fmt.Sprintf(format, args...), Sound: s.proved,
+		File: s.path, Byte: s.seg.Position(offset), Offset: offset,
+		Sound: s.proved, Err: fmt.Errorf(format, args...),
 	}
 	if s.proved < 0 {
 		e.Sound = s.boundary()

@@ -33,8 +33,7 @@ const (
 
 // ParseFormat reads a format's name.
 func ParseFormat(s string) (Format, error) {
-	switch f := Format(s); f {
-	case Multipart, AOF, RDB:
+	if f := Format(s); f == Multipart || f == AOF || f == RDB {
 		return f, nil
 	}
 	return "", fmt.Errorf("%q is no format: want %s, %s or %s", s, Multipart, AOF, RDB)
@@ -52,12 +51,12 @@ func (f Format) entry() string {
 	return archive.AOFDir
 }
 
-// kind is how redis-server loads the format.
-func (f Format) kind() redisserver.Kind {
+// directives has redis-server load the format.
+func (f Format) directives() []string {
 	if f == RDB {
-		return redisserver.RDB
+		return []string{"--appendonly", "no"}
 	}
-	return redisserver.AOF
+	return nil
 }
 
 // Options say what to restore, and where.
@@ -144,7 +143,7 @@ func (opt Options) attempt(ctx context.Context, s *stage) (Result, error) {
 	defer r.Close()
 	c, err := findCut(ctx, r, p.Offset, opt.Limits)
 	if err != nil {
-		return Result{}, withOthers(err, opt.Dir, r)
+		return Result{}, err
 	}
 	w := &writer{ctx: ctx, reader: r, cut: c, link: !opt.NoLink, progress: opt.Progress}
 	w.total = c.bytes(r)
@@ -158,20 +157,14 @@ func (opt Options) attempt(ctx context.Context, s *stage) (Result, error) {
 		err = w.multipart(s.dir)
 	}
 	if err != nil {
-		return Result{}, withOthers(err, opt.Dir, r)
+		return Result{}, err
 	}
 	res.Base, res.Bytes = w.base, w.total
-	if opt.Format == RDB {
-		st, err := os.Stat(s.path(opt.Format.entry()))
-		if err != nil {
-			return Result{}, err
-		}
-		res.Bytes = st.Size()
-	}
 	return res, nil
 }
 
-// dump has a redis-server load a restored folder and save it.
+// dump has a redis-server load a restored folder and save it. The result is as
+// large as what was saved.
 func (opt Options) dump(w *writer, s *stage) error {
 	b, err := redisserver.Find()
 	if err != nil {
@@ -194,6 +187,11 @@ func (opt Options) dump(w *writer, s *stage) error {
 	if err := archive.SyncPath(saved); err != nil {
 		return err
 	}
+	st, err := os.Stat(saved)
+	if err != nil {
+		return err
+	}
+	w.total = st.Size()
 	return os.Rename(saved, s.path(opt.Format.entry()))
 }
 

@@ -24,45 +24,36 @@ type stage struct {
 	lock *os.File
 }
 
-// openStage makes out, if it does not exist, and the stage in it. The error
-// wraps ErrNotEmpty or ErrBusy where out can't be used.
+// openStage makes out, if it does not exist, and the stage in it, or takes one
+// that was left. The error wraps ErrNotEmpty or ErrBusy where out can't be used.
 func openStage(out string) (*stage, error) {
-	s := &stage{out: out}
+	s := &stage{out: out, dir: filepath.Join(out, stageName)}
 	err := os.Mkdir(out, 0o750)
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, err
 	}
 	s.made = err == nil
-	if err := s.open(true); err != nil {
+	if err := s.open(); err != nil {
 		s.undo()
 		return nil, err
 	}
 	return s, nil
 }
 
-// open makes the stage, or takes one that was left. empty says that nothing
-// else may be in out.
-func (s *stage) open(empty bool) error {
-	if empty {
-		if err := s.alone(); err != nil {
-			return err
-		}
+func (s *stage) open() (err error) {
+	if err := s.alone(); err != nil {
+		return err
 	}
-	s.dir = filepath.Join(s.out, stageName)
 	if err := os.Mkdir(s.dir, 0o750); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	lock, err := lockDir(s.dir)
-	if err != nil {
+	if s.lock, err = lockDir(s.dir); err != nil {
 		return err
 	}
-	s.lock = lock
-	if empty {
-		if err := s.alone(); err != nil { // another restore was faster
-			return errors.Join(err, s.close(false))
-		}
+	if err := s.alone(); err != nil { // another restore was faster
+		return errors.Join(err, s.close(false))
 	}
-	return s.clear()
+	return nil
 }
 
 // lockDir takes a folder's lock. The error wraps ErrBusy where another restore

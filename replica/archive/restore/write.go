@@ -2,13 +2,10 @@ package restore
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
-
-	"golang.org/x/sys/unix"
 
 	"replicad/replica/archive"
 )
@@ -16,10 +13,9 @@ import (
 // Way is how a file's bytes came to the result.
 type Way string
 
-// The ways. A cloned file shares blocks with the archive's until one of the two
-// is written to; a linked file is the archive's.
+// The ways. A linked file is the archive's. Where the file system can, a copied
+// file shares blocks with the archive's until one of the two is written to.
 const (
-	Cloned Way = "cloned"
 	Linked Way = "linked"
 	Copied Way = "copied"
 )
@@ -35,7 +31,6 @@ type writer struct {
 	progress func(done, total int64)
 	done     int64
 	total    int64
-	noClone  bool // the file system can't
 }
 
 // multipart makes dir/appendonlydir, durably but for its name.
@@ -74,7 +69,8 @@ func (w *writer) singleFile(path string) (err error) {
 		return err
 	}
 	defer dst.Close()
-	if w.base, err = w.fill(dst, w.reader.BasePath(), w.reader.BaseSize, false); err != nil {
+	w.base = Copied
+	if err := w.appendFrom(dst, w.reader.BasePath(), w.reader.BaseSize); err != nil {
 		return err
 	}
 	for _, s := range w.cut.segments {
@@ -86,73 +82,33 @@ func (w *writer) singleFile(path string) (err error) {
 }
 
 // bring makes dst of the first n bytes of src, durably but for its name: by a
-// clone, by a hard link where that is allowed and src has no more, or by
-// copying.
+// hard link where that is allowed and src has no more, or by copying.
 func (w *writer) bring(src, dst string, n int64, link bool) (Way, error) {
+	if link && linked(src, dst, n) {
+		w.told(n)
+		return Linked, nil
+	}
 	f, err := create(dst)
 	if err != nil {
 		return "", err
 	}
 	defer f.Close()
-	way, err := w.fill(f, src, n, link)
-	return way, errors.Join(err, f.Sync())
-}
-
-// fill writes the first n bytes of src to dst, which is new, or replaces dst by
-// a link.
-func (w *writer) fill(dst *os.File, src string, n int64, link bool) (Way, error) {
-	err := w.clone(dst, src, n)
-	switch {
-	case err == nil:
-		_, err = dst.Seek(n, io.SeekStart)
-		return Cloned, err
-	case !errors.Is(err, errNoClone):
+	if err := w.appendFrom(f, src, n); err != nil {
 		return "", err
-	case link && linkOver(src, dst.Name(), n):
-		w.told(n)
-		return Linked, nil
 	}
-	return Copied, w.appendFrom(dst, src, n)
+	return Copied, f.Sync()
 }
 
-// linkOver replaces dst by a hard link to src, if src is a file of n bytes.
-func linkOver(src, dst string, n int64) bool {
-	link := dst + ".link"
-	if err := os.Link(src, link); err != nil {
+// linked makes dst a hard link to src, if src is a file of n bytes.
+func linked(src, dst string, n int64) bool {
+	if os.Link(src, dst) != nil {
 		return false // another file system, or not ours: it is copied
 	}
-	if st, err := os.Stat(link); err == nil && st.Size() == n && os.Rename(link, dst) == nil {
+	if st, err := os.Stat(dst); err == nil && st.Size() == n {
 		return true
 	}
-	_ = os.Remove(link)
+	_ = os.Remove(dst)
 	return false
-}
-
-var errNoClone = errors.New("can't be cloned")
-
-// clone has dst share the blocks of src's first n bytes (ioctl_ficlone(2)).
-func (w *writer) clone(dst *os.File, src string, n int64) error {
-	if w.noClone {
-		return errNoClone
-	}
-	from, err := os.Open(src)
-	if err != nil {
-		return err
-	}
-	defer from.Close()
-	if err := unix.IoctlFileClone(int(dst.Fd()), int(from.Fd())); err != nil {
-		w.noClone = true
-		return errNoClone
-	}
-	st, err := dst.Stat()
-	if err != nil {
-		return err
-	}
-	if st.Size() < n {
-		return endsEarly(src, st.Size(), n)
-	}
-	w.told(n)
-	return dst.Truncate(n)
 }
 
 const piece = 8 << 20 // bytes copied at a time: so often ctx is asked
@@ -194,7 +150,7 @@ func (w *writer) told(n int64) {
 func endsEarly(path string, has, want int64) error {
 	return &DamagedError{
 		File: path, Byte: has, Offset: -1, Sound: -1,
-		Reason: fmt.Sprintf("the file ends there, before byte %d", want), Err: io.ErrUnexpectedEOF,
+		Err: fmt.Errorf("the file ends there, before byte %d: %w", want, io.ErrUnexpectedEOF),
 	}
 }
 
