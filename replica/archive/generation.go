@@ -6,9 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
-	"strconv"
+	"strings"
 )
 
 // Names in a generation's folder. Those of the AOF are redis.conf's defaults
@@ -27,8 +26,6 @@ const (
 	prunedSuffix = ".pruned" // behind the name of one that is being removed
 )
 
-var generationForm = regexp.MustCompile(`^generation-(\d{6,})(\.tmp)?$`)
-
 // generation is the folder of one base and the log behind it.
 type generation struct {
 	dir    string
@@ -41,16 +38,10 @@ func generationIn(dir string, number int) generation {
 
 func incrName(seq int) string { return fmt.Sprintf("appendonly.aof.%d.incr.aof", seq) }
 
-var incrForm = regexp.MustCompile(`^appendonly\.aof\.(\d+)\.incr\.aof$`)
-
 // incrSeq is the number in a name of incrName's.
 func incrSeq(name string) (seq int, ok bool) {
-	m := incrForm.FindStringSubmatch(name)
-	if m == nil {
-		return 0, false
-	}
-	seq, err := strconv.Atoi(m[1])
-	return seq, err == nil
+	_, err := fmt.Sscanf(name, "appendonly.aof.%d.incr.aof", &seq)
+	return seq, err == nil && name == incrName(seq)
 }
 
 func (g generation) aofs() string            { return filepath.Join(g.dir, AOFDir) }
@@ -61,10 +52,12 @@ func (g generation) timeline() string        { return filepath.Join(g.dir, Timel
 func (g generation) fsynced() string         { return filepath.Join(g.dir, FsyncedName) }
 func (g generation) tmp() generation         { return generation{g.dir + tmpSuffix, g.number} }
 func (g generation) finished() (bool, error) { return exists(g.aof(ManifestName)) }
+
 func exists(path string) (bool, error) {
 	_, err := os.Stat(path)
 	return err == nil, ignoreMissing(err)
 }
+
 func ignoreMissing(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -80,24 +73,17 @@ func generations(dir string) (done, unfinished []generation, err error) {
 		return nil, nil, err
 	}
 	for _, e := range entries {
-		m := generationForm.FindStringSubmatch(e.Name())
-		if m == nil || !e.IsDir() {
-			continue
-		}
-		n, err := strconv.Atoi(m[1])
-		if err != nil {
-			continue
-		}
-		g := generation{dir: filepath.Join(dir, e.Name()), number: n}
-		if m[2] != "" {
-			unfinished = append(unfinished, g)
+		g := generation{dir: filepath.Join(dir, e.Name())}
+		name, making := strings.CutSuffix(e.Name(), tmpSuffix)
+		_, err := fmt.Sscanf(name, "generation-%d", &g.number)
+		if err != nil || !e.IsDir() || g.number < 1 || generationIn(dir, g.number).dir != filepath.Join(dir, name) {
 			continue
 		}
 		ok, err := g.finished()
 		if err != nil {
 			return nil, nil, err
 		}
-		if ok {
+		if ok && !making {
 			done = append(done, g)
 		} else {
 			unfinished = append(unfinished, g)

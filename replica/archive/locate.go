@@ -1,82 +1,70 @@
 package archive
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
 	"path/filepath"
-	"replicad/replica/units"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"replicad/replica/units"
 )
 
-// Target is what to restore to.
+// Target is what to restore to; the zero value is the latest moment.
 type Target struct {
-	kind   targetKind
 	time   time.Time
 	offset int64
 	text   string
+	// Which of them hold. Of a bare number both do: it is whichever the archive
+	// has.
+	byTime, byOffset bool
 }
-
-type targetKind uint8
-
-const (
-	toLatest targetKind = iota // the zero value
-	toTime
-	toOffset
-	toNumber // a time or an offset, whichever the archive has
-)
 
 // String gives the target as it was written.
-func (t Target) String() string {
-	if t.text == "" {
-		return "latest"
-	}
-	return t.text
-}
+func (t Target) String() string { return cmp.Or(t.text, "latest") }
 
 // ParseTarget reads latest, a time, or an offset. A time is RFC 3339,
 // "2006-01-02 15:04:05" (local), unix seconds or milliseconds, or a duration
 // before now (15m, 2d). A bare number is a time or an offset, whichever the
 // archive has; offset:N and time:N say which.
-func ParseTarget(s string, now time.Time) (Target, error) {
-	t := Target{text: s}
-	kind, rest, named := strings.Cut(s, ":")
-	n, err := strconv.ParseInt(s, 10, 64)
-	switch {
-	case s == "" || s == "latest":
+func ParseTarget(s string, now time.Time) (t Target, err error) {
+	t.text = s
+	if s == "" || s == "latest" {
 		return t, nil
-	case err == nil && n >= 0:
-		t.kind, t.offset, t.time = toNumber, n, unixTime(n)
-		return t, nil
-	case named && kind == "offset":
-		t.kind = toOffset
-		if t.offset, err = strconv.ParseInt(rest, 10, 64); err != nil || t.offset < 0 {
-			return t, fmt.Errorf("%q is no replication offset", rest)
-		}
-		return t, nil
-	case named && kind == "time":
-		if n, err := strconv.ParseInt(rest, 10, 64); err == nil && n >= 0 {
-			t.kind, t.time = toTime, unixTime(n)
-			return t, nil
-		}
-		return ParseTarget(rest, now)
 	}
-	t.kind = toTime
-	if d, err := units.ParseAge(s); err == nil {
+	if text, named := strings.CutPrefix(s, "offset:"); named {
+		if t.offset, t.byOffset = number(text); !t.byOffset {
+			return t, fmt.Errorf("%q is no replication offset", text)
+		}
+		return t, nil
+	}
+	text, named := strings.CutPrefix(s, "time:")
+	if n, ok := number(text); ok {
+		t.offset, t.byOffset, t.time, t.byTime = n, !named, unixTime(n), true
+		return t, nil
+	}
+	t.byTime = true
+	if d, err := units.ParseAge(text); err == nil {
 		t.time = now.Add(-d)
 		return t, nil
 	}
 	// A time without a zone is local.
 	for _, form := range []string{time.RFC3339, time.DateTime, "2006-01-02T15:04:05", "2006-01-02 15:04", "2006-01-02T15:04", time.DateOnly} {
-		if at, err := time.ParseInLocation(form, s, time.Local); err == nil {
-			t.time = at
+		if t.time, err = time.ParseInLocation(form, text, time.Local); err == nil {
 			return t, nil
 		}
 	}
 	return t, fmt.Errorf("%q is no moment: want latest, 2006-01-02T15:04:05Z, \"2006-01-02 15:04:05\" (local time), unix seconds or milliseconds, a duration ago as 15m or 2d, or offset:N", s)
+}
+
+// number reads a number that is not below zero.
+func number(s string) (n int64, ok bool) {
+	n, err := strconv.ParseInt(s, 10, 64)
+	return n, err == nil && n >= 0
 }
 
 // unixTime takes seconds, or milliseconds where seconds would lie beyond the
@@ -129,23 +117,20 @@ type UnavailableError struct {
 
 // Error says what is available instead.
 func (e *UnavailableError) Error() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%v %s: %s", ErrUnavailable, e.Target, e.Reason)
+	text := fmt.Sprintf("%v %s: %s", ErrUnavailable, e.Target, e.Reason)
 	switch {
 	case !e.Before.IsZero() && !e.After.IsZero():
-		fmt.Fprintf(&b, "; the nearest times are %s and %s", stamp(e.Before), stamp(e.After))
-	case !e.Before.IsZero():
-		fmt.Fprintf(&b, "; the nearest time is %s", stamp(e.Before))
-	case !e.After.IsZero():
-		fmt.Fprintf(&b, "; the nearest time is %s", stamp(e.After))
+		text += fmt.Sprintf("; the nearest times are %s and %s", stamp(e.Before), stamp(e.After))
+	case !e.Before.IsZero() || !e.After.IsZero():
+		text += "; the nearest time is " + stamp(cmp.Or(e.Before, e.After))
 	}
 	for _, r := range e.Ranges {
-		fmt.Fprintf(&b, "\n  generation %d: %s to %s, offsets %d to %d", r.Generation, stamp(r.From), stamp(r.To), r.FromOffset, r.ToOffset)
+		text += fmt.Sprintf("\n  generation %d: %s to %s, offsets %d to %d", r.Generation, stamp(r.From), stamp(r.To), r.FromOffset, r.ToOffset)
 	}
 	for _, p := range e.Problems {
-		fmt.Fprintf(&b, "\n  %v", p)
+		text += fmt.Sprintf("\n  %v", p)
 	}
-	return b.String()
+	return text
 }
 
 // Unwrap returns ErrUnavailable and what is wrong with generations.
@@ -187,10 +172,10 @@ func locate(dir string, to Target, now time.Time) (*Reader, Point, error) {
 	}
 	e := &UnavailableError{Target: to}
 	var readers []*Reader // newest first
-	keep := -1
+	var chosen *Reader
 	defer func() {
-		for i, r := range readers {
-			if i != keep {
+		for _, r := range readers {
+			if r != chosen {
 				r.Close()
 			}
 		}
@@ -209,60 +194,53 @@ func locate(dir string, to Target, now time.Time) (*Reader, Point, error) {
 		e.Reason = "there is no generation that can be read"
 		return nil, Point{}, e
 	}
-	if newest := done[len(done)-1]; to.kind == toLatest && readers[0].Number != newest.number {
+	if newest := done[len(done)-1]; !to.byTime && !to.byOffset && readers[0].Number != newest.number {
 		e.Reason = fmt.Sprintf("generation %d, which is the latest, can't be read", newest.number)
 		e.Before = readers[0].Range().To
 		return nil, Point{}, e
 	}
-	i, p, err := choose(readers, to, now, e)
-	if err != nil {
-		return nil, Point{}, err
-	}
-	keep = i
-	return readers[i], p, nil
+	r, p, err := choose(readers, to, now, e)
+	chosen = r
+	return r, p, err
 }
 
-// choose picks one of the readers, newest first.
-func choose(readers []*Reader, to Target, now time.Time, e *UnavailableError) (int, Point, error) {
-	switch to.kind {
-	case toLatest:
-		p, err := readers[0].pointAt(readers[0].End())
-		return 0, p, err
-	case toOffset:
+// choose picks one of the readers, newest first; nil beside an error.
+func choose(readers []*Reader, to Target, now time.Time, e *UnavailableError) (*Reader, Point, error) {
+	switch {
+	case !to.byTime && !to.byOffset:
+		return readers[0].pointAt(readers[0].End())
+	case !to.byTime:
 		return chooseOffset(readers, to.offset, e)
-	case toTime:
+	case !to.byOffset:
 		return chooseTime(readers, to.time, now, e)
 	}
-	// A bare number.
-	i, p, err := chooseOffset(readers, to.offset, e)
-	j, q, err2 := chooseTime(readers, to.time, now, e)
+	r, p, err := chooseOffset(readers, to.offset, e)
+	timed, q, err2 := chooseTime(readers, to.time, now, e)
 	switch {
 	case err == nil && err2 == nil:
 		e.Reason = fmt.Sprintf("it is both a time and an offset of this archive: say time:%d or offset:%d", to.offset, to.offset)
 		e.Before, e.After = time.Time{}, time.Time{}
-		return 0, Point{}, e
+		return nil, Point{}, e
 	case err == nil:
-		return i, p, nil
+		return r, p, nil
 	case err2 == nil:
-		return j, q, nil
+		return timed, q, nil
 	}
 	e.Reason = "it is neither a time nor an offset of this archive"
-	return 0, Point{}, e
+	return nil, Point{}, e
 }
 
-func chooseOffset(readers []*Reader, offset int64, e *UnavailableError) (int, Point, error) {
-	for i, r := range readers {
+func chooseOffset(readers []*Reader, offset int64, e *UnavailableError) (*Reader, Point, error) {
+	for _, r := range readers {
 		if offset >= r.Timeline.BaseOffset && offset <= r.End() {
-			p, err := r.pointAt(offset)
-			return i, p, err
+			return r.pointAt(offset)
 		}
 	}
 	e.Reason = "no generation has that offset"
-	return 0, Point{}, e
+	return nil, Point{}, e
 }
 
-func chooseTime(readers []*Reader, t time.Time, now time.Time, e *UnavailableError) (int, Point, error) {
-	e.Before, e.After = time.Time{}, time.Time{}
+func chooseTime(readers []*Reader, t time.Time, now time.Time, e *UnavailableError) (*Reader, Point, error) {
 	for i, r := range readers {
 		span := r.Range()
 		if span.From.After(t) {
@@ -276,19 +254,22 @@ func chooseTime(readers []*Reader, t time.Time, now time.Time, e *UnavailableErr
 		if t.After(span.To.Add(quiet)) && !live {
 			e.Before = span.To
 			e.Reason = "nothing was received then"
-			return 0, Point{}, e
+			return nil, Point{}, e
 		}
 		at, next, twice, err := r.At(t)
 		if err != nil {
-			return 0, Point{}, err
+			return nil, Point{}, err
 		}
-		return i, Point{Generation: r.Number, ReplID: r.ReplID(at.Offset), Offset: at.Offset, Time: at.Time, Next: next.Time, Twice: twice}, nil
+		return r, Point{Generation: r.Number, ReplID: r.ReplID(at.Offset), Offset: at.Offset, Time: at.Time, Next: next.Time, Twice: twice}, nil
 	}
 	e.Reason = "that is before everything that is kept"
-	return 0, Point{}, e
+	return nil, Point{}, e
 }
 
-func (r *Reader) pointAt(offset int64) (Point, error) {
+func (r *Reader) pointAt(offset int64) (*Reader, Point, error) {
 	t, err := r.When(offset)
-	return Point{Generation: r.Number, ReplID: r.ReplID(offset), Offset: offset, Time: t}, err
+	if err != nil {
+		return nil, Point{}, err
+	}
+	return r, Point{Generation: r.Number, ReplID: r.ReplID(offset), Offset: offset, Time: t}, nil
 }

@@ -52,7 +52,7 @@ func TestATimeMeansTheLastMomentAtOrBeforeIt(t *testing.T) {
 		// 700 to 1000 came twice; the answer is the second time.
 		700: 1500, 999: 1500, 1000: 1500, 1099: 1500, 1100: 1600, 2000: 1600,
 	} {
-		r, p, err := Locate(dir, Target{kind: toTime, time: ms(when)}, ms(5000))
+		r, p, err := Locate(dir, Target{byTime: true, time: ms(when)}, ms(5000))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -64,7 +64,7 @@ func TestATimeMeansTheLastMomentAtOrBeforeIt(t *testing.T) {
 			t.Errorf("at %d the time came twice: %v", when, p.Twice)
 		}
 	}
-	_, p, err := Locate(dir, Target{kind: toTime, time: ms(800)}, ms(5000))
+	_, p, err := Locate(dir, Target{byTime: true, time: ms(800)}, ms(5000))
 	if err != nil || p.Twice.Offset != 1250 || !p.Next.Equal(ms(1100)) {
 		t.Errorf("%+v, %v", p, err)
 	}
@@ -80,7 +80,7 @@ func TestAGenerationThatTookOverIsUsedFromThenOnAndIsNotBehind(t *testing.T) {
 		460: {Generation: 1, Offset: 1100}, 505: {Generation: 1, Offset: 1500},
 		510: {Generation: 2, Offset: 1500}, 559: {Generation: 2, Offset: 1500}, 560: {Generation: 2, Offset: 1600},
 	} {
-		r, p, err := Locate(dir, Target{kind: toTime, time: ms(when)}, ms(1000))
+		r, p, err := Locate(dir, Target{byTime: true, time: ms(when)}, ms(1000))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -100,12 +100,12 @@ func TestWhatIsNotThereIsSaidWithWhatIs(t *testing.T) {
 		to            Target
 		before, after int64 // ms; 0 for none
 	}{
-		"before all":    {Target{kind: toTime, time: ms(-1)}, 0, -1},
-		"between":       {Target{kind: toTime, time: ms(1_800_000)}, 1000, 3_600_000},
-		"behind all":    {Target{kind: toTime, time: ms(7_200_000)}, 3_601_000, 0},
-		"no offset":     {Target{kind: toOffset, offset: 999}, 0, 0},
-		"beyond offset": {Target{kind: toOffset, offset: 1501}, 0, 0},
-		"no number":     {Target{kind: toNumber, offset: 7, time: time.Unix(7, 0)}, 0, -1},
+		"before all":    {Target{byTime: true, time: ms(-1)}, 0, -1},
+		"between":       {Target{byTime: true, time: ms(1_800_000)}, 1000, 3_600_000},
+		"behind all":    {Target{byTime: true, time: ms(7_200_000)}, 3_601_000, 0},
+		"no offset":     {Target{byOffset: true, offset: 999}, 0, 0},
+		"beyond offset": {Target{byOffset: true, offset: 1501}, 0, 0},
+		"no number":     {Target{byTime: true, byOffset: true, offset: 7, time: time.Unix(7, 0)}, 0, -1},
 	} {
 		_, _, err := Locate(dir, c.to, ms(9_000_000))
 		var e *UnavailableError
@@ -130,7 +130,7 @@ func TestWhatIsNotThereIsSaidWithWhatIs(t *testing.T) {
 	if !errors.As(err, &e) || !errors.Is(err, ErrTimeline) || !e.Before.Equal(ms(1000)) {
 		t.Errorf("latest: %v", err)
 	}
-	_, _, err = Locate(dir, Target{kind: toTime, time: ms(3_600_500)}, ms(9_000_000))
+	_, _, err = Locate(dir, Target{byTime: true, time: ms(3_600_500)}, ms(9_000_000))
 	if !errors.Is(err, ErrUnavailable) || !errors.Is(err, ErrTimeline) {
 		t.Errorf("%v", err)
 	}
@@ -168,7 +168,7 @@ func TestMomentsAreReadInTheFormsThatPeopleWrite(t *testing.T) {
 		"2026-11-23 10:00": time.Date(2026, 11, 23, 10, 0, 0, 0, time.Local), "15m": now.Add(-15 * time.Minute), "2d": now.Add(-48 * time.Hour), "time:1h": now.Add(-time.Hour),
 	} {
 		to, err := ParseTarget(s, now)
-		if err != nil || to.kind != toTime || !to.time.Equal(want) {
+		if err != nil || !to.byTime || to.byOffset || !to.time.Equal(want) {
 			t.Errorf("%s: %v, %v, want %v", s, to.time, err, want)
 		}
 	}
@@ -177,7 +177,7 @@ func TestMomentsAreReadInTheFormsThatPeopleWrite(t *testing.T) {
 			t.Errorf("%q is read as %+v", s, to)
 		}
 	}
-	if to, err := ParseTarget("latest", now); err != nil || to.kind != toLatest {
+	if to, err := ParseTarget("latest", now); err != nil || to.byTime || to.byOffset {
 		t.Errorf("latest: %v, %v", to, err)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -36,9 +37,20 @@ func LockDir(dir string, how int) (*os.File, error) {
 	return f, nil
 }
 
-// RemoveLeft removes a folder that a killed process has left. A folder that is
-// locked, or went meanwhile, is left to the process that works in it.
-func RemoveLeft(dir string) error {
+// RemoveLeft removes the folders in dir that a killed process has left, whose
+// names match a pattern of [filepath.Match]. A folder that is locked, or went
+// meanwhile, is left to the process that works in it.
+func RemoveLeft(dir, pattern string) error {
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		if match, _ := filepath.Match(pattern, e.Name()); match && e.IsDir() {
+			err = errors.Join(err, removeUnlocked(filepath.Join(dir, e.Name())))
+		}
+	}
+	return err
+}
+
+func removeUnlocked(dir string) error {
 	f, err := LockDir(dir, unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) || errors.Is(err, fs.ErrNotExist) {
 		return nil

@@ -27,20 +27,20 @@ func TestWhatIsLockedIsNotRemovedAndWhatWasLeftIs(t *testing.T) {
 	if _, err := archive.LockDir(dir, now); !errors.Is(err, unix.EWOULDBLOCK) {
 		t.Errorf("the second lock: %v", err)
 	}
-	if err := archive.RemoveLeft(dir); err != nil {
+	if err := archive.RemoveLeft(filepath.Dir(dir), "w*"); err != nil {
 		t.Error(err)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "inner")); err != nil {
 		t.Errorf("it was removed from under its lock: %v", err)
 	}
 	lock.Close()
-	if err := archive.RemoveLeft(dir); err != nil {
+	if err := archive.RemoveLeft(filepath.Dir(dir), "w*"); err != nil {
 		t.Error(err)
 	}
 	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("what nobody holds is still there: %v", err)
 	}
-	if err := archive.RemoveLeft(dir); err != nil {
+	if err := archive.RemoveLeft(filepath.Dir(dir), "w*"); err != nil {
 		t.Errorf("gone already: %v", err)
 	}
 	if _, err := archive.LockDir(dir, now); !errors.Is(err, fs.ErrNotExist) {

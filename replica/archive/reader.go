@@ -111,22 +111,11 @@ func (r *Reader) ReplID(offset int64) string {
 	return id
 }
 
-// Paths of the generation's files.
-
 // BasePath is where the RDB file is.
 func (r *Reader) BasePath() string { return r.gen.base() }
 
 // SegmentPath is where a segment is.
 func (r *Reader) SegmentPath(s Segment) string { return r.gen.segment(s.Seq) }
-
-// ManifestPath is where the manifest is.
-func (r *Reader) ManifestPath() string { return r.gen.aof(ManifestName) }
-
-// TimelinePath is where the timeline is.
-func (r *Reader) TimelinePath() string { return r.gen.timeline() }
-
-// FsyncedPath is where the record of what is durable is.
-func (r *Reader) FsyncedPath() string { return r.gen.fsynced() }
 
 // readTimeline reads the part of the timeline that was there when the reader
 // was opened.
@@ -232,15 +221,6 @@ func (t *Timeline) span() (from, to time.Time) {
 		return t.Since, t.Last.Time
 	}
 	return t.Since, t.Since
-}
-
-// Files are the names that belong into the generation's appendonlydir.
-func (r *Reader) Files() map[string]bool {
-	names := map[string]bool{baseName: true, ManifestName: true}
-	for _, s := range r.Segments {
-		names[incrName(s.Seq)] = true
-	}
-	return names
 }
 
 // CheckTimeline reads the timeline as it was when the reader was opened.

@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"time"
 
@@ -319,22 +318,6 @@ func (g generation) remove() error {
 	return os.RemoveAll(gone)
 }
 
-var prunedForm = regexp.MustCompile(`^generation-\d{6,}\` + prunedSuffix + `$`)
-
 // sweepPruned removes what is left of generations whose removal a crash
 // interrupted. A removal that is under way is left alone.
-func sweepPruned(dir string) error {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if !e.IsDir() || !prunedForm.MatchString(e.Name()) {
-			continue
-		}
-		if err := RemoveLeft(filepath.Join(dir, e.Name())); err != nil {
-			return err
-		}
-	}
-	return nil
-}
+func sweepPruned(dir string) error { return RemoveLeft(dir, "generation-[0-9]*"+prunedSuffix) }

@@ -22,7 +22,7 @@ var ErrNoSuccessor = errors.New("the new generation can't take over")
 // stands for the archive.
 type Successor struct {
 	a      *Archive
-	need   atomic.Int64
+	need   atomic.Int64 // its own: the link of the generation before may reconnect
 	notify atomic.Pointer[func()]
 	log    atomic.Pointer[log] // nil before its base is complete
 	over   atomic.Bool         // it has taken over

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -37,30 +38,23 @@ var versionForm = regexp.MustCompile(`v=((\d+)\.\d+\.\d+)`)
 // Find looks for redis-server, then valkey-server, on the PATH. The error is
 // ErrNotFound or ErrTooOld.
 func Find() (Binary, error) {
-	var old error
+	missing := ErrNotFound
 	for _, name := range []string{"redis-server", "valkey-server"} {
 		path, err := exec.LookPath(name)
 		if err != nil {
 			continue
 		}
-		out, err := exec.Command(path, "--version").Output()
-		if err != nil {
-			continue
-		}
+		out, _ := exec.Command(path, "--version").Output()
 		m := versionForm.FindSubmatch(out)
 		if m == nil {
 			continue
 		}
-		if major, _ := strconv.Atoi(string(m[2])); major < 7 {
-			old = fmt.Errorf("%w: %s is %s", ErrTooOld, path, m[1])
-			continue
+		if major, _ := strconv.Atoi(string(m[2])); major >= 7 {
+			return Binary{Path: path, Version: string(m[1])}, nil
 		}
-		return Binary{Path: path, Version: string(m[1])}, nil
+		missing = fmt.Errorf("%w: %s is %s", ErrTooOld, path, m[1])
 	}
-	if old != nil {
-		return Binary{}, old
-	}
-	return Binary{}, ErrNotFound
+	return Binary{}, missing
 }
 
 // Server is a redis-server that runs on a folder. It listens on a unix socket
@@ -116,8 +110,11 @@ func (s *Server) awaitLoaded(ctx context.Context) error {
 	for {
 		// The client writes to stderr when it can't connect. So the server is
 		// asked only once it listens.
-		if s.listens() && s.Client.Ping(ctx).Err() == nil {
-			return nil
+		if c, err := net.Dial("unix", s.socket); err == nil {
+			c.Close()
+			if s.Client.Ping(ctx).Err() == nil {
+				return nil
+			}
 		}
 		select {
 		case <-s.exited:
@@ -130,15 +127,6 @@ func (s *Server) awaitLoaded(ctx context.Context) error {
 		case <-time.After(5 * time.Millisecond): // LOADING, or not listening yet
 		}
 	}
-}
-
-func (s *Server) listens() bool {
-	c, err := net.Dial("unix", s.socket)
-	if err != nil {
-		return false
-	}
-	c.Close()
-	return true
 }
 
 // DB returns a client of a database; the caller closes it. The client waits for
@@ -165,4 +153,82 @@ func (s *Server) Stop() {
 func lastLines(p []byte, n int) string {
 	lines := bytes.Split(bytes.TrimSpace(p), []byte("\n"))
 	return string(bytes.Join(lines[max(0, len(lines)-n):], []byte(" | ")))
+}
+
+// Report says what a redis-server found in a folder.
+type Report struct {
+	Version   string     `json:"redis_version"`
+	Databases []Database `json:"databases"` // that have keys
+	Keys      int64      `json:"keys"`
+	Digest    string     `json:"digest"`       // DEBUG DIGEST; "" where the server does not allow it
+	Seconds   float64    `json:"load_seconds"` // from the start of the process
+}
+
+// Database is a line of INFO keyspace.
+type Database struct {
+	DB      int   `json:"db"`
+	Keys    int64 `json:"keys"`
+	Expires int64 `json:"expires"` // how many of the keys have a time to live
+}
+
+// Check loads a folder strictly: a file that ends inside a command is an error,
+// too. The server may write to dir, which must be a copy. The directives are
+// those of [Binary.Load]: a dump.rdb needs "--appendonly", "no". The error wraps
+// ErrLoad where the server refused the files.
+func (b Binary) Check(ctx context.Context, dir string, directives ...string) (Report, error) {
+	s, err := b.Load(ctx, dir, append(directives, "--aof-load-truncated", "no")...)
+	if err != nil {
+		return Report{}, err
+	}
+	defer s.Stop()
+	r := Report{Version: b.Version, Seconds: s.Took.Seconds()}
+	if r.Databases, err = s.keyspace(ctx); err != nil {
+		return Report{}, s.lost(ctx, err)
+	}
+	for _, d := range r.Databases {
+		r.Keys += d.Keys
+	}
+	r.Digest, err = s.Digest(ctx)
+	var refused redis.Error
+	if err != nil && !errors.As(err, &refused) {
+		return Report{}, s.lost(ctx, err)
+	}
+	return r, nil
+}
+
+// Save loads a folder's AOF strictly, and has the server write the dataset to a
+// dump.rdb in the same folder. It returns the file's path.
+func (b Binary) Save(ctx context.Context, dir string) (path string, err error) {
+	s, err := b.Load(ctx, dir, "--aof-load-truncated", "no", "--dbfilename", "dump.rdb")
+	if err != nil {
+		return "", err
+	}
+	defer s.Stop()
+	if err := s.Client.Save(ctx).Err(); err != nil {
+		return "", fmt.Errorf("SAVE: %w", s.lost(ctx, err))
+	}
+	return filepath.Join(dir, "dump.rdb"), nil
+}
+
+// lost ends the server, and adds to a client's error what the server said last.
+// Where ctx is done, the error is ctx's.
+func (s *Server) lost(ctx context.Context, err error) error {
+	s.Stop() // until then it may write to its log
+	if ctx.Err() != nil {
+		err = ctx.Err()
+	}
+	return fmt.Errorf("%w; it said last: %s", err, lastLines(s.log.Bytes(), 3))
+}
+
+// keyspace asks how many keys there are.
+func (s *Server) keyspace(ctx context.Context) ([]Database, error) {
+	info, err := s.Client.Info(ctx, "keyspace").Result()
+	all := []Database{}
+	for line := range strings.Lines(info) {
+		var d Database
+		if _, err := fmt.Sscanf(line, "db%d:keys=%d,expires=%d", &d.DB, &d.Keys, &d.Expires); err == nil {
+			all = append(all, d)
+		}
+	}
+	return all, err
 }

@@ -91,7 +91,7 @@ func checked(parent string, do func(b redisserver.Binary, dir string) error) (er
 	if err != nil {
 		return err
 	}
-	if err := sweep(parent); err != nil {
+	if err := archive.RemoveLeft(parent, drillPrefix+"*"); err != nil {
 		return err
 	}
 	dir, err := os.MkdirTemp(parent, drillPrefix)
@@ -105,13 +105,4 @@ func checked(parent string, do func(b redisserver.Binary, dir string) error) (er
 	}
 	defer lock.Close()
 	return do(b, dir)
-}
-
-// sweep removes the folders that killed checks left.
-func sweep(parent string) error {
-	left, err := filepath.Glob(filepath.Join(parent, drillPrefix+"*"))
-	for _, dir := range left {
-		err = errors.Join(err, archive.RemoveLeft(dir))
-	}
-	return err
 }

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
 
 	"replicad/replica/archive"
 	"replicad/replica/rdb"
@@ -88,7 +90,7 @@ func checkSegment(r *archive.Reader, k int, whole bool) error {
 		bad.Sound = -1
 	}
 	if seg.From != before.To || seg.Seq != before.Seq+1 {
-		bad.File, bad.Offset, bad.Sound = r.TimelinePath(), before.To, before.To
+		bad.File, bad.Offset, bad.Sound = filepath.Join(r.Dir, archive.TimelineName), before.To, before.To
 		bad.Err = fmt.Errorf("it does not say where segment %d begins", before.Seq+1)
 		return bad
 	}
@@ -209,4 +211,35 @@ func (s *scan) damaged(offset int64, format string, args ...any) *DamagedError {
 		e.Sound = s.boundary()
 	}
 	return e
+}
+
+// DamagedError says which file of an archive is damaged, and what can be
+// restored instead.
+type DamagedError struct {
+	File   string
+	Byte   int64 // of the file, from 0
+	Offset int64 // the replication offset there; -1 in a base
+	Sound  int64 // the last offset before it that can be restored; -1 for none in this generation
+	Err    error // what is wrong there
+}
+
+// Error says what to restore instead.
+func (e *DamagedError) Error() string {
+	text := fmt.Sprintf("%s: %v at byte %d", e.File, archive.ErrDamaged, e.Byte)
+	if e.Offset >= 0 {
+		text += fmt.Sprintf(" (offset %d)", e.Offset)
+	}
+	if e.Sound < 0 {
+		return fmt.Sprintf("%s: %v; nothing of this generation can be restored", text, e.Err)
+	}
+	return fmt.Sprintf("%s: %v; it can be restored up to there with --to offset:%d", text, e.Err, e.Sound)
+}
+
+// Unwrap returns archive.ErrDamaged and the cause.
+func (e *DamagedError) Unwrap() []error { return []error{archive.ErrDamaged, e.Err} }
+
+// short says whether a file was missing or ended too early. A daemon that has
+// just started may have cut it.
+func short(err error) bool {
+	return errors.Is(err, archive.ErrDamaged) && (errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, fs.ErrNotExist))
 }

@@ -402,7 +402,7 @@ func TestDrillsThatWereKilledAreSweptAndThoseThatRunAreNot(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer lock.Close()
-	if err := sweep(parent); err != nil {
+	if err := archive.RemoveLeft(parent, drillPrefix+"*"); err != nil {
 		t.Fatal(err)
 	}
 	empty(t, dead)

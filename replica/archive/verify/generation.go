@@ -15,6 +15,8 @@ import (
 	"replicad/replica/rdb"
 )
 
+const manifestName = archive.AOFDir + "/" + archive.ManifestName
+
 // checker reads one generation once.
 type checker struct {
 	ctx      context.Context
@@ -46,6 +48,9 @@ func (c *checker) note(format string, args ...any) {
 	c.result.Notes = append(c.result.Notes, fmt.Sprintf(format, args...))
 }
 
+// path is where a file of the generation is.
+func (c *checker) path(name string) string { return filepath.Join(c.g.Dir, name) }
+
 // unreadable adds an error of the file system, or of the timeline, with the
 // file that it names.
 func (c *checker) unreadable(file string, err error) {
@@ -61,11 +66,11 @@ func (c *checker) run() (err error) {
 	// A daemon writes the timeline first. Read after fsynced and manifest, the
 	// timeline has all that they speak of.
 	c.readFsynced()
-	if c.manifest, err = os.ReadFile(filepath.Join(c.g.Dir, archive.AOFDir, archive.ManifestName)); err != nil {
-		c.unreadable(filepath.Join(c.g.Dir, archive.AOFDir), err)
+	if c.manifest, err = os.ReadFile(c.path(manifestName)); err != nil {
+		c.unreadable(c.path(manifestName), err)
 	}
 	if c.r, err = c.g.OpenReader(); err != nil {
-		c.unreadable(filepath.Join(c.g.Dir, archive.TimelineName), err)
+		c.unreadable(c.path(archive.TimelineName), err)
 		return c.ctx.Err()
 	}
 	defer c.r.Close()
@@ -85,7 +90,7 @@ func (c *checker) run() (err error) {
 
 // readFsynced reads the slots, again where one was being written.
 func (c *checker) readFsynced() {
-	path := filepath.Join(c.g.Dir, archive.FsyncedName)
+	path := c.path(archive.FsyncedName)
 	var err error
 	for range 5 {
 		if c.fsynced, err = c.g.ReadFsynced(); err != nil {
@@ -107,7 +112,7 @@ func (c *checker) readFsynced() {
 
 // timeline checks the lines of the timeline, and that they agree.
 func (c *checker) timeline() {
-	path := c.r.TimelinePath()
+	path := c.path(archive.TimelineName)
 	var older []Problem
 	err := c.r.CheckTimeline(func(at int64, why string) {
 		c.damaged = true
@@ -137,15 +142,18 @@ func (c *checker) files() {
 	if c.manifest != nil {
 		c.checkManifest()
 	}
-	known := c.r.Files()
-	dir := filepath.Dir(c.r.BasePath())
+	known := map[string]bool{c.r.BasePath(): true, c.path(manifestName): true}
+	for _, s := range c.r.Segments {
+		known[c.r.SegmentPath(s)] = true
+	}
+	dir := c.path(archive.AOFDir)
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		c.unreadable(dir, err)
 	}
 	for _, e := range entries {
-		if !known[e.Name()] && !strings.HasSuffix(e.Name(), ".manifest.tmp") {
-			c.warn(filepath.Join(dir, e.Name()), "nothing tells of this file")
+		if path := filepath.Join(dir, e.Name()); !known[path] && !strings.HasSuffix(path, ".manifest.tmp") {
+			c.warn(path, "nothing tells of this file")
 		}
 	}
 }
@@ -167,7 +175,7 @@ func (c *checker) checkManifest() {
 			return
 		}
 	}
-	c.problem(c.r.ManifestPath(), firstDifference(c.manifest, want), -1, -1, "it is not the manifest of %d segments", last)
+	c.problem(c.path(manifestName), firstDifference(c.manifest, want), -1, -1, "it is not the manifest of %d segments", last)
 }
 
 // firstDifference is how many bytes got and want begin with in common.
@@ -193,7 +201,7 @@ func (c *checker) base() (sound bool, err error) {
 		return false, nil
 	}
 	defer f.Close()
-	own, crc, err := archive.CheckBase(c.ctx, &counted{c.ctx, f, c.progress}, t.BaseSize)
+	own, crc, err := archive.CheckBase(c.ctx, &counted{f, c.progress}, t.BaseSize)
 	switch {
 	case c.ctx.Err() != nil:
 		return false, c.ctx.Err()
@@ -213,18 +221,14 @@ func (c *checker) base() (sound bool, err error) {
 	return true, nil
 }
 
-// counted tells how far a file was read. Reading ends with ctx.
+// counted tells how far a file was read.
 type counted struct {
-	ctx      context.Context
 	f        *os.File
 	progress *progress
 }
 
 // ReadAt implements io.ReaderAt.
 func (r *counted) ReadAt(p []byte, off int64) (int, error) {
-	if err := r.ctx.Err(); err != nil {
-		return 0, err
-	}
 	n, err := r.f.ReadAt(p, off)
 	r.progress.add(n)
 	return n, err

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"errors"
 	"io"
+	"iter"
+	"math"
 	"os"
 	"slices"
 
@@ -21,8 +23,8 @@ type point struct {
 // walker goes through the segments once, from point to point.
 type walker struct {
 	*checker
-	next  int // index of the segment behind the open one
-	read  *reading
+	last  bool     // no segment follows
+	read  *reading // nil where the segment can't be opened
 	sound int64
 	whole bool // nothing was damaged yet
 	db    int  // selected at the end of the segment before; -1 for not known
@@ -48,35 +50,30 @@ type reading struct {
 // The error is ctx's.
 func (c *checker) segments() (int64, error) {
 	w := &walker{checker: c, sound: c.r.Timeline.BaseOffset, whole: true, db: -1}
-	defer func() {
-		if w.read != nil {
-			w.read.f.Close()
+	var err error
+	next, stop := iter.Pull(func(yield func(archive.Mark) bool) { err = c.r.Marks(yield) })
+	defer stop()
+	m, more := next()
+	marksUpTo := func(seq int) {
+		for ; more && m.Seq <= seq && c.ctx.Err() == nil; m, more = next() {
+			w.mark(m)
 		}
-	}()
-	err := c.r.Marks(func(m archive.Mark) bool {
-		w.mark(m)
-		return c.ctx.Err() == nil
-	})
-	if err != nil {
-		c.unreadable(c.r.TimelinePath(), err)
 	}
-	for w.read != nil || w.next < len(c.r.Segments) {
-		if c.ctx.Err() != nil {
-			return w.sound, c.ctx.Err()
-		}
-		w.advance()
+	for i, seg := range c.r.Segments {
+		w.last = i+1 == len(c.r.Segments)
+		w.open(seg)
+		marksUpTo(seg.Seq)
+		w.close()
+	}
+	marksUpTo(math.MaxInt)
+	if err != nil {
+		c.unreadable(c.path(archive.TimelineName), err)
 	}
 	return w.sound, c.ctx.Err()
 }
 
 // mark reads up to a mark, and compares.
 func (w *walker) mark(m archive.Mark) {
-	for (w.read == nil || w.read.seg.Seq < m.Seq) && (w.read != nil || w.next < len(w.r.Segments)) {
-		if w.ctx.Err() != nil {
-			return
-		}
-		w.advance()
-	}
 	r := w.read
 	if r != nil && r.seg.Seq == m.Seq && m.Offset > r.seg.To && !r.seg.Sealed {
 		if !r.short && !w.damaged {
@@ -88,29 +85,28 @@ func (w *walker) mark(m archive.Mark) {
 	if r == nil || r.seg.Seq != m.Seq || m.Offset < r.last || m.Offset > r.seg.To {
 		known := slices.ContainsFunc(w.r.Segments, func(s archive.Segment) bool { return s.Seq == m.Seq && m.Offset > s.To })
 		if !w.damaged && (r != nil && r.seg.Seq == m.Seq || known) {
-			w.problem(w.r.TimelinePath(), -1, -1, m.Offset, "the mark of %d is not in its place in segment %d", m.Time.UnixMilli(), m.Seq)
+			w.problem(w.path(archive.TimelineName), -1, -1, m.Offset, "the mark of %d is not in its place in segment %d", m.Time.UnixMilli(), m.Seq)
 		}
 		return
 	}
 	w.points(m.Offset)
-	w.reach(point{m.Offset, m.CRC, w.r.TimelinePath()})
+	w.reach(point{m.Offset, m.CRC, w.path(archive.TimelineName)})
 	r.last = m.Offset
 	r.result.Marks++
 	w.result.Marks++
 }
 
-// advance ends the segment that is open, or opens the next one.
-func (w *walker) advance() {
-	if w.read != nil {
-		w.points(w.read.seg.To)
-		w.end()
-		w.read.f.Close()
-		w.read = nil
+// close ends the segment that is open.
+func (w *walker) close() {
+	if w.read == nil {
 		return
 	}
-	seg := w.r.Segments[w.next]
-	w.next++
-	w.open(seg)
+	w.points(w.read.seg.To)
+	if w.ctx.Err() == nil {
+		w.end()
+	}
+	w.read.f.Close()
+	w.read = nil
 }
 
 // open begins with a segment.
@@ -123,7 +119,7 @@ func (w *walker) open(seg archive.Segment) {
 		return
 	}
 	r := &reading{
-		seg: seg, path: path, f: f, walk: seg.Walk(&counted{w.ctx, f, w.progress}, w.opt.Limits),
+		seg: seg, path: path, f: f, walk: seg.Walk(&counted{f, w.progress}, w.opt.Limits),
 		good: seg.From, sound: seg.From, last: seg.From,
 		result: Segment{Seq: seg.Seq, From: seg.From, To: seg.To, Sealed: seg.Sealed},
 	}
@@ -145,7 +141,7 @@ func (w *walker) size() {
 	// where it ends: the next one that is known need not be the next.
 	has, due := st.Size(), seg.Size()
 	short := has < due && (!w.damaged || seg.Sealed)
-	long := has > due && !w.damaged && (seg.Sealed || w.next < len(w.r.Segments))
+	long := has > due && !w.damaged && (seg.Sealed || !w.last)
 	if short || long {
 		at := min(has, due)
 		w.problem(r.path, max(at, 0), -1, max(seg.From+at-seg.Header, seg.From), "it has %d bytes, and %d are due", has, due)
@@ -162,7 +158,7 @@ func (w *walker) header() {
 	}
 	w.progress.add(len(got))
 	if int64(len(want)) != r.seg.Header {
-		w.problem(w.r.TimelinePath(), -1, -1, r.seg.From, "the header of segment %d has %d bytes, and not %d", r.seg.Seq, len(want), r.seg.Header)
+		w.problem(w.path(archive.TimelineName), -1, -1, r.seg.From, "the header of segment %d has %d bytes, and not %d", r.seg.Seq, len(want), r.seg.Header)
 	}
 	if !right {
 		w.problem(r.path, firstDifference(got, want), -1, r.seg.From, "it starts with %q, and %q is due", got, want)
@@ -176,7 +172,7 @@ func (w *walker) header() {
 // gather collects the CRCs of the segment that are not in marks.
 func (w *walker) gather() {
 	r := w.read
-	path := w.r.FsyncedPath()
+	path := w.path(archive.FsyncedName)
 	add := func(m archive.Mark) {
 		if m.Seq == r.seg.Seq && m.Offset >= r.seg.From && m.Offset <= r.seg.To {
 			r.points = append(r.points, point{m.Offset, m.CRC, path})
@@ -185,14 +181,13 @@ func (w *walker) gather() {
 	if d := w.fsynced; d.Found && len(d.Damaged) == 0 {
 		add(d.Boundary())
 		add(d.Durable())
-		last := w.next == len(w.r.Segments)
-		if last && (d.Durable().Offset > r.seg.To || d.Durable().Seq > r.seg.Seq) && !w.damaged {
+		if w.last && (d.Durable().Offset > r.seg.To || d.Durable().Seq > r.seg.Seq) && !w.damaged {
 			w.problem(r.path, max(r.seg.Position(r.seg.To), 0), -1, r.seg.To, "it ends here, and was fsynced up to offset %d", d.Durable().Offset)
 		}
 	}
 	add(w.fsynced.Written)
 	if r.seg.Sealed {
-		r.points = append(r.points, point{r.seg.To, r.seg.CRC, w.r.TimelinePath()})
+		r.points = append(r.points, point{r.seg.To, r.seg.CRC, w.path(archive.TimelineName)})
 	}
 	slices.SortStableFunc(r.points, func(a, b point) int { return cmp.Compare(a.offset, b.offset) })
 }
@@ -257,7 +252,7 @@ func (w *walker) end() {
 		from := r.walk.Parsed()
 		w.problem(r.path, r.seg.Position(from), -1, from, "no well-formed command: %v", r.bad)
 	}
-	last := w.next == len(w.r.Segments) && !r.seg.Sealed
+	last := w.last && !r.seg.Sealed
 	cut := r.bad == nil && at == r.seg.To && boundary < at
 	if cut && !last && r.wrong == nil && !w.damaged {
 		w.problem(r.path, r.seg.Position(boundary), -1, boundary, "it ends inside a command or transaction")
