@@ -3,6 +3,7 @@ package archive
 import (
 	"bytes"
 	"errors"
+	"flag"
 	"fmt"
 	"hash/crc32"
 	"io"
@@ -30,6 +31,18 @@ const (
 	idA = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 	idB = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
 )
+
+// TestMain has temporary folders in memory, where there is plenty: there an
+// fsync costs nothing. Most tests wait for a timer of the flusher: many may wait
+// at once.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	_ = flag.Set("test.parallel", "16")
+	if free, err := Free("/dev/shm"); err == nil && free > 4<<30 {
+		os.Setenv("TMPDIR", "/dev/shm")
+	}
+	os.Exit(m.Run())
+}
 
 // feeder plays the link: it walks a stream and commits it.
 type feeder struct {

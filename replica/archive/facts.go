@@ -44,7 +44,7 @@ const (
 	// verifiedForm and the like: what reading a file again has shown.
 	verifiedBaseForm = "verified base crc %08x"
 	verifiedForm     = "verified segment %d"
-	damagedForm      = "damaged segment %d"
+	damagedForm      = "damaged segment %d" // as verifiedForm but for its first word
 	// endForm: the generation was closed there.
 	endForm = "end %d"
 

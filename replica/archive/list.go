@@ -213,11 +213,8 @@ func (d *Describer) generation(g generation) (Generation, error) {
 	if !is.Complete {
 		is.Problem = "its manifest is missing"
 	}
-	if f, err := os.Open(g.fsynced()); err == nil {
-		if r, _ := readFsynced(f); r.Found {
-			is.FsyncedOffset = min(r.newest.end.offset, is.EndOffset)
-		}
-		f.Close()
+	if r, _ := is.ReadFsynced(); r.Found {
+		is.FsyncedOffset = min(r.newest.end.offset, is.EndOffset)
 	}
 	return is, nil
 }

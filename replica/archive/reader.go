@@ -5,6 +5,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -217,10 +218,7 @@ func (r *Reader) Range() Range {
 
 // span is the first and the last time that a generation can be restored to.
 func (t *Timeline) span() (from, to time.Time) {
-	if t.Last.Time.After(t.Since) {
-		return t.Since, t.Last.Time
-	}
-	return t.Since, t.Since
+	return t.Since, slices.MaxFunc([]time.Time{t.Since, t.Last.Time}, time.Time.Compare)
 }
 
 // CheckTimeline reads the timeline as it was when the reader was opened.

@@ -88,7 +88,20 @@ type Removal struct {
 
 // sound says whether a generation can be restored: its base was read again and
 // its timeline tells where everything is.
-func (g Generation) sound() bool { return g.Problem == "" && g.Complete && g.BaseVerified }
+func (g Generation) sound() bool { return g.unsound() == "" }
+
+// unsound says why a generation is not sound; "" where it is.
+func (g Generation) unsound() string {
+	switch {
+	case g.Problem != "":
+		return g.Problem
+	case !g.Complete:
+		return "it is not complete"
+	case !g.BaseVerified:
+		return "its base is not verified yet"
+	}
+	return ""
+}
 
 // retained gives the generations that retention looks at, oldest first: those
 // that are finished, or were. While a daemon still writes the generation before
@@ -153,17 +166,6 @@ func (r Retention) Plan(m Master, now time.Time) Plan {
 
 func (r Retention) full(bytes int64) bool { return r.MaxBytes > 0 && bytes > r.MaxBytes }
 
-// unsound says why a generation is not sound.
-func (g Generation) unsound() string {
-	switch {
-	case g.Problem != "":
-		return g.Problem
-	case !g.Complete:
-		return "it is not complete"
-	}
-	return "its base is not verified yet"
-}
-
 // outlived says whether later generations have all that this one has of the
 // window.
 func (g Generation) outlived(later []Generation, window, now time.Time) bool {
@@ -210,10 +212,7 @@ func (r Retention) settle(p *Plan) {
 		if g.sound {
 			sound--
 		}
-		from := g.From
-		if from.Before(p.WindowStart) {
-			from = p.WindowStart
-		}
+		from := slices.MaxFunc([]time.Time{g.From, p.WindowStart}, time.Time.Compare)
 		if g.Reason == TooLarge && from.Before(g.To) {
 			p.Warnings = append(p.Warnings, fmt.Sprintf("max-bytes %s: without generation %d the times from %s to %s can't be restored, though keep-for %s wants them",
 				units.FormatSize(r.MaxBytes), g.Generation, stamp(from), stamp(g.To), units.FormatAge(r.KeepFor)))
@@ -251,11 +250,10 @@ func Prune(dir string, r Retention, now time.Time, dryRun bool) (Plan, error) {
 		}
 	}
 	p = r.Plan(m, now)
-	if len(p.Removals) == 0 {
-		return p, nil
+	if len(p.Removals) > 0 {
+		err = p.carryOut(dryRun)
+		r.settle(&p)
 	}
-	err = p.carryOut(dryRun)
-	r.settle(&p)
 	return p, err
 }
 
@@ -265,41 +263,32 @@ func (p *Plan) carryOut(dryRun bool) error {
 	planned := p.Removals
 	p.Removals = planned[:0]
 	for _, g := range planned {
-		held, err := removePlanned(g, dryRun)
-		if errors.Is(err, fs.ErrNotExist) { // another prune was faster
+		f, err := LockDir(g.Dir, unix.LOCK_EX|unix.LOCK_NB)
+		switch {
+		case errors.Is(err, fs.ErrNotExist): // another prune was faster
 			p.Bytes -= g.Bytes
 			if g.sound {
 				p.counted--
 			}
 			continue
+		case errors.Is(err, unix.EWOULDBLOCK):
+			g.Held = true
+			p.Removals = append(p.Removals, g)
+			return nil
+		case err != nil:
+			return err
 		}
+		if !dryRun {
+			err = generation{dir: g.Dir, number: g.Generation}.remove()
+			g.Removed = err == nil
+		}
+		f.Close() // after the files went: another prune keeps out until then
 		if err != nil {
 			return err
 		}
-		g.Held, g.Removed = held, !held && !dryRun
 		p.Removals = append(p.Removals, g)
-		if held {
-			return nil
-		}
 	}
 	return nil
-}
-
-// removePlanned removes a generation, unless somebody holds it. The error is
-// fs.ErrNotExist where it went meanwhile.
-func removePlanned(r Removal, dryRun bool) (held bool, err error) {
-	f, err := LockDir(r.Dir, unix.LOCK_EX|unix.LOCK_NB)
-	if errors.Is(err, unix.EWOULDBLOCK) {
-		return true, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	defer f.Close() // after the files went: another prune keeps out until then
-	if dryRun {
-		return false, nil
-	}
-	return false, generation{dir: r.Dir, number: r.Generation}.remove()
 }
 
 // remove removes a generation. Its name goes first, so that half a generation

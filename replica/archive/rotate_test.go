@@ -182,7 +182,7 @@ func TestWhatWasDurableIsThereAfterAPowerCutInAnyWindowOfARotation(t *testing.T)
 	t.Parallel()
 	n, back := 0, 0
 	for _, policy := range []Policy{Everysec, Always, No} {
-		for seed := range uint64(soak(1, 20)) {
+		for seed := range uint64(soak(5, 20)) {
 			cuts, stream := cutsOf(t, policy, seed, soak(10, 100))
 			for _, c := range cuts {
 				loadable(t, generationIn(c.dir, 1))

@@ -203,7 +203,7 @@ func (t *Timeline) fact(line string, v visitor) (ok bool) {
 			}
 		}
 	case "verified", "damaged":
-		return t.examined(line)
+		return t.examined(kind, line)
 	case "end":
 		t.Closed = is(endForm)
 	default: // a later version's fact
@@ -225,7 +225,7 @@ func (t *Timeline) mark(m Mark, v visitor) bool {
 }
 
 // examined takes a line that tells what reading a file again has shown.
-func (t *Timeline) examined(line string) bool {
+func (t *Timeline) examined(kind, line string) bool {
 	if line == "verified base" { // as older versions wrote it
 		t.Verified = true
 		return true
@@ -234,16 +234,13 @@ func (t *Timeline) examined(line string) bool {
 		t.Verified, t.BaseCRC, t.HasBaseCRC = true, uint32(n[0]), true
 		return true
 	}
-	n, good := parse(verifiedForm, line)
-	if !good {
-		var damaged bool
-		if n, damaged = parse(damagedForm, line); !damaged {
-			file := strings.Fields(line + " base")[1]
-			return file != "base" && file != "segment" // a later version's
-		}
+	n, ok := parse(kind+" segment %d", line)
+	if !ok {
+		file := strings.Fields(line + " base")[1]
+		return file != "base" && file != "segment" // a later version's
 	}
 	if s := t.segment(n[0]); s != nil {
-		s.Verified, s.Damaged = good, !good
+		s.Verified, s.Damaged = kind == "verified", kind == "damaged"
 	}
 	return true
 }

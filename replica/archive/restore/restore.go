@@ -67,7 +67,7 @@ type Options struct {
 	Format Format // "" means Multipart
 	NoLink bool   // no hard links to the archive's files; a link has the archive's owner and mode
 	// Progress is told how many bytes of the result are there, of how many.
-	// Linked and cloned bytes count. It must not wait. May be nil.
+	// Linked bytes count. It must not wait. May be nil.
 	Progress func(done, total int64)
 	// Limits are those that the archive was written with.
 	Limits resp.Limits

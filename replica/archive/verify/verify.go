@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"replicad/replica/archive"
@@ -119,30 +120,24 @@ func Archive(ctx context.Context, dir string, opt Options) (Report, error) {
 	}
 	r := Report{Name: m.Name, Dir: m.Dir, Running: m.Running, Sound: true, Generations: []Generation{}}
 	p := &progress{tell: opt.Progress}
+	m.Generations = slices.DeleteFunc(m.Generations, func(g archive.Generation) bool {
+		return filepath.Ext(g.Dir) == ".tmp" // a full sync that is under way
+	})
 	for _, g := range m.Generations {
-		if !unfinished(g) {
-			p.total += g.Bytes
-		}
+		p.total += g.Bytes
 	}
 	for _, g := range m.Generations {
-		if unfinished(g) {
-			continue
-		}
 		v, gone, err := settled(ctx, g, m.Running, opt, p)
 		if err != nil {
 			return r, err
 		}
-		if gone {
-			continue
+		if !gone {
+			r.Sound = r.Sound && v.Sound
+			r.Generations = append(r.Generations, v)
 		}
-		r.Sound = r.Sound && v.Sound
-		r.Generations = append(r.Generations, v)
 	}
 	return r, nil
 }
-
-// unfinished says whether a generation is a full sync that is under way.
-func unfinished(g archive.Generation) bool { return filepath.Ext(g.Dir) == ".tmp" }
 
 // settled reads a generation again where its problems may come from a daemon's
 // change under way. gone says that the generation was pruned meanwhile.

@@ -22,6 +22,15 @@ import (
 
 const id = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 
+// TestMain has temporary folders in memory, where there is plenty: there an
+// fsync costs nothing.
+func TestMain(m *testing.M) {
+	if free, err := archive.Free("/dev/shm"); err == nil && free > 4<<30 {
+		os.Setenv("TMPDIR", "/dev/shm")
+	}
+	os.Exit(m.Run())
+}
+
 // made is an archive of several segments, closed or as kill -9 left it.
 func made(t *testing.T, checked, closed bool) string {
 	t.Helper()
