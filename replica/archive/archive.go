@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -132,12 +133,8 @@ func (a *Archive) open(strict bool) error {
 // damaged says whether an error of recovery is the generation's own: then a new
 // generation helps, and waiting does not.
 func damaged(err error) bool {
-	for _, own := range []error{ErrTimeline, fs.ErrNotExist, syscall.EIO, syscall.EUCLEAN} {
-		if errors.Is(err, own) {
-			return true
-		}
-	}
-	return false
+	own := []error{ErrTimeline, fs.ErrNotExist, syscall.EIO, syscall.EUCLEAN}
+	return slices.ContainsFunc(own, func(e error) bool { return errors.Is(err, e) })
 }
 
 // endOld ends a generation that a newer one has followed, where a crash or an

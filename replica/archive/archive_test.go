@@ -188,7 +188,7 @@ func segmentBytes(t *testing.T, g generation) (stream []byte) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if want := selectHeader(seg.DB); !bytes.HasPrefix(p, want) || seg.Header != int64(len(want)) {
+		if want := seg.SelectHeader(); !bytes.HasPrefix(p, want) || seg.Header != int64(len(want)) {
 			t.Fatalf("segment %d starts with %.30q, want %q", seg.Seq, p, want)
 		}
 		from := resp.Boundary{Offset: seg.From - tl.BaseOffset, DB: seg.DB}

@@ -143,9 +143,13 @@ func (b *base) Abort() {
 	if b.f == nil {
 		return
 	}
+	b.close()
+	os.RemoveAll(b.gen.tmp().dir)
+}
+
+func (b *base) close() {
 	b.f.Close()
 	b.f = nil
-	os.RemoveAll(b.gen.tmp().dir)
 }
 
 // Commit implements replica.Base: the base and the files of an empty stream
@@ -182,15 +186,13 @@ func (b *base) commit() (replica.Position, error) {
 		if err := b.next.adopt(b.gen, seg, c, is); err != nil {
 			return replica.Position{}, err
 		}
-		b.f.Close()
-		b.f = nil
+		b.close()
 		return pos, nil
 	}
 	if err := os.Rename(b.gen.tmp().dir, b.gen.dir); err != nil {
 		return replica.Position{}, err
 	}
-	b.f.Close()
-	b.f = nil
+	b.close()
 	if err = SyncPath(b.a.dir); err == nil {
 		err = b.a.adopt(b.gen, seg, c, is)
 	}

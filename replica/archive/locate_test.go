@@ -23,7 +23,7 @@ func written(t *testing.T, dir string, number int, bytes int64, facts ...string)
 	if err := os.MkdirAll(g.aofs(), 0o750); err != nil {
 		t.Fatal(err)
 	}
-	header := selectHeader(0)
+	header := Segment{}.SelectHeader()
 	var lines []byte
 	for _, f := range append([]string{timelineVersion, baseFact(1000, 4, ms(0)), replidFact(strings.Repeat("a", 40), 1000), segmentFact(Segment{Seq: 1, From: 1000, Header: int64(len(header))})}, facts...) {
 		lines = sealed(lines, f)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"replicad/replica/resp"
 )
@@ -153,16 +154,7 @@ func (s *endSearch) follows(i int) bool {
 
 // marksOf gives the marks of a segment.
 func (s *endSearch) marksOf(seq int) []Mark {
-	marks := s.marks
-	for len(marks) > 0 && marks[0].Seq < seq {
-		marks = marks[1:]
-	}
-	for i, m := range marks {
-		if m.Seq != seq {
-			return marks[:i]
-		}
-	}
-	return marks
+	return slices.DeleteFunc(slices.Clone(s.marks), func(m Mark) bool { return m.Seq != seq })
 }
 
 // open prepares to look at a segment. All but the first one may be missing:

@@ -26,7 +26,9 @@ type Segment struct {
 
 // newSegment is a segment that begins behind offset from, with db selected.
 func newSegment(seq int, from int64, db int) Segment {
-	return Segment{Seq: seq, From: from, DB: db, Header: int64(len(selectHeader(db)))}
+	s := Segment{Seq: seq, From: from, DB: db}
+	s.Header = int64(len(s.SelectHeader()))
+	return s
 }
 
 // start is the checkpoint of a segment that holds its header and no more.
@@ -37,10 +39,8 @@ func (s Segment) start() checkpoint {
 
 // SelectHeader is the command that a segment opens with, Header bytes long:
 // redis-server starts every file in database 0.
-func (s Segment) SelectHeader() []byte { return selectHeader(s.DB) }
-
-func selectHeader(db int) []byte {
-	return resp.AppendCommand(nil, "SELECT", strconv.Itoa(db))
+func (s Segment) SelectHeader() []byte {
+	return resp.AppendCommand(nil, "SELECT", strconv.Itoa(s.DB))
 }
 
 // ReadHeader reads what the segment's file opens with. right says whether that

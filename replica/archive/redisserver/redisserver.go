@@ -99,8 +99,7 @@ func (b Binary) Load(ctx context.Context, dir string, directives ...string) (*Se
 	}()
 	s.Client = s.DB(0)
 	if err := s.awaitLoaded(ctx); err != nil {
-		s.Stop()
-		return nil, fmt.Errorf("%w: %w; it said last: %s", ErrLoad, err, lastLines(s.log.Bytes(), 3))
+		return nil, fmt.Errorf("%w: %w", ErrLoad, s.lost(ctx, err))
 	}
 	s.Took = time.Since(began)
 	return s, nil
@@ -118,9 +117,6 @@ func (s *Server) awaitLoaded(ctx context.Context) error {
 		}
 		select {
 		case <-s.exited:
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
 			return errors.New("it exited")
 		case <-ctx.Done():
 			return ctx.Err()
@@ -148,11 +144,6 @@ func (s *Server) Stop() {
 	_ = s.cmd.Process.Kill() // nothing of it is kept
 	<-s.exited
 	os.RemoveAll(s.folder)
-}
-
-func lastLines(p []byte, n int) string {
-	lines := bytes.Split(bytes.TrimSpace(p), []byte("\n"))
-	return string(bytes.Join(lines[max(0, len(lines)-n):], []byte(" | ")))
 }
 
 // Report says what a redis-server found in a folder.
@@ -217,7 +208,8 @@ func (s *Server) lost(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		err = ctx.Err()
 	}
-	return fmt.Errorf("%w; it said last: %s", err, lastLines(s.log.Bytes(), 3))
+	lines := bytes.Split(bytes.TrimSpace(s.log.Bytes()), []byte("\n"))
+	return fmt.Errorf("%w; it said last: %s", err, bytes.Join(lines[max(0, len(lines)-3):], []byte(" | ")))
 }
 
 // keyspace asks how many keys there are.

@@ -8,55 +8,34 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"replicad/replica/archive"
 	"replicad/replica/rdb"
 	"replicad/replica/resp"
 )
 
-// cut is what of a generation is restored: its base, and the segments before an
-// offset.
-type cut struct {
-	offset   int64
-	segments []archive.Segment // To of the last one is offset
-}
-
-// bytes is how many bytes are restored.
-func (c cut) bytes(r *archive.Reader) int64 {
-	n := r.BaseSize
-	for _, s := range c.segments {
-		n += s.Size()
-	}
-	return n
-}
-
-// last is the segment that redis-server will append to.
-func (c cut) last() archive.Segment { return c.segments[len(c.segments)-1] }
-
-// findCut finds the last boundary that is not behind point, and checks what is
-// cheap to check: the header of the base, how long the files are, and all of
+// findCut finds the last boundary that is not behind point. It returns the
+// segments before it, of which the last one's To is the boundary. It checks what
+// is cheap to check: the header of the base, how long the files are, and all of
 // the segment that is cut.
-func findCut(ctx context.Context, r *archive.Reader, point int64, limits resp.Limits) (cut, error) {
+func findCut(ctx context.Context, r *archive.Reader, point int64, limits resp.Limits) ([]archive.Segment, error) {
 	if err := checkBase(r); err != nil {
-		return cut{}, err
+		return nil, err
 	}
-	i := 0
-	for i+1 < len(r.Segments) && r.Segments[i+1].From < point {
-		i++
+	last := 0
+	for last+1 < len(r.Segments) && r.Segments[last+1].From < point {
+		last++
 	}
-	for k := range i + 1 {
-		if err := checkSegment(r, k, k < i); err != nil {
-			return cut{}, err
+	for k := range last + 1 {
+		if err := checkSegment(r, k, k < last); err != nil {
+			return nil, err
 		}
 	}
-	seg := r.Segments[i]
-	offset, err := scanTo(ctx, r, seg, point, limits)
-	if err != nil {
-		return cut{}, err
-	}
-	c := cut{offset: offset, segments: append([]archive.Segment(nil), r.Segments[:i+1]...)}
-	c.segments[i].To = offset
-	return c, nil
+	segments := slices.Clone(r.Segments[:last+1])
+	var err error
+	segments[last].To, err = scanTo(ctx, r, segments[last], point, limits)
+	return segments, err
 }
 
 func checkBase(r *archive.Reader) error {

@@ -145,9 +145,11 @@ func (opt Options) attempt(ctx context.Context, s *stage) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	w := &writer{ctx: ctx, reader: r, cut: c, link: !opt.NoLink, progress: opt.Progress}
-	w.total = c.bytes(r)
-	res := Result{Generation: r.Number, Offset: c.offset, Point: p, Segments: len(c.segments)}
+	w := &writer{ctx: ctx, reader: r, cut: c, link: !opt.NoLink, progress: opt.Progress, total: r.BaseSize}
+	for _, s := range c {
+		w.total += s.Size()
+	}
+	res := Result{Generation: r.Number, Offset: c[len(c)-1].To, Point: p, Segments: len(c)}
 	switch opt.Format {
 	case AOF:
 		err = w.singleFile(s.path(opt.Format.entry()))

@@ -2,6 +2,7 @@ package restore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -24,9 +25,9 @@ const (
 type writer struct {
 	ctx    context.Context
 	reader *archive.Reader
-	cut    cut
-	link   bool // hard links may be made
-	base   Way  // how the base came
+	cut    []archive.Segment // the last one ends at the cut, and redis-server will append to it
+	link   bool              // hard links may be made
+	base   Way               // how the base came
 
 	progress func(done, total int64)
 	done     int64
@@ -43,18 +44,19 @@ func (w *writer) multipart(dir string) (err error) {
 	if w.base, err = w.bring(w.reader.BasePath(), filepath.Join(dir, name), w.reader.BaseSize, w.link); err != nil {
 		return err
 	}
-	last := w.cut.last().Seq
-	for _, s := range w.cut.segments {
+	last := w.cut[len(w.cut)-1].Seq
+	for _, s := range w.cut {
 		name := filepath.Base(w.reader.SegmentPath(s))
 		link := w.link && s.Seq != last && w.final(s)
 		if _, err := w.bring(w.reader.SegmentPath(s), filepath.Join(dir, name), s.Size(), link); err != nil {
 			return err
 		}
 	}
-	if err := writeFile(filepath.Join(dir, archive.ManifestName), archive.Manifest(last)); err != nil {
+	manifest := filepath.Join(dir, archive.ManifestName)
+	if err := os.WriteFile(manifest, archive.Manifest(last), 0o640); err != nil {
 		return err
 	}
-	return archive.SyncPath(dir)
+	return errors.Join(archive.SyncPath(manifest), archive.SyncPath(dir))
 }
 
 // final says whether a segment is never written to again. A complete one may
@@ -73,7 +75,7 @@ func (w *writer) singleFile(path string) (err error) {
 	if err := w.appendFrom(dst, w.reader.BasePath(), w.reader.BaseSize); err != nil {
 		return err
 	}
-	for _, s := range w.cut.segments {
+	for _, s := range w.cut {
 		if err := w.appendFrom(dst, w.reader.SegmentPath(s), s.Size()); err != nil {
 			return err
 		}
@@ -156,17 +158,4 @@ func endsEarly(path string, has, want int64) error {
 
 func create(path string) (*os.File, error) {
 	return os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o640)
-}
-
-// writeFile writes a new file and fsyncs it.
-func writeFile(path string, p []byte) error {
-	f, err := create(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if _, err := f.Write(p); err != nil {
-		return err
-	}
-	return f.Sync()
 }
