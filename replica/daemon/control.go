@@ -58,9 +58,6 @@ func (h *Handle) Dir() string { return h.f.dir }
 // Status is how the link stands. It may be called before Run.
 func (h *Handle) Status() status.Status { return h.f.status.Status() }
 
-// LagSince is the field of [Handle.Status].
-func (h *Handle) LagSince() time.Time { return h.Status().LagSince }
-
 // Disk is what was read of the master's folder lately: a second ago, or longer
 // where reading takes long. It waits for a new reading as long as wait at most.
 func (h *Handle) Disk(wait time.Duration) status.Disk { return h.f.disk.get(wait) }

@@ -2,13 +2,22 @@ package daemon
 
 import (
 	"errors"
+	"net"
 	"os"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
+	"replicad/integration/poll"
+	"replicad/replica"
+	"replicad/replica/archive"
 	"replicad/replica/daemon/status"
+	"replicad/replica/respport"
 )
 
 // slowDisk is a disk that counts its readings and takes as long as a test says.
@@ -129,4 +138,49 @@ func TestAFolderThatIsGoneIsAnError(t *testing.T) {
 	if d := h.Disk(time.Minute); !errors.Is(d.Err, os.ErrNotExist) {
 		t.Errorf("%+v", d)
 	}
+}
+
+func TestINFOArchiveIsAnsweredWhileTheDiskHangs(t *testing.T) {
+	var readings atomic.Int32
+	hung := make(chan struct{})
+	f := &follower{status: status.New(replica.Master{Name: "m"})}
+	f.disk.read = func() status.Disk {
+		n := readings.Add(1)
+		if n > 1 {
+			<-hung
+		}
+		return status.Disk{Archive: archive.Master{Generations: make([]archive.Generation, n)}}
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = ln.Close() // a free port
+	s, err := respport.Listen(respport.Config{Port: ln.Addr().(*net.TCPAddr).Port})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	go s.Serve(&Handle{f: f})
+	client := redis.NewClient(&redis.Options{Addr: ln.Addr().String(), ReadTimeout: archiveWait + 5*time.Second, MaxRetries: -1})
+	defer client.Close()
+	generations := func() string {
+		text, err := client.Info(t.Context(), "archive").Result()
+		if err != nil {
+			t.Fatalf("INFO archive is not answered: %v", err)
+		}
+		_, n, _ := strings.Cut(text, "archive_generations:")
+		n, _, _ = strings.Cut(n, "\r")
+		return n
+	}
+	for answered := 0; answered < 3; { // after the second reading has begun, which hangs
+		if readings.Load() > 1 {
+			answered++
+		}
+		if n := generations(); n != "1" {
+			t.Fatalf("archive_generations:%s, want what the first reading found", n)
+		}
+	}
+	close(hung)
+	poll.Until(t, "what the second reading found", func() bool { return generations() == "2" })
 }

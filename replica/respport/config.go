@@ -68,16 +68,13 @@ type Config struct {
 }
 
 // Backend is the master that the port tells of and gives orders to. Its methods
-// are called from any goroutine. Status and LagSince return at once; the others
-// may take their time.
+// are called from any goroutine. Status returns at once; the others may take their
+// time.
 type Backend interface {
 	// Status is how the link stands.
 	Status() status.Status
-	// LagSince is the time since when received bytes wait for their fsync; zero
-	// if none wait.
-	LagSince() time.Time
-	// Archive describes the archive on disk. A description that is a moment old
-	// is good enough.
+	// Archive describes the archive on disk. The description may be a moment old:
+	// a disk that hangs must not hold the answer back.
 	Archive() (archive.Master, error)
 	// ReplicaOf follows another master from now on. The order is durable when
 	// ReplicaOf returns.

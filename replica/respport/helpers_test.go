@@ -56,8 +56,6 @@ func (b *backend) Status() status.Status {
 	return b.st
 }
 
-func (b *backend) LagSince() time.Time { return time.Time{} }
-
 func (b *backend) Archive() (archive.Master, error) {
 	b.mu.Lock()
 	reading, m := b.reading, b.m

@@ -157,13 +157,7 @@ func (v *view) FirstForeign() int64 {
 }
 
 // LagSeconds is how long received bytes have waited for their fsync.
-func (v *view) LagSeconds() float64 {
-	since := v.s.backend.LagSince()
-	if since.IsZero() {
-		return 0
-	}
-	return max(0, time.Since(since).Seconds())
-}
+func (v *view) LagSeconds() float64 { return v.Lag(time.Now()).Seconds() }
 
 // Archive describes what is on disk; the zero value if it can't be read.
 func (v *view) Archive() archive.Master {
