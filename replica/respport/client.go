@@ -11,7 +11,6 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/tidwall/redcon"
@@ -33,9 +32,7 @@ const (
 // client is a connection and what its commands remember. The fields belong to
 // the client's goroutine, except those under mu.
 type client struct {
-	conn    net.Conn        // TCP, or TLS over it
-	raw     syscall.RawConn // of the TCP connection; nil if it is none
-	fd      int             // as CLIENT LIST shows it
+	conn    net.Conn // TCP, or TLS over it
 	s       *Server
 	id      int64
 	overTLS bool
@@ -68,25 +65,18 @@ type seen struct {
 	db, protocol          int    // protocol: 2 or 3
 	last                  string // command
 	lastAt                time.Time
-	queued                int // commands of a transaction; -1 without one
 	nsubs                 [kinds]int
 }
 
 func (s *Server) newClient(conn net.Conn, tlsConfig *tls.Config) *client {
 	now := time.Now()
 	c := &client{
-		conn: conn, fd: -1, s: s, id: s.lastID.Add(1), overTLS: tlsConfig != nil, made: now, authed: !s.password.Load().set,
+		conn: conn, s: s, id: s.lastID.Add(1), overTLS: tlsConfig != nil, made: now, authed: !s.password.Load().set,
 		queries: resp.QueryReader{MaxQuery: s.cfg.QueryBufferLimit, MaxArgs: maxArgs},
 		subs:    map[topic]struct{}{}, memory: account{b: &s.memory}, turn: turn{of: s.turns},
-		seen: seen{protocol: 2, queued: -1, lastAt: now, last: "NULL"},
+		seen: seen{protocol: 2, lastAt: now, last: "NULL"},
 	}
 	c.out.c = c
-	if sc, ok := conn.(syscall.Conn); ok {
-		if raw, err := sc.SyscallConn(); err == nil {
-			c.raw = raw
-			_ = raw.Control(func(fd uintptr) { c.fd = int(fd) })
-		}
-	}
 	if c.overTLS {
 		c.conn = tls.Server(conn, tlsConfig)
 	}
@@ -107,6 +97,7 @@ func (c *client) serve() {
 		}
 		c.answer(args)
 	}
+	c.turn.give()
 	c.out.flush()
 }
 
@@ -150,8 +141,11 @@ func (c *client) next() ([][]byte, error) {
 				continue
 			}
 		}
+		c.turn.give()
 		c.out.flush()
-		if err := c.more(); err != nil {
+		err := c.more()
+		c.turn.take()
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -173,7 +167,7 @@ func (c *client) query() (args [][]byte, n int, err error) {
 	return c.queries.Next(b)
 }
 
-// more reads from the connection.
+// more reads from the connection. The client does not have its turn.
 func (c *client) more() error {
 	switch {
 	case c.start == c.end:
@@ -200,9 +194,7 @@ func (c *client) more() error {
 		}
 		_ = c.conn.SetReadDeadline(deadline)
 	}
-	c.turn.give()
 	n, err := c.conn.Read(c.buf[c.end:])
-	c.turn.take()
 	c.batch = 0
 	c.end += n
 	c.s.count().In.Add(int64(n))
@@ -262,7 +254,7 @@ func (c *client) emit(b []byte) {
 		}
 	}
 	if c.out.reply(b, charged) > flushAt {
-		c.out.flush()
+		c.turn.waiting(c.out.flush)
 	}
 }
 

@@ -57,92 +57,73 @@ func clientInfo(q *request) { q.text(q.c.line(time.Now()) + "\n") }
 // 7.2 added at the end.
 func (c *client) line(now time.Time) string {
 	v := c.snapshot()
-	flags := ""
+	flags := "N"
 	if v.subscribed() {
-		flags += "P"
+		flags = "P"
 	}
-	if v.queued >= 0 {
-		flags += "x"
-	}
-	if flags == "" {
-		flags = "N"
-	}
-	return fmt.Sprintf("id=%d addr=%s laddr=%s fd=%d name=%s age=%d idle=%d flags=%s db=%d sub=%d psub=%d ssub=0 multi=%d "+
+	return fmt.Sprintf("id=%d addr=%s laddr=%s fd=-1 name=%s age=%d idle=%d flags=%s db=%d sub=%d psub=%d ssub=0 multi=-1 "+
 		"qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=%d tot-mem=%d events=r cmd=%s user=default redir=-1 resp=%d lib-name=%s lib-ver=%s",
-		c.id, c.addr(), c.conn.LocalAddr(), c.fd, v.name, int(now.Sub(c.made).Seconds()), max(0, int(now.Sub(v.lastAt).Seconds())), flags,
-		v.db, v.nsubs[channel], v.nsubs[pattern], v.queued, c.out.waiting(), c.memory.holds()+2*keepSize, v.last, v.protocol, v.libName, v.libVer)
+		c.id, c.addr(), c.conn.LocalAddr(), v.name, int(now.Sub(c.made).Seconds()), max(0, int(now.Sub(v.lastAt).Seconds())), flags,
+		v.db, v.nsubs[channel], v.nsubs[pattern], c.out.waiting(), c.memory.holds()+2*keepSize, v.last, v.protocol, v.libName, v.libVer)
 }
 
-// filter tells whether CLIENT LIST or CLIENT KILL means a client.
-type filter func(*client, *seen) bool
+// matching are the clients that all filters mean. words are pairs of a filter's
+// name and its value. skipMe leaves the caller out, unless SKIPME says otherwise.
+// refusal is the error reply where a pair is no filter.
+func (q *request) matching(words [][]byte, skipMe bool) (all []*client, refusal string) {
+	if len(words)%2 != 0 {
+		return nil, "ERR syntax error"
+	}
+	all = q.s.connected()
+	for pair := range slices.Chunk(words, 2) {
+		word, value := lower(pair[0]), string(pair[1])
+		if v := lower(pair[1]); word == "skipme" && (v == "yes" || v == "no") {
+			skipMe = v == "yes"
+			continue
+		}
+		means, refusal := newFilter(word, value)
+		if refusal != "" {
+			return nil, refusal
+		}
+		all = slices.DeleteFunc(all, func(c *client) bool { return !means(c) })
+	}
+	return slices.DeleteFunc(all, func(c *client) bool { return skipMe && c == q.c }), ""
+}
 
-// newFilter reads a filter of CLIENT KILL, and TYPE of CLIENT LIST. refusal is
-// the error reply if there is no such filter.
-func newFilter(word, value []byte) (f filter, refusal string) {
-	switch lower(word) {
+// newFilter reads a filter of CLIENT KILL or CLIENT LIST.
+func newFilter(word, value string) (means func(*client) bool, refusal string) {
+	switch word {
 	case "id":
-		id, ok := resp.ParseInteger(value)
+		id, ok := resp.ParseInteger([]byte(value))
 		if !ok || id < 1 {
 			return nil, "ERR client-id should be greater than 0"
 		}
-		return func(c *client, _ *seen) bool { return c.id == id }, ""
+		return func(c *client) bool { return c.id == id }, ""
 	case "type":
-		kind := lower(value)
+		kind := strings.ToLower(value)
 		if !slices.Contains([]string{"normal", "pubsub", "master", "replica", "slave"}, kind) {
-			return nil, "ERR Unknown client type '" + printableName(value) + "'"
+			return nil, "ERR Unknown client type '" + printableName([]byte(value)) + "'"
 		}
-		return func(_ *client, v *seen) bool {
+		return func(c *client) bool {
+			v := c.snapshot()
 			return kind == "pubsub" && v.subscribed() || kind == "normal" && !v.subscribed()
 		}, ""
 	case "addr":
-		return func(c *client, _ *seen) bool { return c.addr() == string(value) }, ""
-	case "user":
-		if string(value) != "default" {
-			return nil, "ERR No such user '" + printableName(value) + "'"
-		}
-		return func(*client, *seen) bool { return true }, ""
+		return func(c *client) bool { return c.addr() == value }, ""
 	}
 	return nil, "ERR syntax error"
 }
 
-// matching are the clients that all filters mean.
-func (s *Server) matching(filters ...filter) []*client {
-	return slices.DeleteFunc(s.connected(), func(c *client) bool {
-		v := c.snapshot()
-		return slices.ContainsFunc(filters, func(f filter) bool { return !f(c, &v) })
-	})
-}
-
-// clientList is CLIENT LIST [TYPE type | ID id ...].
+// clientList is CLIENT LIST, with the filters of CLIENT KILL.
 func clientList(q *request) {
-	var filters []filter
-	switch {
-	case len(q.args) == 2:
-	case len(q.args) == 4 && lower(q.args[2]) == "type":
-		f, refusal := newFilter(q.args[2], q.args[3])
-		if refusal != "" {
-			q.error(refusal)
-			return
-		}
-		filters = append(filters, f)
-	case len(q.args) > 3 && lower(q.args[2]) == "id":
-		ids := map[int64]bool{}
-		for _, a := range q.args[3:] {
-			id, ok := resp.ParseInteger(a)
-			if !ok {
-				q.error("ERR Invalid client ID")
-				return
-			}
-			ids[id] = true
-		}
-		filters = append(filters, func(c *client, _ *seen) bool { return ids[c.id] })
-	default:
-		q.syntax()
+	all, refusal := q.matching(q.args[2:], false)
+	if refusal != "" {
+		q.error(refusal)
 		return
 	}
 	var b strings.Builder
 	now := time.Now()
-	for _, c := range q.s.matching(filters...) {
+	for _, c := range all {
 		b.WriteString(c.line(now))
 		b.WriteByte('\n')
 	}
@@ -152,44 +133,24 @@ func clientList(q *request) {
 // clientKill is CLIENT KILL addr:port, and CLIENT KILL with filters, all of which
 // must hold.
 func clientKill(q *request) {
-	if len(q.args) == 3 {
-		all := q.s.matching(func(c *client, _ *seen) bool { return c.addr() == string(q.args[2]) })
-		if len(all) == 0 {
-			q.error("ERR No such client")
-			return
-		}
-		q.kill(all[0])
-		q.ok()
-		return
+	words, one := q.args[2:], len(q.args) == 3
+	if one {
+		words = [][]byte{[]byte("addr"), words[0]}
 	}
-	if len(q.args)%2 != 0 {
-		q.syntax()
-		return
-	}
-	var filters []filter
-	skipMe := true
-	for i := 2; i < len(q.args); i += 2 {
-		word, value := q.args[i], q.args[i+1]
-		if v := lower(value); lower(word) == "skipme" && (v == "yes" || v == "no") {
-			skipMe = v == "yes"
-			continue
-		}
-		f, refusal := newFilter(word, value)
-		if refusal != "" {
-			q.error(refusal)
-			return
-		}
-		filters = append(filters, f)
-	}
-	n := int64(0)
-	for _, c := range q.s.matching(filters...) {
-		if c == q.c && skipMe {
-			continue
-		}
+	all, refusal := q.matching(words, !one)
+	for _, c := range all {
 		q.kill(c)
-		n++
 	}
-	q.int(n)
+	switch {
+	case refusal != "":
+		q.error(refusal)
+	case !one:
+		q.int(int64(len(all)))
+	case len(all) == 0:
+		q.error("ERR No such client")
+	default:
+		q.ok()
+	}
 }
 
 // kill cuts a client. A client that kills itself gets its answer first.

@@ -20,7 +20,6 @@ type command struct {
 	arity     int    // with the name; negative: at least
 	traits    []string
 	container bool    // it has subcommands
-	index     int     // in table.all
 	run       handler // nil if the command is not served
 	refusal   string  // why it is not served
 }
@@ -52,7 +51,7 @@ func handlers() map[string]handler {
 
 		"command":       empty, // redis-cli shows no hints then
 		"command|count": zero,
-		"command|info":  commandInfo,
+		"command|info":  empty,
 		"command|docs":  emptyDict,
 
 		"config|get":       configGet,
@@ -71,17 +70,14 @@ func handlers() map[string]handler {
 		"multi":   multi,
 		"exec":    exec,
 		"discard": discard,
-		"watch":   watch,
-		"unwatch": okay, // no key is watched: none ever changes here
+		"watch":   okay, // no key ever changes here
+		"unwatch": okay,
 
-		"subscribe":       subscribe(channel),
-		"psubscribe":      subscribe(pattern),
-		"unsubscribe":     unsubscribe(channel),
-		"punsubscribe":    unsubscribe(pattern),
-		"publish":         publish,
-		"pubsub|channels": channels,
-		"pubsub|numsub":   subscribers,
-		"pubsub|numpat":   patterns,
+		"subscribe":    subscribe(channel),
+		"psubscribe":   subscribe(pattern),
+		"unsubscribe":  unsubscribe(channel),
+		"punsubscribe": unsubscribe(pattern),
+		"publish":      publish,
 
 		// What exporters and dashboards ask for, and what is nothing here.
 		"acl|whoami":        func(q *request) { q.bulk("default") },
@@ -124,14 +120,11 @@ func refusals() map[string]string {
 	}
 }
 
-// table are the commands that a client may send, served or not.
-type table struct {
-	all  []*command
-	find map[string]*command
-}
+// table are the commands that a client may send, served or not, by their names.
+type table map[string]*command
 
-func newTable() *table {
-	t := &table{find: map[string]*command{}}
+func newTable() table {
+	t := table{}
 	own, refused := handlers(), refusals()
 	for line := range strings.Lines(commandsText) {
 		f := strings.Fields(line)
@@ -139,12 +132,11 @@ func newTable() *table {
 			continue
 		}
 		arity, _ := strconv.Atoi(f[1])
-		c := &command{name: f[0], arity: arity, traits: f[2:], index: len(t.all), run: own[f[0]]}
+		c := &command{name: f[0], arity: arity, traits: f[2:], run: own[f[0]]}
 		c.refusal = c.refuse(refused)
-		t.all = append(t.all, c)
-		t.find[c.name] = c
+		t[c.name] = c
 		if container, _, sub := strings.Cut(c.name, "|"); sub {
-			t.find[container].container = true
+			t[container].container = true
 		}
 	}
 	return t
@@ -170,11 +162,11 @@ const maxName = 64
 // lookup finds the command that a client sent, and its container: nil, nil if
 // there is no such command, and nil and the container for a subcommand that the
 // container does not have (lookupCommandLogic in Redis' server.c).
-func (t *table) lookup(args [][]byte) (c, container *command) {
+func (t table) lookup(args [][]byte) (c, container *command) {
 	if len(args[0]) > maxName {
 		return nil, nil
 	}
-	c = t.find[lower(args[0])]
+	c = t[lower(args[0])]
 	if c == nil || strings.Contains(c.name, "|") {
 		return nil, nil
 	}
@@ -184,13 +176,5 @@ func (t *table) lookup(args [][]byte) (c, container *command) {
 	if len(args[1]) > maxName {
 		return nil, c
 	}
-	return t.find[c.name+"|"+lower(args[1])], c
-}
-
-// commandInfo is COMMAND INFO [name ...]: it describes none.
-func commandInfo(q *request) {
-	q.array(len(q.args) - 2)
-	for range q.args[2:] {
-		q.null()
-	}
+	return t[c.name+"|"+lower(args[1])], c
 }

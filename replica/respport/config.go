@@ -2,7 +2,6 @@ package respport
 
 import (
 	"cmp"
-	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
@@ -83,31 +82,6 @@ type Backend interface {
 	NoOne() error
 	// Rebase begins a new generation beside the stream; why goes to the log.
 	Rebase(why string) error
-}
-
-// check says what is wrong with a configuration.
-func (c *Config) check() error {
-	switch {
-	case c.Port < 0 || c.Port > 65535:
-		return fmt.Errorf("port %d: want 0 to 65535; 0 for none", c.Port)
-	case c.TLSPort < 0 || c.TLSPort > 65535:
-		return fmt.Errorf("tls-port %d: want 0 to 65535; 0 for none", c.TLSPort)
-	case c.Port != 0 && c.Port == c.TLSPort:
-		return fmt.Errorf("port and tls-port are both %d: each needs its own", c.Port)
-	case c.MaxClients < 0:
-		return fmt.Errorf("maxclients %d: want at least 1", c.MaxClients)
-	case c.Timeout < 0:
-		return fmt.Errorf("timeout %v: want 0 or more; 0 for none", c.Timeout)
-	case c.QueryBufferLimit != 0 && c.QueryBufferLimit < MinQueryBufferLimit:
-		return fmt.Errorf("client-query-buffer-limit %d: want at least %d bytes", c.QueryBufferLimit, MinQueryBufferLimit)
-	case c.MaxMemoryClients != 0 && c.MaxMemoryClients < MinMaxMemoryClients:
-		return fmt.Errorf("maxmemory-clients %d: want at least %d bytes", c.MaxMemoryClients, MinMaxMemoryClients)
-	}
-	if c.TLSPort == 0 {
-		return nil
-	}
-	_, err := c.TLS.Config()
-	return err
 }
 
 // The least that the limits may be, in bytes.

@@ -86,22 +86,18 @@ func (q *request) mayNot() string {
 // (rejectCommand in Redis' server.c).
 func (q *request) refuse(text string) {
 	q.c.tx.dirty = q.c.tx.dirty || q.c.tx.open
-	if q.cmd != nil {
-		q.s.count().Calls[q.cmd.index].Rejected.Add(1)
-	}
-	q.s.count().errorReply(text)
+	q.s.count().Errors.Add(1)
 	q.error(text)
 }
 
 // call executes a command, and counts it.
 func (q *request) call() {
-	began, at := time.Now(), len(q.b)
+	at := len(q.b)
 	q.cmd.run(q)
-	failed := len(q.b) > at && q.b[at] == '-'
-	if failed {
-		q.s.count().errorReply(string(q.b[at+1 : min(len(q.b), at+65)]))
+	q.s.count().Commands.Add(1)
+	if len(q.b) > at && q.b[at] == '-' {
+		q.s.count().Errors.Add(1)
 	}
-	q.s.count().call(q.cmd, time.Since(began), failed)
 }
 
 // unknown is what Redis says of a command that it does not have
@@ -171,12 +167,4 @@ func (r *reply) text(s string) {
 	r.b = append(r.b, "txt:"...)
 	r.b = append(r.b, s...)
 	r.b = append(r.b, '\r', '\n')
-}
-
-// strings is an array of bulk strings.
-func (r *reply) strings(all []string) {
-	r.array(len(all))
-	for _, s := range all {
-		r.bulk(s)
-	}
 }

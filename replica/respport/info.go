@@ -23,7 +23,7 @@ var infoText string
 
 // titles are those of the sections, in Redis' order (genRedisInfoString in
 // server.c); Archive is replicad's own. Each is a template of info.tmpl.
-const titles = "Server Clients Memory Persistence Stats Replication Archive CPU Modules Commandstats Errorstats Cluster Keyspace"
+const titles = "Server Clients Memory Persistence Stats Replication Archive CPU Cluster Keyspace"
 
 // infoTemplate reads info.tmpl.
 func infoTemplate() *template.Template {
@@ -46,12 +46,11 @@ func info(q *request) {
 	for _, a := range q.args[1:] {
 		wanted[lower(a)] = true
 	}
-	usual, everything := len(q.args) == 1 || wanted["default"], wanted["everything"]
-	all := wanted["all"] || everything
+	all := len(q.args) == 1 || wanted["default"] || wanted["all"] || wanted["everything"]
 	v := newView(q)
 	var b strings.Builder
 	for _, title := range strings.Fields(titles) {
-		if !(wanted[strings.ToLower(title)] || usual && title != "Commandstats" || all && title != "Modules" || everything) {
+		if !all && !wanted[strings.ToLower(title)] {
 			continue
 		}
 		if b.Len() > 0 {
@@ -131,8 +130,8 @@ func (v *view) Memory() usage {
 }
 
 // Channels and Patterns are how many names have subscribers.
-func (v *view) Channels() int { return len(v.s.pubsub.names(channel, "*")) }
-func (v *view) Patterns() int { return len(v.s.pubsub.names(pattern, "*")) }
+func (v *view) Channels() int { return v.s.pubsub.count(channel) }
+func (v *view) Patterns() int { return v.s.pubsub.count(pattern) }
 
 // Host and Port are the master's.
 func (v *view) Host() string { host, _ := v.HostPort(); return host }

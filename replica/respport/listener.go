@@ -80,10 +80,7 @@ func explainListen(err error, address string, port int) error {
 func (s *Server) add(ln net.Listener, overTLS bool) {
 	l := &listener{Listener: ln, s: s}
 	if overTLS {
-		files := &certificates{files: s.cfg.TLS, warn: func(err error) {
-			s.log(slog.LevelWarn, "the changed TLS files can't be used: the former ones stay in force", "error", err)
-		}}
-		l.tls = files.config()
+		l.tls = s.tls.config()
 	}
 	s.listeners = append(s.listeners, l)
 }

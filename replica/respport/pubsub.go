@@ -1,8 +1,10 @@
 package respport
 
 import (
+	"path"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 )
 
@@ -106,17 +108,16 @@ func (c *client) deliver(message []byte, words ...string) {
 	c.out.message(r.b)
 }
 
-// names are those of a kind that have subscribers and match a pattern.
-func (p *pubsub) names(k kind, by string) (all []string) {
+// count is how many names of a kind have subscribers.
+func (p *pubsub) count(k kind) (n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for t := range p.all {
-		if t.kind == k && glob(by, t.name) {
-			all = append(all, t.name)
+		if t.kind == k {
+			n++
 		}
 	}
-	slices.Sort(all)
-	return all
+	return n
 }
 
 // subscribe is SUBSCRIBE and PSUBSCRIBE. Each name has a reply of its own.
@@ -193,93 +194,11 @@ func (q *request) told(word string, name *string) {
 
 func publish(q *request) { q.int(q.s.pubsub.publish(string(q.args[1]), q.args[2])) }
 
-// channels is PUBSUB CHANNELS [pattern].
-func channels(q *request) {
-	switch len(q.args) {
-	case 2:
-		q.strings(q.s.pubsub.names(channel, "*"))
-	case 3:
-		q.strings(q.s.pubsub.names(channel, string(q.args[2])))
-	default:
-		q.arity()
-	}
-}
-
-// subscribers is PUBSUB NUMSUB [channel ...].
-func subscribers(q *request) {
-	p := &q.s.pubsub
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	q.array(2 * (len(q.args) - 2))
-	for _, name := range q.args[2:] {
-		q.bytes(name)
-		q.int(int64(len(p.all[topic{channel, string(name)}])))
-	}
-}
-
-// patterns is PUBSUB NUMPAT.
-func patterns(q *request) { q.int(int64(len(q.s.pubsub.names(pattern, "*")))) }
-
-// glob tells whether a name matches a pattern as in Redis (stringmatchlen in
-// util.c): *, ?, [set], [^set], [a-z], and \ to take the next character as it is.
-// It goes back to the last * only, so that no pattern takes longer than
-// len(pattern) times len(name).
+// glob tells whether a name matches a pattern, nearly as in Redis
+// (stringmatchlen in util.c): *, ?, [set], [^set], [a-z], and \ to take the next
+// character as it is.
 func glob(pattern, name string) bool {
-	starred, behindStar, unmatched := false, "", ""
-	for {
-		if pattern != "" && pattern[0] == '*' {
-			pattern = pattern[1:]
-			starred, behindStar, unmatched = true, pattern, name
-			continue
-		}
-		if name == "" {
-			return pattern == ""
-		}
-		if rest, ok := matchOne(pattern, name[0]); ok {
-			pattern, name = rest, name[1:]
-			continue
-		}
-		if !starred || unmatched == "" {
-			return false
-		}
-		unmatched = unmatched[1:]
-		pattern, name = behindStar, unmatched
-	}
-}
-
-// matchOne matches one character with the first element of a pattern; rest is
-// the pattern behind that element.
-func matchOne(pattern string, c byte) (rest string, ok bool) {
-	switch {
-	case pattern == "":
-		return "", false
-	case pattern[0] == '?':
-		return pattern[1:], true
-	case pattern[0] == '[':
-		return matchSet(pattern[1:], c)
-	case pattern[0] == '\\' && len(pattern) > 1:
-		pattern = pattern[1:]
-	}
-	return pattern[1:], pattern[0] == c
-}
-
-// matchSet matches one character with a set, of which [ is cut off. A set that is
-// not closed ends with the pattern.
-func matchSet(set string, c byte) (rest string, ok bool) {
-	not := set != "" && set[0] == '^'
-	if not {
-		set = set[1:]
-	}
-	for set != "" && set[0] != ']' {
-		low, high, size := set[0], set[0], 1
-		switch {
-		case low == '\\' && len(set) > 1:
-			low, high, size = set[1], set[1], 2
-		case len(set) > 2 && set[1] == '-':
-			low, high, size = min(low, set[2]), max(low, set[2]), 3
-		}
-		ok = ok || low <= c && c <= high
-		set = set[size:]
-	}
-	return set[min(1, len(set)):], ok != not
+	slash := strings.NewReplacer("/", "\x00") // path.Match's * and ? stop at a slash
+	ok, _ := path.Match(slash.Replace(pattern), slash.Replace(name))
+	return ok
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"os"
 	"sync"
-	"syscall"
 	"time"
 )
 
@@ -58,31 +57,21 @@ func (o *sender) message(b []byte) {
 	o.charged += n
 	if !o.begun {
 		o.begun = true
-		go func() {
-			o.writing.Lock()
-			defer o.writing.Unlock()
-			o.drain(o.put)
-		}()
+		go o.flush()
 	}
 }
 
-// flush writes the queue. Only the client's goroutine may call it.
+// flush writes until the queue is empty. The caller does not have the client's
+// turn: flush waits for a client that does not read.
 func (o *sender) flush() {
-	if !o.writing.TryLock() {
-		o.c.turn.waiting(o.writing.Lock)
-	}
+	o.writing.Lock()
 	defer o.writing.Unlock()
-	o.drain(o.write)
-}
-
-// drain writes until the queue is empty. The caller holds writing.
-func (o *sender) drain(write func([]byte)) {
 	for {
 		b, charged := o.take()
 		if len(b) == 0 {
 			return
 		}
-		write(b)
+		o.write(b)
 		o.c.memory.give(charged)
 	}
 }
@@ -108,33 +97,10 @@ func (o *sender) close() {
 }
 
 // waiting is how many bytes are in the queue.
-func (o *sender) waiting() int {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return len(o.queue)
-}
+func (o *sender) waiting() int { return o.reply(nil, 0) }
 
-// write writes all bytes. What the socket takes at once is written in the
-// client's turn.
+// write writes all bytes. A client that does not take them is cut.
 func (o *sender) write(p []byte) {
-	n := 0
-	if c := o.c; c.raw != nil && !c.overTLS {
-		_ = c.raw.Write(func(fd uintptr) bool {
-			n, _ = syscall.Write(int(fd), p)
-			return true // an error shows again at the next write
-		})
-		n = max(0, n)
-		c.s.count().Out.Add(int64(n))
-	}
-	if n == len(p) {
-		o.c.s.count().Writes.Add(1)
-		return
-	}
-	o.c.turn.waiting(func() { o.put(p[n:]) })
-}
-
-// put writes all bytes. A client that does not take them is cut.
-func (o *sender) put(p []byte) {
 	c := o.c
 	_ = c.conn.SetWriteDeadline(time.Now().Add(c.s.writeWithin))
 	n, err := c.conn.Write(p)

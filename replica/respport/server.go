@@ -1,11 +1,13 @@
 package respport
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -20,7 +22,7 @@ type Server struct {
 	runID    string // 40 hexadecimal digits, the process's
 	started  time.Time
 	backend  Backend
-	commands *table
+	commands table
 	info     *template.Template
 	pubsub   pubsub
 	memory   budget
@@ -29,6 +31,7 @@ type Server struct {
 	orders   sync.Mutex // held while an order is given; by EXEC, around all of its commands
 	lastID   atomic.Int64
 	turns    turns
+	tls      certificates
 
 	writeWithin time.Duration
 
@@ -48,10 +51,12 @@ var ErrListen = errors.New("the RESP port can't be opened")
 // Listen opens the ports of a configuration. Nobody is answered until Serve. The
 // error says what is wrong with the configuration, or wraps [ErrListen].
 func Listen(cfg Config) (*Server, error) {
-	if err := cfg.check(); err != nil {
-		return nil, err
-	}
 	s := newServer(cfg)
+	if cfg.TLSPort != 0 {
+		if _, err := s.tls.current(); err != nil {
+			return nil, err
+		}
+	}
 	err := s.listen(cfg.Port, false)
 	if err == nil {
 		err = s.listen(cfg.TLSPort, true)
@@ -71,6 +76,9 @@ func newServer(cfg Config) *Server {
 		cfg: cfg, runID: hex.EncodeToString(id), started: time.Now(), info: infoTemplate(),
 		memory: budget{max: cfg.MaxMemoryClients}, clients: map[int64]*client{}, silent: map[string]time.Time{}, done: make(chan struct{}),
 		commands: newTable(), pubsub: pubsub{all: map[topic]map[*client]struct{}{}}, writeWithin: writeTimeout, turns: newTurns(),
+	}
+	s.tls.files, s.tls.warn = cfg.TLS, func(err error) {
+		s.log(slog.LevelWarn, "the changed TLS files can't be used: the former ones stay in force", "error", err)
 	}
 	s.SetRequirePass(cfg.RequirePass)
 	s.resetStats()
@@ -135,12 +143,7 @@ func (s *Server) forget(c *client) {
 func (s *Server) connected() []*client {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	all := make([]*client, 0, len(s.clients))
-	for _, c := range s.clients {
-		all = append(all, c)
-	}
-	slices.SortFunc(all, func(a, b *client) int { return int(a.id - b.id) })
-	return all
+	return slices.SortedFunc(maps.Values(s.clients), func(a, b *client) int { return cmp.Compare(a.id, b.id) })
 }
 
 // log logs what a peer can bring about at will: each message once a second at

@@ -1,13 +1,9 @@
 package respport
 
 import (
-	"bytes"
-	"maps"
+	"fmt"
 	"os"
 	"runtime/metrics"
-	"strconv"
-	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -25,59 +21,14 @@ type counters struct {
 	ProtocolErrors atomic.Int64
 	Unread         atomic.Int64 // clients that were cut because they did not read
 	Denied         atomic.Int64 // wrong users or passwords
-
-	Calls []called // by command.index
-
-	mu     sync.Mutex
-	byCode map[string]int64 // error replies
 }
-
-// called counts the calls of one command.
-type called struct {
-	Name                              string
-	Calls, Rejected, Failed, duration atomic.Int64
-}
-
-// Usec is how many microseconds the calls took.
-func (c *called) Usec() int64 { return time.Duration(c.duration.Load()).Microseconds() }
 
 func (s *Server) count() *counters { return s.counters.Load() }
 
 // resetStats sets all counters to 0.
 func (s *Server) resetStats() {
-	k := &counters{Calls: make([]called, len(s.commands.all)), byCode: map[string]int64{}}
-	for i, c := range s.commands.all {
-		k.Calls[i].Name = c.name
-	}
-	s.counters.Store(k)
+	s.counters.Store(&counters{})
 	s.rates.Store(&rates{})
-}
-
-func (k *counters) call(c *command, took time.Duration, failed bool) {
-	k.Commands.Add(1)
-	one := &k.Calls[c.index]
-	one.Calls.Add(1)
-	one.duration.Add(int64(took))
-	if failed {
-		one.Failed.Add(1)
-	}
-}
-
-// errorReply counts an error reply by its code, the first word. There are few
-// codes: the texts are replicad's own.
-func (k *counters) errorReply(text string) {
-	k.Errors.Add(1)
-	code, _, _ := strings.Cut(text, " ")
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.byCode[code]++
-}
-
-// ErrorCodes are how many error replies there were of each code.
-func (k *counters) ErrorCodes() map[string]int64 {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return maps.Clone(k.byCode)
 }
 
 // rates are what the last second had of each: commands, and bytes of clients and
@@ -123,28 +74,17 @@ type usage struct {
 
 // readMemory asks the runtime without stopping it.
 func readMemory() usage {
-	u := usage{
-		Used: runtimeMetric("/memory/classes/total:bytes") - runtimeMetric("/memory/classes/heap/released:bytes"),
-		Heap: runtimeMetric("/memory/classes/heap/objects:bytes"),
-	}
+	m := []metrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}, {Name: "/memory/classes/heap/objects:bytes"}}
+	metrics.Read(m)
+	u := usage{Used: int64(m[0].Value.Uint64() - m[1].Value.Uint64()), Heap: int64(m[2].Value.Uint64())}
 	if b, err := os.ReadFile("/proc/self/statm"); err == nil {
-		if f := bytes.Fields(b); len(f) > 1 {
-			pages, _ := strconv.ParseInt(string(f[1]), 10, 64)
-			u.RSS = pages * int64(os.Getpagesize())
-		}
+		var size, resident int64 // pages
+		_, _ = fmt.Sscan(string(b), &size, &resident)
+		u.RSS = resident * int64(os.Getpagesize())
 	}
 	var s unix.Sysinfo_t
 	if unix.Sysinfo(&s) == nil {
 		u.Total = int64(s.Totalram) * int64(s.Unit)
 	}
 	return u
-}
-
-func runtimeMetric(name string) int64 {
-	sample := []metrics.Sample{{Name: name}}
-	metrics.Read(sample)
-	if sample[0].Value.Kind() != metrics.KindUint64 {
-		return 0
-	}
-	return int64(sample[0].Value.Uint64())
 }

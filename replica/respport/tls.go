@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"sync"
+	"sync/atomic"
 )
 
 // TLSFiles are redis.conf's tls-* directives for a port.
@@ -55,16 +55,13 @@ func (t TLSFiles) Config() (*tls.Config, error) {
 
 func (t TLSFiles) wantsClients() bool { return t.AuthClients != "no" }
 
-// certificates reads the files again when they have changed, so that a renewed
-// certificate needs no restart. Files that can't be read, or do not fit each
-// other while they are being replaced, leave the last good ones in force.
+// certificates reads the files for each client, so that a renewed certificate
+// needs no restart. Files that can't be read, or do not fit each other while they
+// are being replaced, leave the last good ones in force.
 type certificates struct {
 	files TLSFiles
 	warn  func(error) // of files that can't be used
-
-	mu    sync.Mutex
-	good  *tls.Config
-	marks string // of the files that it was read from
+	good  atomic.Pointer[tls.Config]
 }
 
 // config is what a listener uses.
@@ -73,30 +70,15 @@ func (c *certificates) config() *tls.Config {
 }
 
 func (c *certificates) current() (*tls.Config, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	marks := c.files.marks()
-	if c.good != nil && marks == c.marks {
-		return c.good, nil
-	}
 	cfg, err := c.files.Config()
-	switch {
-	case err == nil:
-		c.good, c.marks = cfg, marks
-	case c.good == nil:
+	if err == nil {
+		c.good.Store(cfg)
+		return cfg, nil
+	}
+	good := c.good.Load()
+	if good == nil {
 		return nil, err
-	default:
-		c.warn(err)
 	}
-	return c.good, nil
-}
-
-// marks change when a file does.
-func (t TLSFiles) marks() (all string) {
-	for _, path := range []string{t.Cert, t.Key, t.CACert} {
-		if st, err := os.Stat(path); err == nil {
-			all += fmt.Sprint(path, st.Size(), st.ModTime().UnixNano(), " ")
-		}
-	}
-	return all
+	c.warn(err)
+	return good, nil
 }

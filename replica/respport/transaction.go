@@ -35,23 +35,13 @@ func (q *request) enqueue() {
 	}
 	tx.size += n
 	tx.queue = append(tx.queue, queued{q.cmd, args})
-	q.c.countQueued()
 	q.status("QUEUED")
-}
-
-func (c *client) countQueued() {
-	n := -1
-	if c.tx.open {
-		n = len(c.tx.queue)
-	}
-	c.change(func(v *seen) { v.queued = n })
 }
 
 // endTransaction forgets the transaction.
 func (c *client) endTransaction() {
 	c.memory.give(c.tx.size)
 	c.tx = transaction{}
-	c.countQueued()
 }
 
 func multi(q *request) {
@@ -60,7 +50,6 @@ func multi(q *request) {
 		return
 	}
 	q.c.tx.open = true
-	q.c.countQueued()
 	q.ok()
 }
 
@@ -99,13 +88,4 @@ func exec(q *request) {
 		one.cmd, one.args, one.inExec = k.cmd, k.args, true
 		one.call()
 	}
-}
-
-// watch has nothing to watch: no key ever changes here.
-func watch(q *request) {
-	if q.c.tx.open {
-		q.error("ERR WATCH inside MULTI is not allowed")
-		return
-	}
-	q.ok()
 }
