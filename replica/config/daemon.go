@@ -56,7 +56,7 @@ func (f Followed) announced() int {
 // Shutdown; false where the master has no port.
 func (f Followed) Server(log *slog.Logger) (cfg respport.Config, ok bool) {
 	cfg = f.RESP
-	cfg.Directives = f.directives
+	cfg.Directives = f.directives()
 	cfg.Log = log.With("master", f.Target.Name)
 	return cfg, cfg.Port != 0 || cfg.TLSPort != 0
 }

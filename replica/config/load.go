@@ -265,8 +265,7 @@ func (s *Settings) asksSentinel() bool {
 func (l *loader) follow(s section) {
 	f := Followed{section: s, reading: l.read(append(slices.Clone(l.layers), s.own))}
 	f.origins[replicaofKey] = s.at
-	files := f.Link.TLS
-	f.RESP.TLS.Cert, f.RESP.TLS.Key, f.RESP.TLS.CACert = files.Cert, files.Key, files.CACert
+	f.RESP.TLS.Files = f.Link.TLS
 	if l.find(&f); f.Target.Name == "" {
 		return
 	}

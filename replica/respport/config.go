@@ -58,12 +58,12 @@ type Config struct {
 	TLS TLSFiles
 	// Version of replicad.
 	Version string
-	// Directives gives more of what CONFIG GET tells, without secrets. It may be
-	// nil, as Shutdown and Log may.
-	Directives func() map[string]string
+	// Directives is more of what CONFIG GET tells, without secrets.
+	Directives map[string]string
 	// Shutdown ends the daemon; it must not wait.
 	Shutdown func()
-	Log      *slog.Logger
+	// Log may be nil.
+	Log *slog.Logger
 }
 
 // Backend is the master that the port tells of and gives orders to. Its methods
@@ -97,15 +97,7 @@ func (c *Config) fill() {
 	c.MaxClients = cmp.Or(c.MaxClients, DefaultMaxClients)
 	c.QueryBufferLimit = cmp.Or(c.QueryBufferLimit, DefaultQueryBufferLimit)
 	c.MaxMemoryClients = cmp.Or(c.MaxMemoryClients, DefaultMaxMemoryClients)
-	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
-	}
-	if c.Shutdown == nil {
-		c.Shutdown = func() {}
-	}
-	if c.Directives == nil {
-		c.Directives = func() map[string]string { return nil }
-	}
+	c.Log = cmp.Or(c.Log, slog.New(slog.DiscardHandler))
 }
 
 // directives are what CONFIG GET tells: the settings, with the value that holds
@@ -119,7 +111,7 @@ func (s *Server) directives() map[string]string {
 		master = host + " " + strconv.Itoa(port)
 	}
 	d := map[string]string{}
-	maps.Copy(d, c.Directives())
+	maps.Copy(d, c.Directives)
 	maps.Copy(d, map[string]string{
 		"port": strconv.Itoa(c.Port), "tls-port": strconv.Itoa(c.TLSPort), "bind": strings.Join(c.Bind, " "),
 		"maxclients": strconv.Itoa(c.MaxClients), "replicaof": master,

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"runtime/metrics"
 	"strings"
 	"sync"
 	"text/template"
@@ -30,9 +31,10 @@ func infoTemplate() *template.Template {
 	return template.Must(template.New("").Funcs(template.FuncMap{
 		"ago":     ago,
 		"flag":    func(b bool) int { return map[bool]int{true: 1}[b] },
-		"human":   human,
+		"human":   units.Size,
 		"less":    func(a, b int64) int64 { return max(0, a-b) },
 		"line":    func(s string) string { return units.Printable(s, 1<<10) },
+		"now":     time.Now,
 		"noid":    func() string { return strings.Repeat("0", 40) },
 		"percent": func(a, b int64) string { return ratio(100*a, b) },
 		"ratio":   ratio,
@@ -121,11 +123,32 @@ func (v *view) Clients() map[string]int {
 	return n
 }
 
-// Memory is what the section Memory tells.
+// usage is the memory of the process, in bytes.
+type usage struct {
+	Used    int64 // what the Go runtime has of the system
+	Heap    int64 // what objects have of that
+	RSS     int64 // as the kernel counts
+	Total   int64 // the host's
+	Peak    int64 // the most that it was, as the kernel counts
+	Clients int64 // what clients hold
+}
+
+// Memory is what the section Memory tells. The runtime is asked without being
+// stopped.
 func (v *view) Memory() usage {
-	u := readMemory()
+	m := []metrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}, {Name: "/memory/classes/heap/objects:bytes"}}
+	metrics.Read(m)
+	u := usage{Used: int64(m[0].Value.Uint64() - m[1].Value.Uint64()), Heap: int64(m[2].Value.Uint64()), Clients: v.s.memory.used.Load()}
 	u.Peak = max(u.Used, v.CPU(false).Maxrss*1024)
-	u.Clients = v.s.memory.used.Load()
+	if b, err := os.ReadFile("/proc/self/statm"); err == nil {
+		var size, resident int64 // pages
+		_, _ = fmt.Sscan(string(b), &size, &resident)
+		u.RSS = resident * int64(os.Getpagesize())
+	}
+	var s unix.Sysinfo_t
+	if unix.Sysinfo(&s) == nil {
+		u.Total = int64(s.Totalram) * int64(s.Unit)
+	}
 	return u
 }
 
@@ -154,9 +177,6 @@ func (v *view) FirstForeign() int64 {
 	}
 	return v.SecondOffset + 1
 }
-
-// LagSeconds is how long received bytes have waited for their fsync.
-func (v *view) LagSeconds() float64 { return v.Lag(time.Now()).Seconds() }
 
 // Archive describes what is on disk; the zero value if it can't be read.
 func (v *view) Archive() archive.Master {
@@ -189,7 +209,7 @@ func (v *view) LastSave() int64 { return max(0, v.Newest().From.Unix()) }
 // totals are those of all generations; times are in unix seconds, -1 if there is
 // none.
 type totals struct {
-	Generations, Damaged  int
+	Damaged               int
 	Bytes, Oldest, Newest int64
 }
 
@@ -197,7 +217,6 @@ type totals struct {
 func (v *view) Totals() totals {
 	t := totals{Oldest: -1, Newest: -1}
 	for _, g := range v.Archive().Generations {
-		t.Generations++
 		t.Bytes += g.Bytes
 		t.Damaged += g.Damaged
 		if t.Oldest < 0 && g.Complete && !g.From.IsZero() {
@@ -229,16 +248,5 @@ func ago(t time.Time) int64 {
 	return max(0, int64(time.Since(t).Seconds()))
 }
 
-// human is bytesToHuman of Redis' server.c.
-func human(n int64) string {
-	if n < 1024 {
-		return fmt.Sprintf("%dB", n)
-	}
-	v, unit := float64(n), 0
-	for v >= 1024 && unit < 5 {
-		v, unit = v/1024, unit+1
-	}
-	return fmt.Sprintf("%.2f%c", v, " KMGTP"[unit])
-}
-
+// ratio is how many b there are in a.
 func ratio(a, b int64) string { return fmt.Sprintf("%.2f", float64(a)/float64(max(1, b))) }

@@ -80,7 +80,7 @@ func explainListen(err error, address string, port int) error {
 func (s *Server) add(ln net.Listener, overTLS bool) {
 	l := &listener{Listener: ln, s: s}
 	if overTLS {
-		l.tls = s.tls.config()
+		l.tls = &tls.Config{GetConfigForClient: s.tls.current}
 	}
 	s.listeners = append(s.listeners, l)
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"replicad/replica"
+	"replicad/replica/daemon/status"
 	"replicad/replica/resp"
 )
 
@@ -58,21 +59,21 @@ func role(q *request) {
 	q.bulk("slave")
 	q.bulk(host)
 	q.int(int64(port))
-	q.bulk(roleState(st.Following(), st.State, st.Phase))
+	q.bulk(roleState(st))
 	q.int(offset)
 }
 
-func roleState(following bool, s replica.State, p replica.Phase) string {
+func roleState(st status.Status) string {
 	switch {
-	case !following:
+	case !st.Following():
 		return "none"
-	case s == replica.None:
+	case st.State == replica.None:
 		return "connect"
-	case s == replica.Connecting:
+	case st.State == replica.Connecting:
 		return "connecting"
-	case p == replica.Transfer:
+	case st.Phase == replica.Transfer:
 		return "sync"
-	case p == replica.Stream:
+	case st.Phase == replica.Stream:
 		return "connected"
 	}
 	return "handshake"

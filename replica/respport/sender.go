@@ -20,9 +20,8 @@ type sender struct {
 
 	mu      sync.Mutex
 	queue   []byte
-	spare   []byte // becomes the queue while that is written
-	charged int64  // bytes of the queue that the client is charged with
-	begun   bool   // a goroutine was started to write messages
+	charged int64 // bytes of the queue that the client is charged with
+	begun   bool  // a goroutine was started to write messages
 	closed  bool
 }
 
@@ -76,16 +75,12 @@ func (o *sender) flush() {
 	}
 }
 
-// take takes the queue, to be written before the next call.
+// take takes the queue.
 func (o *sender) take() (b []byte, charged int64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	b, charged = o.queue, o.charged
-	o.queue, o.spare = o.spare[:0], b
-	if cap(b) > keepSize {
-		o.spare = nil
-	}
-	o.charged, o.begun = 0, false
+	o.queue, o.charged, o.begun = nil, 0, false
 	return b, charged
 }
 
@@ -93,7 +88,7 @@ func (o *sender) take() (b []byte, charged int64) {
 func (o *sender) close() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.closed, o.queue, o.spare = true, nil, nil
+	o.closed, o.queue = true, nil
 }
 
 // waiting is how many bytes are in the queue.

@@ -53,7 +53,7 @@ var ErrListen = errors.New("the RESP port can't be opened")
 func Listen(cfg Config) (*Server, error) {
 	s := newServer(cfg)
 	if cfg.TLSPort != 0 {
-		if _, err := s.tls.current(); err != nil {
+		if _, err := s.tls.current(nil); err != nil {
 			return nil, err
 		}
 	}

@@ -1,13 +1,8 @@
 package respport
 
 import (
-	"fmt"
-	"os"
-	"runtime/metrics"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // counters count since the start, or since CONFIG RESETSTAT.
@@ -60,31 +55,4 @@ func (s *Server) sample() {
 func (s *Server) totals() rates {
 	k, st := s.count(), s.backend.Status()
 	return rates{k.Commands.Load(), k.In.Load(), k.Out.Load(), st.BytesIn, st.BytesOut}
-}
-
-// usage is the memory of the process, in bytes.
-type usage struct {
-	Used    int64 // what the Go runtime has of the system
-	Heap    int64 // what objects have of that
-	RSS     int64 // as the kernel counts
-	Total   int64 // the host's
-	Peak    int64 // the most that it was, as the kernel counts
-	Clients int64 // what clients hold
-}
-
-// readMemory asks the runtime without stopping it.
-func readMemory() usage {
-	m := []metrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}, {Name: "/memory/classes/heap/objects:bytes"}}
-	metrics.Read(m)
-	u := usage{Used: int64(m[0].Value.Uint64() - m[1].Value.Uint64()), Heap: int64(m[2].Value.Uint64())}
-	if b, err := os.ReadFile("/proc/self/statm"); err == nil {
-		var size, resident int64 // pages
-		_, _ = fmt.Sscan(string(b), &size, &resident)
-		u.RSS = resident * int64(os.Getpagesize())
-	}
-	var s unix.Sysinfo_t
-	if unix.Sysinfo(&s) == nil {
-		u.Total = int64(s.Totalram) * int64(s.Unit)
-	}
-	return u
 }

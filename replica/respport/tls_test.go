@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"replicad/anet/tunnel"
 	"replicad/anet/tunnel/tunneltest"
 	"replicad/integration/poll"
 )
@@ -16,7 +17,7 @@ import (
 func secured(t *testing.T, a *tunneltest.Authority, authClients string, l *logged) (*port, TLSFiles) {
 	t.Helper()
 	cert, key := a.SignFiles("server", time.Now().Add(time.Hour))
-	files := TLSFiles{Cert: cert, Key: key, CACert: a.CA(), AuthClients: authClients}
+	files := TLSFiles{Files: tunnel.Files{Cert: cert, Key: key, CACert: a.CA()}, AuthClients: authClients}
 	return startWith(t, Config{TLS: files, Log: logInto(l)}, true), files
 }
 
@@ -127,18 +128,17 @@ func TestTLSFilesThatCantBeUsedAreAnErrorThatSaysWhich(t *testing.T) {
 	_, otherKey := a.SignFiles("other", time.Now().Add(time.Hour))
 	for want, f := range map[string]TLSFiles{
 		"set tls-cert-file and tls-key-file":          {},
-		"set tls-ca-cert-file to verify them by":      {Cert: cert, Key: key},
-		"want yes, no or optional":                    {Cert: cert, Key: key, AuthClients: "maybe"},
-		"private key does not match":                  {Cert: cert, Key: otherKey, AuthClients: "no"},
-		"no such file":                                {Cert: cert, Key: key, CACert: "missing.pem"},
-		"holds no certificate":                        {Cert: cert, Key: key, CACert: key},
-		"tls-cert-file missing.pem, tls-key-file x: ": {Cert: "missing.pem", Key: "x", AuthClients: "no"},
+		"set tls-ca-cert-file to verify them by":      {Files: tunnel.Files{Cert: cert, Key: key}},
+		"private key does not match":                  {Files: tunnel.Files{Cert: cert, Key: otherKey}, AuthClients: "no"},
+		"no such file":                                {Files: tunnel.Files{Cert: cert, Key: key, CACert: "missing.pem"}},
+		"holds no PEM certificate":                    {Files: tunnel.Files{Cert: cert, Key: key, CACert: key}},
+		"tls-cert-file missing.pem, tls-key-file x: ": {Files: tunnel.Files{Cert: "missing.pem", Key: "x"}, AuthClients: "no"},
 	} {
 		if _, err := f.Config(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%+v: %v, want %q", f, err, want)
 		}
 	}
-	good := TLSFiles{Cert: cert, Key: key, CACert: a.CA()}
+	good := TLSFiles{Files: tunnel.Files{Cert: cert, Key: key, CACert: a.CA()}}
 	if cfg, err := good.Config(); err != nil || cfg.ClientAuth != tls.RequireAndVerifyClientCert || !cfg.ClientCAs.Equal(a.Pool()) {
 		t.Errorf("%v", err)
 	}
