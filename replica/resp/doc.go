@@ -1,28 +1,16 @@
-// Package resp is the wire between a replica and its master: how a command is
-// written, how a reply line is read, and where in a replication stream one
-// command ends and the next begins. It knows no sockets and no disk; whoever
-// owns the bytes hands them in, in whatever pieces the kernel cut them.
+// Package resp reads and writes RESP, in bytes that the caller hands in, in
+// whatever pieces they came. The package knows no sockets and no files.
 //
-// A replica speaks RESP in two directions that have little in common. What it
-// sends is a handful of short commands; [AppendCommand] writes them. What it
-// receives is first a conversation of lines ("+PONG", "+FULLRESYNC ...", bare
-// newlines as keep-alives), read by [LineReader], and then, for ever, the
-// replication stream: arrays of bulk strings, one after the other, with no
-// answer expected.
+//   - [AppendCommand] writes a command to a master.
+//   - [LineReader] reads a master's replies, which are lines.
+//   - [Scanner] walks a replication stream in place. The stream is stored as it is,
+//     but the archive must know where a command ends outside of a transaction (a
+//     file may be cut there only), which database is selected there (redis-server
+//     begins each AOF file in database 0), and when the master asks for an offset
+//     (REPLCONF GETACK).
+//   - [QueryReader] reads what a client sends to the RESP port.
 //
-// The stream need not be understood to be stored. Three things must be known of
-// it all the same, and [Scanner] finds them without copying a byte:
-//
-//   - where a command ends, because an archive must end there after a crash, and
-//     because a multi-part AOF may only be cut between two commands that are not
-//     inside a transaction (a file other than the last which ends inside MULTI
-//     is refused by redis-server);
-//   - which database is selected there, because redis-server starts each AOF
-//     file in database 0, so the next segment must open with a SELECT;
-//   - that the master has just asked REPLCONF GETACK, which a replica answers at
-//     once, with the offset before that command.
-//
-// The shortest use:
+// The shortest use of a scanner:
 //
 //	s := resp.NewScanner(0, resp.Limits{})
 //	for len(p) > 0 {
@@ -37,6 +25,5 @@
 //	}
 //	cut := s.Boundary() // cut.Offset bytes in, database cut.DB
 //
-// Nothing here is safe for use by several goroutines at once; each link owns
-// its reader and its scanner.
+// A value must not be used by several goroutines at once.
 package resp

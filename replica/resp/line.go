@@ -2,6 +2,7 @@ package resp
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 )
 
@@ -17,7 +18,7 @@ var ErrLineTooLong = errors.New("resp: line too long")
 // byte at a time. The zero value is ready for use. It copies only lines that
 // straddle two pieces, and holds at most Max+2 bytes.
 type LineReader struct {
-	// Max is the longest line in bytes, not counting CR LF; 0 or less means
+	// Max is the longest line in bytes, not counting CR LF; 0 means
 	// DefaultMaxLine.
 	Max int
 
@@ -34,9 +35,8 @@ type LineReader struct {
 // The line may lie in p or in the reader's own memory: it is valid until the
 // next call, and only for as long as p is left alone.
 //
-// The error is nil or [ErrLineTooLong], which is as final as the line is long:
-// it is returned again until Reset. It does not depend on how the bytes were
-// cut, but n, in that case, does.
+// The error is nil or [ErrLineTooLong], and is final. It does not depend on how
+// the bytes were cut, but n, in that case, does.
 func (r *LineReader) Read(p []byte) (line []byte, n int, err error) {
 	if r.handed {
 		r.held, r.handed = r.held[:0], false
@@ -44,10 +44,7 @@ func (r *LineReader) Read(p []byte) (line []byte, n int, err error) {
 	if r.failed {
 		return nil, 0, ErrLineTooLong
 	}
-	max := r.Max
-	if max <= 0 {
-		max = DefaultMaxLine
-	}
+	max := cmp.Or(r.Max, DefaultMaxLine)
 	// A line of max bytes may be followed by CR LF; what lies behind that
 	// need not be searched.
 	room := max - len(r.held)
@@ -79,10 +76,4 @@ func (r *LineReader) Read(p []byte) (line []byte, n int, err error) {
 		return nil, end + 1, ErrLineTooLong
 	}
 	return line, end + 1, nil
-}
-
-// Reset forgets an incomplete line and a failure, as is needed when the
-// connection is a new one. Max is kept.
-func (r *LineReader) Reset() {
-	r.held, r.handed, r.failed = r.held[:0], false, false
 }

@@ -132,19 +132,6 @@ func TestALineThatNeverEndsIsRefusedAndHoldsNoMoreThanMaxBytes(t *testing.T) {
 	if _, n, err := r.Read([]byte("\n")); n != 0 || err != ErrLineTooLong {
 		t.Errorf("the next Read: %d, %v", n, err)
 	}
-	r.Reset()
-	if line, _, err := r.Read([]byte("+OK\r\n")); string(line) != "+OK" || err != nil {
-		t.Errorf("after Reset: %q, %v", line, err)
-	}
-}
-
-func TestResetForgetsTheBeginOfALine(t *testing.T) {
-	var r LineReader
-	r.Read([]byte("+FULL"))
-	r.Reset()
-	if line, _, err := r.Read([]byte("+PONG\r\n")); string(line) != "+PONG" || err != nil {
-		t.Errorf("%q, %v", line, err)
-	}
 }
 
 func FuzzLineReader(f *testing.F) {

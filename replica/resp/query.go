@@ -2,6 +2,7 @@ package resp
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -13,8 +14,10 @@ import (
 // when its MaxQuery is not set: client-query-buffer-limit of redis.conf.
 const DefaultMaxQuery = 1 << 30
 
-// Limits of Redis' own (server.h, and processMultibulkBuffer in networking.c).
+// Limits of Redis' own (server.h, and processMultibulkBuffer in networking.c), but
+// for maxArgs: no command that replicad serves needs as many arguments.
 const (
+	maxArgs         = 64 << 10 // arguments of a query
 	maxInline       = 64 << 10 // PROTO_INLINE_MAX_SIZE: bytes of a line
 	maxArgsUnauthed = 10       // arguments of a query before AUTH
 	maxBulkUnauthed = 16 << 10 // bytes of an argument before AUTH
@@ -47,8 +50,6 @@ type QueryReader struct {
 	// MaxQuery is the longest query in bytes; 0 means DefaultMaxQuery. A line is
 	// at most 64 KiB long, whatever MaxQuery is.
 	MaxQuery int
-	// MaxArgs is how many arguments a query may have; 0 means DefaultMaxArgs.
-	MaxArgs int
 	// Unauthenticated says that the client has yet to give its password. Until
 	// then Redis takes 10 arguments of 16 KiB. The field may change between two
 	// queries.
@@ -94,19 +95,7 @@ func (r *QueryReader) Held() int64 {
 	return int64(perSpan*cap(r.spans) + perArg*cap(r.args))
 }
 
-func (r *QueryReader) maxQuery() int {
-	if r.MaxQuery > 0 {
-		return r.MaxQuery
-	}
-	return DefaultMaxQuery
-}
-
-func (r *QueryReader) maxArgs() int {
-	if r.MaxArgs > 0 {
-		return r.MaxArgs
-	}
-	return DefaultMaxArgs
-}
+func (r *QueryReader) maxQuery() int { return cmp.Or(r.MaxQuery, DefaultMaxQuery) }
 
 // array reads an array of bulk strings.
 func (r *QueryReader) array(b []byte) (args [][]byte, n int, err error) {
@@ -142,7 +131,7 @@ func (r *QueryReader) count(b []byte) (ok bool, err error) {
 	switch {
 	case !ok || err != nil:
 		return false, err
-	case n > int64(r.maxArgs()):
+	case n > maxArgs:
 		return false, QueryError("invalid multibulk length")
 	case n > maxArgsUnauthed && r.Unauthenticated:
 		return false, QueryError("unauthenticated multibulk length")
@@ -251,7 +240,7 @@ func (r *QueryReader) split(line []byte) error {
 		if i == len(line) {
 			return nil
 		}
-		if len(r.args) == r.maxArgs() {
+		if len(r.args) == maxArgs {
 			return QueryError("invalid multibulk length")
 		}
 		from, ok := len(out), false

@@ -18,7 +18,7 @@ type found struct {
 }
 
 func (s *Scanner) found() found {
-	return found{s.Scanned(), s.Boundary(), s.CommandBoundary(), s.CommandStart(), s.InMulti(), s.Commands()}
+	return found{s.Scanned(), s.Boundary(), Boundary{s.lastEnd, s.db}, s.CommandStart(), s.inMulti, s.Commands()}
 }
 
 // ack is one GETACK that was passed: where it began, and where it ended.

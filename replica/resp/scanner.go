@@ -1,6 +1,8 @@
 package resp
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -42,9 +44,8 @@ func (e *ProtocolError) Error() string {
 // Is makes errors.Is true for [ErrProtocol], and for the limit that was passed.
 func (e *ProtocolError) Is(target error) bool { return target == ErrProtocol || target == e.Limit }
 
-// Limits are what a master may make a [Scanner] believe. They do not cost
-// memory, as nothing is buffered, but a stream beyond them would be refused by
-// the redis-server that is to load it.
+// Limits bound a command. A [Scanner] buffers nothing, but the redis-server that
+// is to load the stream refuses a command beyond its own limits.
 type Limits struct {
 	MaxBulk int64 // bytes of one argument; 0 means DefaultMaxBulk
 	MaxArgs int   // arguments of one command; 0 means DefaultMaxArgs
@@ -94,27 +95,20 @@ const (
 	getAck
 )
 
-// Scanner walks a replication stream in place, in pieces cut anywhere, and keeps
-// account of where commands end, of the selected database and of open
-// transactions. It neither copies nor allocates: of a name or a SELECT argument
-// that straddles two pieces it keeps up to 16 bytes, of everything else only
-// counters.
+// Scanner walks a replication stream in place, in pieces cut anywhere, and tells
+// where commands end, which database is selected, and whether a transaction is
+// open. It does not allocate: of an argument it keeps 16 bytes at most.
 //
-// It takes RESP arrays of bulk strings and nothing else, as that is all that a
-// master sends. Numbers must be what string2ll in Redis' util.c takes: digits
-// without a plus sign or leading zeros. An array of no or of a negative number of
-// elements is passed over in silence, and is no command: so
-// processMultibulkBuffer in networking.c has it, though no master sends such a
-// thing and the loader of AOF files refuses it (loadSingleAppendOnlyFile in aof.c,
-// argc < 1). The boundary stays before it until the next command is complete. The
-// CR LF behind a bulk string is verified, as redis-check-aof does; redis-server
-// itself skips two bytes without looking, and would lose its step in silence.
+// It takes RESP arrays of bulk strings and nothing else, as a master sends nothing
+// else. Numbers must be what string2ll in Redis' util.c takes: digits without a
+// plus sign or leading zeros. An array without elements is refused, as the loader
+// of AOF files does (loadSingleAppendOnlyFile in aof.c, argc < 1). The CR LF behind
+// a bulk string is verified, as redis-check-aof does; redis-server skips two bytes.
 //
-// SELECT, MULTI, EXEC and DISCARD are followed as the receiving redis-server would:
-// in any letter case, and only with the right number of arguments. A SELECT
-// inside a transaction takes effect with EXEC and not with DISCARD. A MULTI
-// inside a MULTI, an EXEC or DISCARD without one, or a SELECT of something that
-// is no database number change nothing, there as here.
+// SELECT, MULTI, EXEC and DISCARD are followed as redis-server does: in any letter
+// case, and only with the right number of arguments. A SELECT inside a transaction
+// takes effect with EXEC and not with DISCARD. A MULTI inside a MULTI, an EXEC or
+// DISCARD without one, and a SELECT of no database number change nothing.
 type Scanner struct {
 	scanned int64 // bytes walked by earlier calls of Scan
 	maxBulk uint64
@@ -150,14 +144,11 @@ type Scanner struct {
 // while database db is selected: after a full sync that is the RDB's
 // repl-stream-db, or 0.
 func NewScanner(db int, limits Limits) *Scanner {
-	s := &Scanner{db: max(db, 0), maxBulk: DefaultMaxBulk, maxArgs: DefaultMaxArgs}
-	if limits.MaxBulk > 0 {
-		s.maxBulk = uint64(limits.MaxBulk)
+	return &Scanner{
+		db:      max(db, 0),
+		maxBulk: uint64(cmp.Or(limits.MaxBulk, DefaultMaxBulk)),
+		maxArgs: uint64(cmp.Or(limits.MaxArgs, DefaultMaxArgs)),
 	}
-	if limits.MaxArgs > 0 {
-		s.maxArgs = uint64(limits.MaxArgs)
-	}
-	return s
 }
 
 // Scanned returns how many bytes were walked in all.
@@ -173,18 +164,11 @@ func (s *Scanner) Boundary() Boundary {
 	return Boundary{s.lastEnd, s.db}
 }
 
-// CommandBoundary returns the place behind the last complete command, be it
-// inside a transaction or not.
-func (s *Scanner) CommandBoundary() Boundary { return Boundary{s.lastEnd, s.db} }
-
 // CommandStart returns the offset at which the last complete command began, 0
 // while there is none. After [GetAck] it is what a replica acknowledges, as the
 // bytes of the question itself do not count yet (replconfCommand in Redis'
 // replication.c).
 func (s *Scanner) CommandStart() int64 { return s.lastStart }
-
-// InMulti tells whether a transaction is open behind the last complete command.
-func (s *Scanner) InMulti() bool { return s.inMulti }
 
 // Commands returns the number of complete commands.
 func (s *Scanner) Commands() int64 { return s.commands }
@@ -313,9 +297,7 @@ func (s *Scanner) fail(i int, format string, c byte) (int, Kind) {
 	return i, More
 }
 
-func (s *Scanner) beginNumber(next state) {
-	s.number, s.digits, s.state = 0, 0, next
-}
+func (s *Scanner) beginNumber(next state) { s.number, s.digits, s.state = 0, 0, next }
 
 // digit adds c to the number being read, or says why it cannot; the reason has a
 // %q for c. A number beyond limit is refused with the digit that makes it so,
@@ -366,7 +348,7 @@ func (s *Scanner) argument(b []byte) {
 				s.target = database(b)
 			}
 		case replconf:
-			if s.length == 6 && equalFold6(b, "getack") {
+			if s.length == 6 && bytes.EqualFold(b, []byte("getack")) {
 				s.verb = getAck
 			}
 		}
@@ -406,16 +388,6 @@ func verbOf(name, length, args uint64) verb {
 	return other
 }
 
-// equalFold6 compares b with a word of lower case letters of its length.
-func equalFold6(b []byte, word string) bool {
-	for i, c := range b {
-		if c|0x20 != word[i] {
-			return false
-		}
-	}
-	return true
-}
-
 // database reads the argument of SELECT, or returns -1 if it is none.
 func database(b []byte) int64 {
 	if len(b) == 0 || len(b) > 1 && b[0] == '0' {
@@ -423,11 +395,10 @@ func database(b []byte) int64 {
 	}
 	n := int64(0)
 	for _, c := range b {
-		d := int64(c) - '0'
-		if d < 0 || d > 9 {
+		if c < '0' || c > '9' {
 			return -1
 		}
-		n = n*10 + d
+		n = n*10 + int64(c-'0')
 	}
 	if n > maxDB {
 		return -1

@@ -298,15 +298,15 @@ func TestABoundaryIsNeverInsideATransaction(t *testing.T) {
 	step := func(want Boundary, multi bool, args ...string) {
 		t.Helper()
 		scanPieces(t, s, AppendCommand(nil, args...))
-		if got := s.Boundary(); got != want || s.InMulti() != multi {
-			t.Errorf("after %q: boundary %v, in multi %v; want %v, %v", args, got, s.InMulti(), want, multi)
+		if got := s.Boundary(); got != want || s.inMulti != multi {
+			t.Errorf("after %q: boundary %v, in multi %v; want %v, %v", args, got, s.inMulti, want, multi)
 		}
 	}
 	step(Boundary{14, 4}, false, "PING")
 	step(Boundary{14, 4}, true, "MULTI")
 	step(Boundary{14, 4}, true, "SELECT", "6")
-	if got := s.CommandBoundary(); got != (Boundary{14 + 15 + 23, 6}) {
-		t.Errorf("CommandBoundary = %v", got)
+	if got := (Boundary{s.lastEnd, s.db}); got != (Boundary{14 + 15 + 23, 6}) {
+		t.Errorf("behind SELECT: %v", got)
 	}
 	step(Boundary{14 + 15 + 23 + 14, 6}, false, "EXEC")
 	step(Boundary{66, 6}, true, "MULTI")

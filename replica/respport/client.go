@@ -23,7 +23,6 @@ const (
 	readSize         = 4 << 10  // bytes of an empty query buffer
 	keepSize         = 8 << 10  // bytes of a buffer that an idle client may keep
 	flushAt          = 64 << 10 // bytes of replies that wait for more replies
-	maxArgs          = 64 << 10 // of a query: no command that is served needs as many
 	perArg           = 40       // bytes that an argument of a queue costs beside its own
 	writeTimeout     = 10 * time.Second
 	handshakeTimeout = 10 * time.Second
@@ -72,7 +71,7 @@ func (s *Server) newClient(conn net.Conn, tlsConfig *tls.Config) *client {
 	now := time.Now()
 	c := &client{
 		conn: conn, s: s, id: s.lastID.Add(1), overTLS: tlsConfig != nil, made: now, authed: !s.password.Load().set,
-		queries: resp.QueryReader{MaxQuery: s.cfg.QueryBufferLimit, MaxArgs: maxArgs},
+		queries: resp.QueryReader{MaxQuery: s.cfg.QueryBufferLimit},
 		subs:    map[topic]struct{}{}, memory: account{b: &s.memory}, turn: turn{of: s.turns},
 		seen: seen{protocol: 2, lastAt: now, last: "NULL"},
 	}
@@ -232,7 +231,7 @@ func (c *client) answer(args [][]byte) {
 		}
 	}()
 	if c.batch++; c.batch > 1 { // others have their turn between the commands of a batch
-		c.turn.pass()
+		c.turn.waiting(func() {})
 	}
 	c.reply.b = c.reply.b[:0]
 	c.s.process(c, args)

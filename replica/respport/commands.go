@@ -27,9 +27,6 @@ type command struct {
 // is tells whether a command has a trait that commands.txt explains.
 func (c *command) is(trait string) bool { return slices.Contains(c.traits, trait) }
 
-// fits tells whether a command may have so many arguments, its name included.
-func (c *command) fits(n int) bool { return n == c.arity || c.arity < 0 && n >= -c.arity }
-
 // handlers are the commands that are served.
 func handlers() map[string]handler {
 	return map[string]handler{

@@ -24,7 +24,9 @@ type request struct {
 func (q *request) waiting(do func()) { q.c.turn.waiting(do) }
 
 // arity is the error for a command with too few arguments, or too many.
-func (q *request) arity() { q.error("ERR wrong number of arguments for '" + q.cmd.name + "' command") }
+func (q *request) arity() string {
+	return "ERR wrong number of arguments for '" + q.cmd.name + "' command"
+}
 
 func (q *request) syntax() { q.error("ERR syntax error") }
 
@@ -64,10 +66,10 @@ func (s *Server) process(c *client, args [][]byte) {
 
 // mayNot is why a command is not executed; "" if it is.
 func (q *request) mayNot() string {
-	c, cmd := q.c, q.cmd
+	c, cmd, n := q.c, q.cmd, len(q.args)
 	switch {
-	case !cmd.fits(len(q.args)):
-		return "ERR wrong number of arguments for '" + cmd.name + "' command"
+	case n < cmd.arity || n > cmd.arity && cmd.arity >= 0 || n < -cmd.arity:
+		return q.arity()
 	case !c.authed && !cmd.is("no_auth"):
 		return "NOAUTH Authentication required."
 	case c.tx.open && cmd.is("no_multi"):

@@ -2,7 +2,6 @@ package respport
 
 import (
 	"errors"
-	"runtime"
 	"sync"
 	"sync/atomic"
 )
@@ -71,8 +70,6 @@ func (a *account) holds() int64 {
 // they came.
 type turns chan struct{}
 
-func newTurns() turns { return make(turns, max(1, runtime.GOMAXPROCS(0)/2)) }
-
 // turn is a client's. The client has its turn from when bytes came until it
 // waits for more of them, but not while it waits for anything else.
 type turn struct {
@@ -91,12 +88,6 @@ func (t *turn) give() {
 		t.has = false
 		<-t.of
 	}
-}
-
-// pass lets those who wait go first.
-func (t *turn) pass() {
-	t.give()
-	t.take()
 }
 
 // waiting calls a function that may block, while others have the turn.

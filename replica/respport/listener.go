@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/netip"
 	"strconv"
 	"strings"
 	"syscall"
@@ -19,6 +18,9 @@ const denied = "-DENIED replicad is running in protected mode because protected 
 	"default user. In this mode connections are only accepted from the loopback interface. To connect from other hosts: " +
 	"1) set a password (requirepass-file, or the variable REPLICAD_REQUIREPASS), or " +
 	"2) turn protected mode off (protected-mode no), which lets everybody who reaches this port repoint or stop replicad.\r\n"
+
+// acceptPause is how long a listener waits that could not accept a connection.
+const acceptPause = 100 * time.Millisecond
 
 const full = "-ERR max number of clients reached\r\n"
 
@@ -88,22 +90,16 @@ func (s *Server) add(ln net.Listener, overTLS bool) {
 // run accepts clients until the listener is closed. Any other failure, such as
 // that of a process without free descriptors, is tried again after a pause.
 func (l *listener) run() {
-	for pause := time.Duration(0); ; {
+	for {
 		conn, err := l.Accept()
 		switch {
 		case err == nil:
-			pause = 0
 			l.admit(conn)
-			continue
 		case errors.Is(err, net.ErrClosed):
 			return
-		}
-		pause = min(max(2*pause, 10*time.Millisecond), time.Second)
-		l.s.log(slog.LevelWarn, "a connection can't be accepted", "addr", l.Addr().String(), "error", err)
-		select {
-		case <-l.s.done:
-			return
-		case <-time.After(pause):
+		default:
+			l.s.log(slog.LevelWarn, "a connection can't be accepted", "addr", l.Addr().String(), "error", err)
+			time.Sleep(acceptPause)
 		}
 	}
 }
@@ -139,11 +135,7 @@ func (l *listener) refuse(conn net.Conn, why string) {
 // connection.h).
 func loopback(a net.Addr) bool {
 	t, ok := a.(*net.TCPAddr)
-	if !ok {
-		return a.Network() != "tcp" // a unix socket, or a pipe
-	}
-	ip, ok := netip.AddrFromSlice(t.IP)
-	return ok && ip.Unmap().IsLoopback()
+	return ok && t.IP.IsLoopback()
 }
 
 // reservedFiles are the descriptors that archives and links need, however many

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -75,7 +76,7 @@ func newServer(cfg Config) *Server {
 	s := &Server{
 		cfg: cfg, runID: hex.EncodeToString(id), started: time.Now(), info: infoTemplate(),
 		memory: budget{max: cfg.MaxMemoryClients}, clients: map[int64]*client{}, silent: map[string]time.Time{}, done: make(chan struct{}),
-		commands: newTable(), pubsub: pubsub{all: map[topic]map[*client]struct{}{}}, writeWithin: writeTimeout, turns: newTurns(),
+		commands: newTable(), pubsub: pubsub{all: map[topic]map[*client]struct{}{}}, writeWithin: writeTimeout, turns: make(turns, max(1, runtime.GOMAXPROCS(0)/2)),
 	}
 	s.tls.files, s.tls.warn = cfg.TLS, func(err error) {
 		s.log(slog.LevelWarn, "the changed TLS files can't be used: the former ones stay in force", "error", err)

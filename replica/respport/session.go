@@ -15,7 +15,7 @@ const databases = 16
 func ping(q *request) {
 	switch {
 	case len(q.args) > 2:
-		q.arity()
+		q.error(q.arity())
 	case len(q.c.subs) > 0 && !q.resp3:
 		q.array(2)
 		q.bulk("pong")
