@@ -9,16 +9,6 @@ import (
 	"replicad/replica/resp"
 )
 
-func clientSetName(q *request) {
-	name := string(q.args[2])
-	if !validName(name) {
-		q.error(badName)
-		return
-	}
-	q.c.change(func(v *seen) { v.name = name })
-	q.ok()
-}
-
 func clientGetName(q *request) {
 	if name := q.c.snapshot().name; name != "" {
 		q.bulk(name)
@@ -29,25 +19,34 @@ func clientGetName(q *request) {
 
 func clientID(q *request) { q.int(q.c.id) }
 
+func clientSetName(q *request) {
+	name := string(q.args[2])
+	q.note(name, badName, func(v *seen) { v.name = name })
+}
+
 // clientSetInfo is CLIENT SETINFO, which Redis has since 7.2 and which its
 // clients send to any server.
 func clientSetInfo(q *request) {
 	what, value := lower(q.args[2]), string(q.args[3])
-	switch {
-	case what != "lib-name" && what != "lib-ver":
+	bad := "ERR " + what + " cannot contain spaces, newlines or special characters."
+	switch what {
+	case "lib-name":
+		q.note(value, bad, func(v *seen) { v.libName = value })
+	case "lib-ver":
+		q.note(value, bad, func(v *seen) { v.libVer = value })
+	default:
 		q.error("ERR Unrecognized option '" + printableName(q.args[2]) + "'")
-		return
-	case !validName(value):
-		q.error("ERR " + what + " cannot contain spaces, newlines or special characters.")
+	}
+}
+
+// note keeps what a client says of itself for CLIENT LIST; bad is the error reply
+// to a value that can't be shown there.
+func (q *request) note(value, bad string, keep func(*seen)) {
+	if !validName(value) {
+		q.error(bad)
 		return
 	}
-	q.c.change(func(v *seen) {
-		if what == "lib-name" {
-			v.libName = value
-		} else {
-			v.libVer = value
-		}
-	})
+	q.c.change(keep)
 	q.ok()
 }
 

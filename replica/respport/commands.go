@@ -31,7 +31,7 @@ func (c *command) is(trait string) bool { return slices.Contains(c.traits, trait
 func handlers() map[string]handler {
 	return map[string]handler{
 		"ping":   ping,
-		"echo":   echo,
+		"echo":   func(q *request) { q.bytes(q.args[1]) },
 		"hello":  hello,
 		"auth":   auth,
 		"select": selectDB,

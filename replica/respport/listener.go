@@ -68,14 +68,13 @@ func (s *Server) listen(port int, overTLS bool) error {
 }
 
 func explainListen(err error, address string, port int) error {
-	remedy := ""
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		remedy = fmt.Sprintf(": port %d is in use: choose another port (--port), or 0 for none", port)
+		return fmt.Errorf("%w: %w: port %d is in use: choose another port (--port), or 0 for none", ErrListen, err, port)
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		remedy = fmt.Sprintf(": %s is no address of this host: see bind (--bind); -%s would be passed over", address, address)
+		return fmt.Errorf("%w: %w: %s is no address of this host: see bind (--bind); -%[3]s would be passed over", ErrListen, err, address)
 	}
-	return fmt.Errorf("%w: %w%s", ErrListen, err, remedy)
+	return fmt.Errorf("%w: %w", ErrListen, err)
 }
 
 // add makes a listener that Serve serves.

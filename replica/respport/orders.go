@@ -117,6 +117,7 @@ func shutdown(q *request) {
 	q.s.cfg.Shutdown()
 }
 
+// resetStat is CONFIG RESETSTAT.
 func resetStat(q *request) {
 	q.s.resetStats()
 	q.ok()

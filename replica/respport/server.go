@@ -4,8 +4,8 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
-	"encoding/hex"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"runtime"
@@ -74,7 +74,7 @@ func newServer(cfg Config) *Server {
 	id := make([]byte, 20)
 	_, _ = rand.Read(id) // never fails (crypto/rand)
 	s := &Server{
-		cfg: cfg, runID: hex.EncodeToString(id), started: time.Now(), info: infoTemplate(),
+		cfg: cfg, runID: fmt.Sprintf("%x", id), started: time.Now(), info: infoTemplate(),
 		memory: budget{max: cfg.MaxMemoryClients}, clients: map[int64]*client{}, silent: map[string]time.Time{}, done: make(chan struct{}),
 		commands: newTable(), pubsub: pubsub{all: map[topic]map[*client]struct{}{}}, writeWithin: writeTimeout, turns: make(turns, max(1, runtime.GOMAXPROCS(0)/2)),
 	}

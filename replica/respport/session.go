@@ -31,8 +31,6 @@ func ping(q *request) {
 	}
 }
 
-func echo(q *request) { q.bytes(q.args[1]) }
-
 func quit(q *request) {
 	q.ok()
 	q.c.closing = true
