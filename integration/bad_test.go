@@ -42,6 +42,10 @@ func TestWrongFlagsEndWithCode2AndOneLine(t *testing.T) {
 	if err := os.WriteFile(empty, []byte("\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	secret := filepath.Join(dir, "secret")
+	if err := os.WriteFile(secret, []byte("y\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	run := func(args ...string) []string { return append([]string{"run", "--dir", dir}, args...) }
 	good := func(args ...string) []string { return run(append([]string{"--replicaof", "127.0.0.1:1"}, args...)...) }
 	for _, c := range []struct {
@@ -62,7 +66,7 @@ func TestWrongFlagsEndWithCode2AndOneLine(t *testing.T) {
 		{run("--replicaof", ":6379"), "host"},
 		{run("--replicaof", "../x=localhost:6379"), "neither a name nor an address"},
 		{run("--replicaof", "-x=localhost:6379"), "the name"},
-		{run("--replicaof", "a=localhost:6379", "--replicaof", "a=localhost:6380"), "two masters are named"},
+		{run("--replicaof", "a=localhost:6379", "--replicaof", "a=localhost:6380"), "two masters have the name"},
 		{run("--replicaof", "http://localhost:6379"), "scheme"},
 		{good("--tls-ca-cert-file", "ca.pem"), "--tls"},
 		{good("--tls", "--tls-ca-cert-file", "/nowhere/ca.pem"), "no such file"},
@@ -84,7 +88,7 @@ func TestWrongFlagsEndWithCode2AndOneLine(t *testing.T) {
 		{good("--masteruser", "someone"), "no password"},
 		{good("--masterauth-file", filepath.Join(dir, "missing")), "masterauth-file"},
 		{good("--masterauth-file", empty), "is empty"},
-		{good("--masterauth-file", empty, "--masterauth", "x"), "exclude"},
+		{good("--masterauth-file", secret, "--masterauth", "x"), "exclude"},
 		{[]string{"list"}, "--dir is missing"},
 		{[]string{"list", "--dir", filepath.Join(dir, "missing")}, "no such file"},
 		{[]string{"list", "--dir", empty}, "no folder"},

@@ -161,12 +161,15 @@ func (p *project) compose(args ...string) string {
 	return p.run(p.command[0], append(p.command[1:len(p.command):len(p.command)], args...)...)
 }
 
-// container is a service's.
+// container is a service's. The engine is asked, for it answers sooner than
+// docker-compose.
 func (p *project) container(service string) string {
 	p.t.Helper()
-	id := strings.TrimSpace(p.compose("ps", "-q", service))
-	if id == "" {
-		p.t.Fatalf("the service %s has no container", service)
+	id := strings.TrimSpace(p.run("docker", "ps", "-aq", "--no-trunc",
+		"--filter", "label=com.docker.compose.project="+p.name, "--filter", "label=com.docker.compose.service="+service,
+		"--filter", "label=com.docker.compose.oneoff=False"))
+	if len(strings.Fields(id)) != 1 {
+		p.t.Fatalf("the service %s has the containers %q, and not one", service, id)
 	}
 	return id
 }

@@ -77,10 +77,14 @@ func TestSystemdHearsThatTheDaemonIsReadyAliveAndStops(t *testing.T) {
 	// The master is away, which must not hold up the boot.
 	dead := redistest.New(t, t.TempDir())
 	d := runEnv(t, m.env, t.TempDir(), byAddress(t, dead)...)
-	if got := m.next(patience); !strings.HasPrefix(got, "READY=1\nSTATUS=main: ") {
-		t.Errorf("the first message is %q", got)
+	first := m.next(patience)
+	if !strings.HasPrefix(first, "READY=1\nSTATUS=main: ") {
+		t.Errorf("the first message is %q", first)
 	}
-	m.wants("STATUS=main: no stream from " + dead.Addr() + " since ")
+	// A slow machine has failed to connect before it is ready.
+	if failed := "STATUS=main: no stream from " + dead.Addr() + " since "; !strings.Contains(first, failed) {
+		m.wants(failed)
+	}
 	m.wants("WATCHDOG=1")
 
 	dead.Start()
