@@ -73,6 +73,8 @@ func command(env []string, args ...string) *exec.Cmd {
 			cmd.Env = append(cmd.Env, v)
 		}
 	}
+	// No port that somebody else may have; --port goes before the variable.
+	cmd.Env = append(cmd.Env, "REPLICAD_PORT=0")
 	// The race detector, where the binary has it, sleeps a second at the end.
 	cmd.Env = append(cmd.Env, "GORACE=atexit_sleep_ms=0")
 	cmd.Env = append(cmd.Env, env...)

@@ -99,7 +99,7 @@ func answered(t *testing.T, port int) (stop func() (n int, longest time.Duration
 
 func TestMalformedRequestsCostNobodyElseAnything(t *testing.T) {
 	t.Parallel()
-	n := count(t, "malformed requests", 2_000, 10_000)
+	n := count(t, "malformed requests", 600, 10_000)
 	master := redistest.Start(t, largeBacklog)
 	d, dir, port := servedBy(t, master)
 	load := startLoad(t, master, loadRate)
@@ -192,7 +192,7 @@ func TestMalformedRequestsCostNobodyElseAnything(t *testing.T) {
 func TestPingsOfManyClientsBesideASync(t *testing.T) {
 	const clients = 200
 	bench := tool(t, "redis-benchmark")
-	mib := count(t, "MiB of dataset", 64, 512)
+	mib := count(t, "MiB of dataset", 32, 512)
 	rounds := count(t, "rounds", 1, 5)
 	master := redistest.Start(t, largeBacklog, "rdbcompression no")
 	bystander := redistest.Start(t)

@@ -20,7 +20,7 @@ func TestMemoryStaysBelow64MiBWhateverTheMasterSends(t *testing.T) {
 		t.Skip("the race detector multiplies memory: nothing was measured")
 	}
 	const limit = 64 << 20
-	mib := count(t, "MiB of RDB, and of stream", 100, 1024)
+	mib := count(t, "MiB of RDB, and of stream", 80, 1024)
 	for _, framing := range []string{"$<length>", "$EOF"} {
 		t.Run(framing, func(t *testing.T) {
 			t.Parallel()

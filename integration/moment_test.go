@@ -111,8 +111,8 @@ func (m *moments) pick(r *rand.Rand) (at time.Time, number int, ok bool) {
 
 func TestAnyMomentIsRestoredAcrossRotationResumeAndRebase(t *testing.T) {
 	t.Parallel()
-	seconds := count(t, "seconds of writing", 24, 120)
-	restores := count(t, "restores to random times", 12, 30)
+	seconds := count(t, "seconds of writing", 10, 120)
+	restores := count(t, "restores to random times", 6, 30)
 	master := redistest.Start(t, largeBacklog)
 	everyType(master, 0)
 	dir := t.TempDir()
@@ -216,8 +216,8 @@ func TestARebaseUnderLoadHasNoGapAndTakesLittleMemory(t *testing.T) {
 		t.Parallel()
 	}
 	const limit = 96 << 20
-	keys := count(t, "keys of 1000 bytes", 100_000, 1_000_000)
-	rate := count(t, "bytes a second", 15<<20, 50<<20)
+	keys := count(t, "keys of 1000 bytes", 30_000, 1_000_000)
+	rate := count(t, "bytes a second", 8<<20, 50<<20)
 	master := redistest.Start(t, largeBacklog, "client-output-buffer-limit replica 0 0 0")
 	master.Do("DEBUG", "POPULATE", keys, "key", 1000)
 	dir := t.TempDir()

@@ -141,6 +141,7 @@ func keepPicture(t *testing.T, b *browsertest.Page, name string) {
 }
 
 func TestTheStatusPageFollowsALinkThatIsCutWithoutBeingLoadedAgain(t *testing.T) {
+	t.Parallel()
 	browsertest.Path(t)
 	t.Run("minimaster", func(t *testing.T) { testPage(t, newMiniPage(t)) })
 	t.Run("redis-server", func(t *testing.T) { testPage(t, redisPage{redistest.Start(t)}) })
@@ -159,6 +160,8 @@ func testPage(t *testing.T, m pageMaster) {
 	b.Run(chromedp.Evaluate(`window.opened = true`, nil)) // a page that was loaded again has it no more
 	awaitPage(t, b, "the stream to be lit", place+` === "SYNC/STREAM" && `+lit+` === "SYNC,STREAM" && `+word+` === "Sound"`)
 	awaitPage(t, b, "the command that restores", `document.querySelector("#m0-restore").textContent.includes("replicad restore --dir")`)
+
+	awaitPage(t, b, "a graph", `document.querySelector("#m0-graphs .graph .curve") !== null`)
 
 	var before, offset string
 	b.Eval(received, &before)

@@ -178,7 +178,7 @@ func (w *workshop) comesBack(what, dir string, least int, load bool) int {
 func TestAnArchiveCutAnywhereResumesAtTheBoundaryBefore(t *testing.T) {
 	t.Parallel()
 	const tail = 200
-	step := 9
+	step := 25
 	if soak() {
 		step = 1
 	}

@@ -60,7 +60,7 @@ func TestARestoreToAnOffsetIsWhatTheMasterHeldThere(t *testing.T) {
 		digest string
 	}
 	var moments []moment
-	for i := range count(t, "moments", 6, 60) {
+	for i := range count(t, "moments", 3, 60) {
 		for k := range 40 {
 			master.DoIn(i%3, "SET", fmt.Sprint("k", i, ":", k), strings.Repeat("v", 200))
 			master.DoIn(i%5, "RPUSH", "list", i*k)
@@ -170,7 +170,7 @@ func TestRestoresBesideADaemonThatWritesAllPassTheirCheck(t *testing.T) {
 	})
 	load := startLoad(t, master, loadRate)
 	var last int64
-	for i := range count(t, "restores", 6, 100) {
+	for i := range count(t, "restores", 3, 100) {
 		before := newest(t, dir, "main").EndOffset
 		poll.Seen(t, "some more bytes", func() (bool, string) {
 			return newest(t, dir, "main").EndOffset > before, ""
