@@ -35,6 +35,7 @@ type conn struct {
 	// Handshake.
 	lines      resp.LineReader
 	steps      []HandshakeStep // whose replies are awaited, in order
+	password   string          // that AUTH named; SetCredentials may have come since
 	authReply  byte            // the first byte of the reply to AUTH; 0 before it came
 	authHidden bool            // what follows of that reply may quote the password
 	useSync    bool            // the master does not know PSYNC: SYNC was sent
@@ -113,7 +114,7 @@ func (l *Link) openTunnel(c *conn) (err error) {
 
 // explain gives the cause that the tunnel knows for what its descriptor said.
 func (c *conn) explain(cause error) error {
-	if c == nil || c.tunnel == nil {
+	if c == nil || c.tunnel == nil || errors.Is(cause, ErrCut) {
 		return cause
 	}
 	if is(ErrClosed, syscall.ECONNRESET, syscall.EPIPE)(cause) {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 
+	"replicad/anet"
 	"replicad/anet/tunnel"
 	"replicad/replica/resp"
 )
@@ -134,7 +135,7 @@ var causes = []struct {
 	{CauseArchive, is(ErrStore, ErrNoRoom, ErrChecksum)},
 	{CauseTLS, is(tunnel.ErrTLS, tunnel.ErrFiles, ErrNoHello)},
 	{CauseRefused, is(ErrReply, ErrNoSync)},
-	{CauseTimeout, is(ErrDeadline, syscall.ETIMEDOUT)},
+	{CauseTimeout, is(ErrDeadline, anet.ErrTimeout, syscall.ETIMEDOUT)},
 	{CauseClosed, is(ErrClosed, syscall.ECONNRESET, syscall.EPIPE)},
 	{CauseConnect, as(func(e *LinkError) bool { return e.State == Connecting || e.State == None })},
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"replicad/anet"
 	"replicad/anet/tunnel"
 	"replicad/replica/resp"
 )
@@ -208,6 +209,7 @@ func TestCauseIsOneWordForEachWayToFail(t *testing.T) {
 		{at(Sync, Stream, ErrClosed), CauseClosed},
 		{at(Sync, Stream, syscall.ECONNRESET), CauseClosed},
 		{at(Sync, Stream, syscall.ETIMEDOUT), CauseTimeout},
+		{at(Sync, Psync, fmt.Errorf("write: %w after 100ms", anet.ErrTimeout)), CauseTimeout},
 		{at(Sync, Stream, errors.New("what nobody thought of")), CauseOther},
 	} {
 		if got := Cause(c.err); got != c.want {

@@ -125,7 +125,8 @@ type Event struct {
 }
 
 // Observer is told what happens to a link. It is called on the thread of the
-// loop, and must not wait.
+// loop, and must not wait, nor call a method of a link that changes it: what is
+// to follow from an event is done by Loop.Post.
 type Observer interface {
 	Observe(Event)
 }

@@ -1,12 +1,7 @@
 package replica
 
-import "replicad/eventloop"
-
 // What the tests of package replica_test see of a link's inside. On the loop's
 // thread, as everything of a link.
-
-// LateEvent delivers a file event of the handshake.
-func (l *Link) LateEvent(fd int, mask eventloop.Mask) { l.syncWithMaster(fd, mask) }
 
 // Queue puts bytes before whatever is to be written next, as an ACK that the
 // kernel took only in part.

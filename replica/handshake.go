@@ -65,9 +65,9 @@ func (l *Link) readReplies(c *conn) {
 	}
 }
 
-// shown is what observers see of received bytes. Of an error reply to AUTH it is
-// the first word only: a server on which AUTH is renamed quotes the arguments in
-// the error ("unknown command 'AUTH', with args beginning with: ...", since
+// shown is what observers see of received bytes. Of a reply to AUTH that is not
+// positive they see the first word only: a server on which AUTH is renamed quotes
+// the arguments in the error ("unknown command 'AUTH', with args beginning with: ...", since
 // Redis 5).
 func (l *Link) shown(c *conn, p []byte) []byte {
 	if l.phase != Auth {
@@ -81,7 +81,7 @@ func (l *Link) shown(c *conn, p []byte) []byte {
 		case c.authHidden && b != '\r' && b != '\n':
 			p[i] = '*'
 		case b == ' ':
-			c.authHidden = c.authReply == '-'
+			c.authHidden = c.authReply != '+'
 		}
 	}
 	return p
@@ -162,6 +162,7 @@ func handshakeSteps(m Master, announceIP string, announcePort int) []HandshakeSt
 // sendHandshake writes all steps at once and enters the phase of the first one.
 func (l *Link) sendHandshake(c *conn) {
 	var out, shown []byte
+	c.password = l.cfg.Master.Password
 	c.steps = handshakeSteps(l.cfg.Master, l.cfg.AnnounceIP, l.cfg.AnnouncePort)
 	for _, s := range c.steps {
 		out = resp.AppendCommand(out, s.Args...)
@@ -204,13 +205,13 @@ func (l *Link) handleStep(c *conn, line []byte) {
 	case len(line) > 0 && line[0] == '+':
 	case len(line) > 0 && line[0] == '-':
 		if s.Phase == Auth {
-			l.fail(&ReplyError{Command: s.Name, Text: HidePassword(string(line[1:]), l.cfg.Master.Password)})
+			l.fail(&ReplyError{Command: s.Name, Text: HidePassword(string(line[1:]), c.password)})
 			return
 		}
 		l.emit(Event{Kind: ReplyNoted, Text: s.Name + " was answered " + string(line)})
 	default:
 		if s.Phase == Auth {
-			line = []byte(HidePassword(string(line), l.cfg.Master.Password))
+			line = []byte(HidePassword(string(line), c.password))
 		}
 		l.fail(unexpected(s.Name, line))
 		return

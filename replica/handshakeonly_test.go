@@ -39,6 +39,9 @@ func TestALinkForTheHandshakeOnlyStopsBeforePsync(t *testing.T) {
 			}
 			r.stop()
 			r.checkPath()
+			if n := r.count(replica.Stopped); n != 1 {
+				t.Errorf("Stopped was told %d times", n)
+			}
 			if n := len(r.failures); n > 1 || (n == 1) != (c.fails != nil) {
 				t.Fatalf("%d failures\n%s", n, r.story())
 			}

@@ -89,6 +89,7 @@ type Link struct {
 	entered time.Time // when state or phase was entered
 	started bool
 	stopped bool
+	ended   bool // Stopped is told
 	onStop  func()
 
 	conn     *conn            // nil without an attempt
@@ -218,7 +219,10 @@ func (l *Link) finishStop() {
 	if !l.stopped || l.busy {
 		return
 	}
-	l.emit(Event{Kind: Stopped})
+	if !l.ended {
+		l.ended = true
+		l.emit(Event{Kind: Stopped})
+	}
 	if f := l.onStop; f != nil {
 		l.onStop = nil
 		f()
@@ -271,7 +275,7 @@ func (l *Link) enter(s State, p Phase) {
 // connect begins an attempt (connectWithMaster). A goroutine resolves the name,
 // asks the store whether there is room for a full sync, and posts resolved.
 func (l *Link) connect() {
-	if l.stopped || l.state != None || l.busy {
+	if !l.started || l.stopped || l.state != None || l.busy {
 		return // while busy: what the goroutine posts at its end calls connect again
 	}
 	if l.needReset {
@@ -360,16 +364,11 @@ func (l *Link) tryNext(c *conn) {
 }
 
 // syncWithMaster is the file event of the handshake, named after the function
-// of replication.c that it follows.
+// of replication.c that it follows. Redis' function also asks whether the link
+// was given up meanwhile. Here that can't be: the loop delivers no event of a
+// descriptor that closeSocket or lend took from it.
 func (l *Link) syncWithMaster(fd int, mask eventloop.Mask) {
 	c := l.conn
-	if c == nil || c.fd != fd {
-		// "If this event fired after the user turned the instance into a
-		// master with SLAVEOF NO ONE we must just return ASAP."
-		l.loop.DeleteFileEvent(fd, eventloop.Readable|eventloop.Writable)
-		anet.Close(fd)
-		return
-	}
 	l.emit(Event{Kind: FileEvent, FD: fd, Mask: mask, Registered: l.loop.FileEvents(fd)})
 	switch l.state {
 	case Connecting:

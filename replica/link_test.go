@@ -506,37 +506,6 @@ func TestStopInEveryStateAndPhaseLeaksNothing(t *testing.T) {
 	}
 }
 
-func TestALateEventInNoneClosesItsDescriptor(t *testing.T) {
-	t.Parallel()
-	ln := listen(t)
-	r := newRig(t, replica.Config{}, storeOptions{}, ln.Addr())
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unix.Close(fds[1])
-	r.on(func() {
-		if err := r.loop.CreateFileEvent(fds[0], eventloop.Readable|eventloop.Writable, r.link.LateEvent); err != nil {
-			t.Error(err)
-		}
-	})
-	// Its other end tells that it was closed, without a look at the number,
-	// which may be another file's by now.
-	pfd := []unix.PollFd{{Fd: int32(fds[1]), Events: unix.POLLIN}}
-	if n, err := unix.Poll(pfd, int(patience/time.Millisecond)); n != 1 || err != nil || pfd[0].Revents&unix.POLLHUP == 0 {
-		t.Errorf("the descriptor is open: %d, %v, %x", n, err, pfd[0].Revents)
-	}
-	r.on(func() {
-		if s, _ := r.link.State(); s != replica.None {
-			t.Errorf("the link is in %s", s)
-		}
-	})
-	if len(r.events) > 0 {
-		t.Errorf("it told %d events", len(r.events))
-	}
-	r.stop()
-}
-
 func TestStopWaitsForTheResolverAndAsksForNoRoomAfterIt(t *testing.T) {
 	t.Parallel()
 	entered, release := make(chan struct{}), make(chan struct{})

@@ -171,6 +171,9 @@ func (l *Link) answerGetAck(c *conn) {
 		}
 		l.ack(c, at, min(l.stored.Durable, at))
 	}
+	if l.conn != c {
+		return // the ACK could not be sent
+	}
 	if c.fackAt >= 0 && l.stored.Durable >= c.fackAt {
 		c.fackAt = -1
 		if l.stored.Durable < c.ackLast {
