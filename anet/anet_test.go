@@ -198,7 +198,7 @@ func option(t *testing.T, fd, level, name int) int {
 }
 
 func TestErrorsNameTheStepTheEndpointAndTheErrno(t *testing.T) {
-	err := anet.ConnectError(anet.TCP(netip.MustParseAddrPort("127.0.0.1:1")), syscall.ECONNREFUSED)
+	err := &anet.Error{Step: "connect to", Endpoint: anet.TCP(netip.MustParseAddrPort("127.0.0.1:1")), Err: syscall.ECONNREFUSED}
 	if got, want := err.Error(), "connect to 127.0.0.1:1: connection refused (ECONNREFUSED)"; got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
@@ -214,9 +214,9 @@ func TestErrorNameFindsTheErrnoHoweverDeepItIsWrapped(t *testing.T) {
 		want string
 	}{
 		{syscall.ECONNREFUSED, "ECONNREFUSED"},
-		{anet.ConnectError(ep, syscall.EHOSTUNREACH), "EHOSTUNREACH"},
+		{&anet.Error{Step: "connect to", Endpoint: ep, Err: syscall.EHOSTUNREACH}, "EHOSTUNREACH"},
 		{&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ETIMEDOUT)}, "ETIMEDOUT"},
-		{errors.Join(errors.New("first"), anet.ConnectError(ep, syscall.ENETUNREACH), syscall.EPIPE), "ENETUNREACH"},
+		{errors.Join(errors.New("first"), &anet.Error{Step: "connect to", Endpoint: ep, Err: syscall.ENETUNREACH}, syscall.EPIPE), "ENETUNREACH"},
 		{errors.New("no errno in here"), ""},
 		{syscall.Errno(0xfffff), ""},
 		{nil, ""},

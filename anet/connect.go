@@ -15,7 +15,7 @@ import (
 //
 // Redis: anetTcpNonBlockConnect and anetUnixGenericConnect, anet.c.
 func NonBlockConnect(ep Endpoint) (fd int, connected bool, err error) {
-	return nonBlockConnect(ep, netip.Addr{})
+	return NonBlockBindConnect(ep, netip.Addr{})
 }
 
 // NonBlockBindConnect is NonBlockConnect from a local address of the caller's choice (the port stays the kernel's).
@@ -24,29 +24,11 @@ func NonBlockConnect(ep Endpoint) (fd int, connected bool, err error) {
 //
 // Redis: anetTcpNonBlockBindConnect, anet.c.
 func NonBlockBindConnect(ep Endpoint, source netip.Addr) (fd int, connected bool, err error) {
-	return nonBlockConnect(ep, source)
-}
-
-// NonBlockBestEffortBindConnect tries NonBlockBindConnect, and when that fails at once, because of the bind or of
-// anything else, NonBlockConnect. LocalAddr tells which it was. A connection that gets under way from source and fails
-// later, with a timeout for instance, is not tried again.
-//
-// Redis: anetTcpNonBlockBestEffortBindConnect, anet.c.
-func NonBlockBestEffortBindConnect(ep Endpoint, source netip.Addr) (fd int, connected bool, err error) {
-	if source.IsValid() {
-		if fd, connected, err = nonBlockConnect(ep, source); err == nil {
-			return fd, connected, nil
-		}
-	}
-	return nonBlockConnect(ep, netip.Addr{})
-}
-
-func nonBlockConnect(ep Endpoint, source netip.Addr) (int, bool, error) {
 	family, remote, err := ep.sockaddr()
 	if err != nil {
 		return -1, false, &Error{Step: "connect to", Endpoint: ep, Err: err}
 	}
-	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	fd, err = unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return -1, false, &Error{Step: "create a socket for", Endpoint: ep, Err: err}
 	}
@@ -56,7 +38,7 @@ func nonBlockConnect(ep Endpoint, source netip.Addr) (int, bool, error) {
 			return -1, false, &Error{Step: fmt.Sprintf("bind to %s, to connect to", source), Endpoint: ep, Err: err}
 		}
 	}
-	connected, err := connect(fd, remote)
+	connected, err = connect(fd, remote)
 	if err != nil {
 		unix.Close(fd)
 		step := "connect to"
@@ -66,6 +48,20 @@ func nonBlockConnect(ep Endpoint, source netip.Addr) (int, bool, error) {
 		return -1, false, &Error{Step: step, Endpoint: ep, Err: err}
 	}
 	return fd, connected, nil
+}
+
+// NonBlockBestEffortBindConnect tries NonBlockBindConnect, and when that fails at once, because of the bind or of
+// anything else, NonBlockConnect. LocalAddr tells which it was. A connection that gets under way from source and fails
+// later, with a timeout for instance, is not tried again.
+//
+// Redis: anetTcpNonBlockBestEffortBindConnect, anet.c.
+func NonBlockBestEffortBindConnect(ep Endpoint, source netip.Addr) (fd int, connected bool, err error) {
+	if source.IsValid() {
+		if fd, connected, err = NonBlockBindConnect(ep, source); err == nil {
+			return fd, connected, nil
+		}
+	}
+	return NonBlockBindConnect(ep, netip.Addr{})
 }
 
 // connect calls connect(2). A signal may interrupt it after the connection is under way, so that the second call
@@ -121,21 +117,6 @@ func SocketError(fd int) error {
 // the kernel may pick that very port as the local one, and the SYN meets its own socket (simultaneous open, RFC 9293 3.5).
 // Such a connection echoes what is written, and keeps the real server from binding its port: close it.
 func SelfConnected(fd int) bool {
-	local, err := unix.Getsockname(fd)
-	if err != nil {
-		return false
-	}
-	peer, err := unix.Getpeername(fd)
-	if err != nil {
-		return false
-	}
-	switch local := local.(type) {
-	case *unix.SockaddrInet4:
-		peer, ok := peer.(*unix.SockaddrInet4)
-		return ok && local.Port == peer.Port && local.Addr == peer.Addr
-	case *unix.SockaddrInet6:
-		peer, ok := peer.(*unix.SockaddrInet6)
-		return ok && local.Port == peer.Port && local.Addr == peer.Addr
-	}
-	return false
+	local := LocalAddr(fd)
+	return local != "" && local == PeerAddr(fd) && !isUnix(fd)
 }

@@ -77,7 +77,7 @@ func (c *Connector) Failed(err error) {
 	}
 	var named *Error
 	if !errors.As(err, &named) || named.Endpoint != c.current {
-		err = ConnectError(c.current, err)
+		err = &Error{Step: "connect to", Endpoint: c.current, Err: err}
 	}
 	c.failures = append(c.failures, err)
 	c.current = Endpoint{}

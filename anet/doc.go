@@ -17,24 +17,7 @@
 //
 // A name has often more than one address. A [Connector] walks them in order: [Connector.Next] starts the first one
 // that does not fail at once, [Connector.Failed] takes down what step 3 found out, and when no address is left the
-// error tells what was wrong with each.
-//
-//	endpoints, err := anet.Resolve(ctx, "localhost", 6379) // blocks: not on the loop's thread
-//	c := anet.NewConnector(endpoints, anet.Source{})
-//	for {
-//		attempt, err := c.Next()
-//		if err != nil {
-//			return err // every address, and why it failed
-//		}
-//		if !attempt.Connected {
-//			waitWritable(attempt.FD) // poll(2), or a loop's file event
-//		}
-//		if err = anet.SocketError(attempt.FD); err == nil {
-//			return use(attempt.FD)
-//		}
-//		c.Failed(err)
-//		anet.Close(attempt.FD)
-//	}
+// error tells what was wrong with each. The examples of both are the shortest programs.
 //
 // # Who owns a descriptor
 //

@@ -54,19 +54,6 @@ func (e Endpoint) String() string {
 	return "(no address)"
 }
 
-// Network is "tcp4", "tcp6" or "unix", the words of package net; "" for the zero Endpoint.
-func (e Endpoint) Network() string {
-	switch {
-	case e.path != "":
-		return "unix"
-	case e.tcp.Addr().Is4():
-		return "tcp4"
-	case e.tcp.Addr().Is6():
-		return "tcp6"
-	}
-	return ""
-}
-
 // sockaddr is the endpoint as connect(2) wants it, with the family for socket(2).
 func (e Endpoint) sockaddr() (family int, sa unix.Sockaddr, err error) {
 	if e.path != "" {

@@ -42,12 +42,6 @@ func (e *Error) Error() string {
 // Unwrap gives the cause, so that errors.Is(err, syscall.ECONNREFUSED) works.
 func (e *Error) Unwrap() error { return e.Err }
 
-// ConnectError dresses what SocketError said about the connection to an endpoint in the words that NonBlockConnect
-// uses for failures at once: "connect to 127.0.0.1:1: connection refused (ECONNREFUSED)".
-func ConnectError(ep Endpoint, err error) error {
-	return &Error{Step: "connect to", Endpoint: ep, Err: err}
-}
-
 // ErrorName gives the symbolic name of the first syscall.Errno that err wraps, "ECONNREFUSED" for example, and "" when
 // there is none. Of an error that joins several, depth first, the first one with an errno counts.
 func ErrorName(err error) string {

@@ -8,19 +8,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// SetNoDelay switches Nagle's algorithm off (on=true) or on, so that small writes leave at once (tcp(7), TCP_NODELAY).
-// A unix socket has nothing to switch; it is left alone, without an error.
+// EnableNoDelay switches Nagle's algorithm off, so that small writes leave at once (tcp(7), TCP_NODELAY). A unix socket
+// has nothing to switch; it is left alone, without an error.
 //
-// Redis: anetEnableTcpNoDelay and anetDisableTcpNoDelay, anet.c.
-func SetNoDelay(fd int, on bool) error {
+// Redis: anetEnableTcpNoDelay, anet.c.
+func EnableNoDelay(fd int) error {
 	if isUnix(fd) {
 		return nil
 	}
-	value := 0
-	if on {
-		value = 1
-	}
-	return setInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, value, "set TCP_NODELAY")
+	return setInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1, "set TCP_NODELAY")
 }
 
 // maxKeepIdle is MAX_TCP_KEEPIDLE and MAX_TCP_KEEPINTVL of the kernel, in seconds.

@@ -126,12 +126,9 @@ func (l *Loop) FileEvents(fd int) Mask {
 }
 
 func (l *Loop) grow(fd int) {
-	if fd < len(l.files) {
-		return
+	if more := fd + 1 - len(l.files); more > 0 {
+		l.files = append(l.files, make([]fileEvent, more)...)
 	}
-	files := make([]fileEvent, max(fd+1, 2*len(l.files), 64))
-	copy(files, l.files)
-	l.files = files
 }
 
 // control is epoll_ctl(2). Pad is the upper half of epoll_data, which the kernel keeps and returns with every event.

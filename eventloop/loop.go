@@ -35,7 +35,6 @@ type Loop struct {
 	running bool
 	closed  bool
 	start   time.Time // the zero of every deadline
-	now     time.Time // when the last wait ended
 	batch   []unix.EpollEvent
 	timers  timerHeap
 	armings uint64 // counts Timer.Reset: the order of timers that are due at the same time
@@ -74,18 +73,13 @@ func New() (*Loop, error) {
 		unix.Close(epfd)
 		return nil, fmt.Errorf("eventloop: watch the eventfd: %w", err)
 	}
-	now := time.Now()
 	return &Loop{
 		epfd: epfd, wake: wake,
-		start: now, now: now,
+		start: time.Now(),
 		batch: make([]unix.EpollEvent, batchSize),
 		one:   [8]byte{1}, // a count, in the host's byte order; any value but zero wakes
 	}, nil
 }
-
-// Now is the time at which this iteration began, that is, when epoll_wait returned; before Run, when the loop was made.
-// It carries the monotonic clock. Handlers that need no better get their time here without a clock read.
-func (l *Loop) Now() time.Time { return l.now }
 
 // Run is the loop. It locks the calling goroutine to its thread and returns after Stop: it finishes the iteration under
 // way, runs the functions that were posted before Stop, and closes the loop's descriptors; those of the file events are
@@ -117,7 +111,7 @@ func (l *Loop) iterate() error {
 	if err != nil && err != unix.EINTR {
 		return fmt.Errorf("eventloop: epoll_wait: %w", err)
 	}
-	l.now = time.Now()
+	ended := time.Since(l.start)
 	woken := false
 	for i := 0; i < n; i++ {
 		if int(l.batch[i].Fd) == l.wake {
@@ -126,7 +120,7 @@ func (l *Loop) iterate() error {
 		}
 		l.dispatch(&l.batch[i])
 	}
-	l.runTimers()
+	l.runTimers(ended)
 	if woken {
 		l.drainWake()
 		l.runPosted()

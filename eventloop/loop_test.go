@@ -254,9 +254,6 @@ func TestAStoppedLoopAnswersWithErrorsNotWithPanics(t *testing.T) {
 			t.Errorf("%s: a timer can be armed", name)
 		}
 		l.Stop()
-		if l.Now().IsZero() {
-			t.Errorf("%s: no time", name)
-		}
 		if err := l.Close(); err != nil {
 			t.Errorf("%s: Close: %v", name, err)
 		}
@@ -436,27 +433,5 @@ func TestAPostFromAPostedFunctionWaitsForTheNextIterationAndDoesNotStarveFiles(t
 func TestNothingIsPostedWithoutAFunction(t *testing.T) {
 	if newLoop(t).Post(nil) {
 		t.Error("nil was taken")
-	}
-}
-
-func TestNowIsTheStartOfTheIterationOnTheMonotonicClock(t *testing.T) {
-	l := newLoop(t)
-	made := l.Now()
-	if !strings.Contains(made.String(), "m=") {
-		t.Error("the time has no monotonic part")
-	}
-	var first, second, busy time.Time
-	l.Post(func() {
-		first = l.Now()
-		for busy = time.Now(); busy.Sub(first) < 2*time.Millisecond; busy = time.Now() {
-		}
-		if l.Now() != first {
-			t.Error("time goes on within an iteration")
-		}
-		l.Post(func() { second = l.Now(); l.Stop() })
-	})
-	run(t, l)
-	if first.Before(made) || second.Before(busy) {
-		t.Errorf("made %v, first iteration %v, busy until %v, second iteration %v", made, first, busy, second)
 	}
 }

@@ -1,6 +1,7 @@
 package eventloop
 
 import (
+	"cmp"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -22,44 +23,22 @@ const (
 
 const both = Readable | Writable
 
-// maskNames are the bits in their order, as ae.h and as epoll_ctl(2) call them.
-var maskNames = [...]struct {
-	bit       Mask
-	ae, epoll string
-}{
-	{Readable, "READABLE", "EPOLLIN"},
-	{Writable, "WRITABLE", "EPOLLOUT"},
-	{Err, "ERR", "EPOLLERR"},
-	{HangUp, "HUP", "EPOLLHUP"},
-}
-
 // String gives the names of ae.h: "READABLE|WRITABLE"; "NONE" for no bit.
-func (m Mask) String() string {
-	var names []string
-	for _, n := range maskNames {
-		if m&n.bit != 0 {
-			names = append(names, n.ae)
-		}
-	}
-	if len(names) == 0 {
-		return "NONE"
-	}
-	return strings.Join(names, "|")
-}
+func (m Mask) String() string { return m.join("NONE", "READABLE", "WRITABLE", "ERR", "HUP") }
 
 // EpollNames gives the names of epoll_ctl(2): "EPOLLIN|EPOLLOUT|EPOLLERR|EPOLLHUP"; "0" for no bit. Of a mask that a
 // handler was given, Readable or Writable may stand there for an error or a hang-up only: see Err.
-func (m Mask) EpollNames() string {
-	var names []string
-	for _, n := range maskNames {
-		if m&n.bit != 0 {
-			names = append(names, n.epoll)
+func (m Mask) EpollNames() string { return m.join("0", "EPOLLIN", "EPOLLOUT", "EPOLLERR", "EPOLLHUP") }
+
+// join joins the names of the bits that are set. names are those of all bits, the lowest first.
+func (m Mask) join(none string, names ...string) string {
+	var set []string
+	for i, name := range names {
+		if m&(1<<i) != 0 {
+			set = append(set, name)
 		}
 	}
-	if len(names) == 0 {
-		return "0"
-	}
-	return strings.Join(names, "|")
+	return cmp.Or(strings.Join(set, "|"), none)
 }
 
 // epollEvents is what epoll_ctl takes for a mask. EPOLLERR and EPOLLHUP need not be asked for.

@@ -54,12 +54,12 @@ func (t *Timer) Stop() {
 // Armed tells whether the timer is going to fire. In its own function it is not, unless that has Reset it.
 func (t *Timer) Armed() bool { return t.index >= 0 }
 
-// runTimers fires what was due when the wait ended. What is armed meanwhile is left for the next iteration: its
-// deadline is not before l.now, and where it is equal it stands behind all older ones, so the first newer arming ends
-// the round. Redis: processTimeEvents, ae.c.
-func (l *Loop) runTimers() {
-	now, newest := l.now.Sub(l.start), l.armings
-	for len(l.timers) > 0 && l.timers[0].deadline <= now && l.timers[0].arming <= newest {
+// runTimers fires what was due when the wait ended, a time since start. What is armed meanwhile is left for the next
+// iteration: its deadline is not before that time, and where it is equal it stands behind all older ones, so the first
+// newer arming ends the round. Redis: processTimeEvents, ae.c.
+func (l *Loop) runTimers(ended time.Duration) {
+	newest := l.armings
+	for len(l.timers) > 0 && l.timers[0].deadline <= ended && l.timers[0].arming <= newest {
 		t := heap.Pop(&l.timers).(*Timer)
 		t.proc()
 	}

@@ -94,7 +94,7 @@ func (l *Link) closeSocket(c *conn) {
 
 // tune sets the options of the connection's socket. A refusal never matters.
 func (l *Link) tune(c *conn) {
-	_ = anet.SetNoDelay(c.fd, true)
+	_ = anet.EnableNoDelay(c.fd)
 	_ = anet.KeepAlive(c.fd, l.cfg.ReplTimeout)
 }
 

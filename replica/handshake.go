@@ -377,7 +377,10 @@ func (l *Link) lend(c *conn, mark string, prefix []byte) {
 		return
 	}
 	l.emit(Event{Kind: TransferBegun, Total: c.full.Size, ReplID: c.full.ReplID, Offset: c.full.Offset})
-	c.transfer = newTransfer(c.fd, c.full, mark, prefix, l.cfg.ReplTimeout)
+	c.transfer = &transfer{
+		fd: c.fd, full: c.full, mark: []byte(mark), prefix: bytes.Clone(prefix),
+		timeout: l.cfg.ReplTimeout, began: time.Now(),
+	}
 	l.busy = true
 	c.progress.Reset(progressEvery)
 	go c.transfer.run(l.store, l.loop.Post, func() { l.transferReceived(c) }, func() { l.transferEnded(c) })

@@ -418,7 +418,7 @@ func (l *Link) whenConnected(c *conn) {
 
 // connectFailed goes on with the next address of the name.
 func (l *Link) connectFailed(c *conn, err error) {
-	c.connector.Failed(anet.ConnectError(c.endpoint, err))
+	c.connector.Failed(err)
 	l.closeSocket(c)
 	l.tryNext(c)
 }
@@ -431,8 +431,7 @@ func (l *Link) answerSoon() { l.loop.BusyPoll(answerWithin) }
 // fail ends the attempt, tells the cause, and sets the time of the next attempt.
 func (l *Link) fail(cause error) {
 	cause = l.conn.explain(cause)
-	le := &LinkError{Master: l.cfg.Master.String(), State: l.state, Phase: l.phase, Cause: cause}
-	le.Remedy = Remedy(l.state, l.phase, cause)
+	le := &LinkError{l.cfg.Master.String(), l.state, l.phase, cause, Remedy(l.state, l.phase, cause)}
 	if l.phase == Stream && l.streamWasGood(l.conn) && !errors.Is(cause, ErrStore) {
 		l.failures = 0
 	}
@@ -488,8 +487,9 @@ func (l *Link) storeChanged() {
 		return
 	}
 	if moved {
-		l.told = p
-		l.emit(Event{Kind: Advanced, Received: l.taken(), Offset: p.Stored, Durable: p.Durable, Commands: l.newCommands()})
+		commands := l.scanner.Commands() - l.counted
+		l.told, l.counted = p, l.scanner.Commands()
+		l.emit(Event{Kind: Advanced, Received: l.taken(), Offset: p.Stored, Durable: p.Durable, Commands: commands})
 	}
 	if l.phase != Stream {
 		return
@@ -513,13 +513,6 @@ func (l *Link) storeFailed(err error) {
 	case !l.busy:
 		l.retry.Reset(0)
 	}
-}
-
-// newCommands counts the commands that were completed since the last call.
-func (l *Link) newCommands() int64 {
-	n := l.scanner.Commands() - l.counted
-	l.counted += n
-	return n
 }
 
 // tellStall tells when the store stops writing and when it writes again. In

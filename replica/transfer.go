@@ -53,10 +53,6 @@ type transfer struct {
 	err error
 }
 
-func newTransfer(fd int, full FullSync, mark string, prefix []byte, timeout time.Duration) *transfer {
-	return &transfer{fd: fd, full: full, mark: []byte(mark), prefix: bytes.Clone(prefix), timeout: timeout, began: time.Now()}
-}
-
 // cancel ends the transfer soon. Loop's thread only.
 func (t *transfer) cancel() {
 	t.stop.Store(true)
@@ -139,7 +135,7 @@ func (t *transfer) pump() error {
 		case err == nil:
 			t.count(n)
 			w.moved()
-		case err == unix.EAGAIN: // of the socket; an error of the base is wrapped
+		case err == anet.ErrWouldBlock:
 			// Nothing more has come. A payload with a mark ends at such a
 			// point: its master is silent until the first ACK.
 			if found, err := t.atMark(w.idle()); found || err != nil {
@@ -173,14 +169,12 @@ func (t *transfer) mover() (move func(n int) (int64, error), done func()) {
 		if buf == nil {
 			buf = make([]byte, copySize)
 		}
-		k, err := unix.Read(t.fd, buf[:min(n, len(buf))])
+		k, err := anet.Read(t.fd, buf[:min(n, len(buf))])
 		switch {
-		case err == unix.EINTR:
-			return 0, nil
-		case err != nil:
-			return 0, readError(err)
-		case k == 0:
+		case err == io.EOF:
 			return 0, ErrClosed
+		case err != nil:
+			return 0, err
 		}
 		_, err = t.base.Write(buf[:k])
 		return int64(k), storeError(err)
@@ -207,21 +201,16 @@ func (t *transfer) mover() (move func(n int) (int64, error), done func()) {
 			return 0, nil
 		case err == unix.EINVAL && !spliced: // this kind of socket can't
 			return byCopy(n)
+		case err == unix.EAGAIN:
+			return 0, anet.ErrWouldBlock
 		case err != nil:
-			return 0, readError(err)
+			return 0, &anet.Error{Step: "read", Err: err}
 		case k == 0:
 			return 0, ErrClosed
 		}
 		spliced = true
 		return k, t.drain(splicer, pipe[0], int(k))
 	}, done
-}
-
-func readError(err error) error {
-	if err == unix.EAGAIN {
-		return err
-	}
-	return fmt.Errorf("read: %w", err)
 }
 
 // drain moves n bytes from the pipe to the base.

@@ -121,13 +121,12 @@ func (t *Tunnel) end(err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if !t.ended {
-		t.ended, t.err = true, Explain(err)
+		t.ended, t.err = true, explain(err)
 	}
 }
 
-// Explain makes of an error of crypto/tls what Err returns. Who speaks TLS without
-// a tunnel uses it.
-func Explain(err error) error {
+// explain makes of an error of crypto/tls what Err returns.
+func explain(err error) error {
 	var header tls.RecordHeaderError
 	var op *net.OpError
 	switch {
