@@ -80,7 +80,7 @@ func connect(fd int, sa unix.Sockaddr) (connected bool, err error) {
 	}
 }
 
-// errFamily is a source address that cannot be the other end of the endpoint's family.
+// errFamily: no socket of the endpoint's family can be bound to the source address.
 var errFamily = errors.New("the source address and the endpoint are of different families")
 
 // bind gives the socket its local address, port 0. IP_BIND_ADDRESS_NO_PORT (ip(7), Linux 4.2) leaves the choice of the
@@ -112,10 +112,10 @@ func SocketError(fd int) error {
 	return nil
 }
 
-// SelfConnected tells whether a TCP socket is connected to itself. It sounds absurd and happens to whoever keeps
-// connecting to a port of this machine where nobody listens: when the port lies in the range for outgoing connections,
-// the kernel may pick that very port as the local one, and the SYN meets its own socket (simultaneous open, RFC 9293 3.5).
-// Such a connection echoes what is written, and keeps the real server from binding its port: close it.
+// SelfConnected tells whether a TCP socket is connected to itself. That sounds absurd, and happens to a program that
+// keeps connecting to a port of this machine where nobody listens: when the port lies in the range for outgoing
+// connections, the kernel may pick that very port as the local one, and the SYN meets its own socket (simultaneous open,
+// RFC 9293 3.5). Such a connection echoes what is written, and keeps the real server from binding its port: close it.
 func SelfConnected(fd int) bool {
 	local := LocalAddr(fd)
 	return local != "" && local == PeerAddr(fd) && !isUnix(fd)

@@ -113,8 +113,8 @@ func Close(fd int) error {
 	return nil
 }
 
-// Shutdown ends a connection in both directions and leaves the descriptor open. Whoever polls it sees it readable,
-// writable and hung up; reads give io.EOF. On a socket that is not connected it fails with ENOTCONN.
+// Shutdown ends a connection in both directions and leaves the descriptor open. poll(2) reports it readable, writable
+// and hung up; reads give io.EOF. On a socket that is not connected it fails with ENOTCONN.
 func Shutdown(fd int) error {
 	if err := unix.Shutdown(fd, unix.SHUT_RDWR); err != nil {
 		return &Error{Step: "shutdown", Err: err}

@@ -20,20 +20,21 @@
 // # Level-triggered, and what follows
 //
 // A descriptor is reported for as long as it is ready, so a handler may leave bytes unread and will be called again.
-// The other side of it: an idle connection is writable all the time, and whoever stays registered for that keeps a
-// processor busy. Register [Writable] while there is something to write, no longer.
+// But an idle connection is writable all the time, and a registration for that keeps a processor busy. Register
+// [Writable] while there is something to write, no longer.
 //
 // # Threads
 //
-// Handlers run on the thread of the goroutine that called Run, which is locked to it. Every method belongs to that
-// thread, or to whoever owns the loop before Run, except [Loop.Post] and [Loop.Stop], which any goroutine may call. A
-// handler must not wait for anything: while it runs, everything else on the loop stands still.
+// Handlers run on the thread of the goroutine that called Run; Run locks the goroutine to its thread. Every method
+// belongs to that thread (before Run, to the loop's owner), except [Loop.Post] and [Loop.Stop], which any goroutine may
+// call. A handler must not wait for anything: while it runs, everything else on the loop stands still.
 //
 // # Descriptors that change under a batch
 //
 // epoll_wait returns a batch of events. While the first is handled, its handler may close the descriptor of the second
 // and open another, which gets the same number: the event that is still in the batch is about a file that is no more.
-// Every time a descriptor enters the epoll set it gets a new generation, which travels through the kernel in the 64 bits
-// of epoll_data beside the descriptor (EpollEvent.Fd and EpollEvent.Pad); an event of another generation than the
-// registered one is dropped. This needs one discipline, that of ae.c: [Loop.DeleteFileEvent] comes before close(2).
+// Therefore a descriptor gets a new generation each time that it enters the epoll set. The generation travels through
+// the kernel in the 64 bits of epoll_data, beside the descriptor (EpollEvent.Fd and EpollEvent.Pad). An event of another
+// generation than the registered one is dropped. This needs one discipline, that of ae.c: [Loop.DeleteFileEvent] comes
+// before close(2).
 package eventloop

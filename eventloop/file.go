@@ -16,8 +16,8 @@ type fileEvent struct {
 	mask                Mask // None: not in the epoll set
 	generation          int32
 	readProc, writeProc FileProc
-	// The CreateFileEvent call that set each of them: equal for a proc that was registered for both in one call, which
-	// is what ae.c finds by comparing the function pointers; functions cannot be compared in Go.
+	// The CreateFileEvent call that set each proc. The two are equal where one call registered one proc for both bits.
+	// ae.c finds that by comparing the function pointers; functions cannot be compared in Go.
 	readCall, writeCall uint64
 }
 
@@ -26,10 +26,10 @@ type fileEvent struct {
 //
 // When both bits are ready, a proc that was registered for them in one call is called once, with both. Two procs are
 // called one after the other, the readable one first, and the writable one only if its registration is still the same
-// then. Errors and hang-ups are reported to whoever is registered, see Err.
+// then. Errors and hang-ups are reported to each registered proc, see Err.
 //
-// A descriptor that was closed without DeleteFileEvent, and whose number is in use again, is taken for what it is: a
-// new one, and nothing of the old registration is left. The error wraps epoll_ctl's errno: EPERM for a regular file
+// A descriptor that was closed without DeleteFileEvent, and whose number is in use again, is treated as the new one
+// that it is: nothing of the old registration is left. The error wraps epoll_ctl's errno: EPERM for a regular file
 // (it is always ready, epoll does not take it), EBADF for a closed descriptor.
 func (l *Loop) CreateFileEvent(fd int, mask Mask, proc FileProc) error {
 	mask &= both
@@ -59,8 +59,8 @@ func (l *Loop) CreateFileEvent(fd int, mask Mask, proc FileProc) error {
 	return nil
 }
 
-// enter puts a descriptor into the epoll set, or adds to what it is watched for. It asks the kernel even when nothing
-// changes for it: the answer is how a descriptor is found that was closed behind the loop's back.
+// enter puts a descriptor into the epoll set, or adds to what it is watched for. It asks the kernel even where nothing
+// changes for the kernel: only the answer tells that a descriptor was closed behind the loop's back.
 func (l *Loop) enter(fd int, f *fileEvent, mask Mask) error {
 	if f.mask != None {
 		err := l.control(unix.EPOLL_CTL_MOD, fd, f.generation, f.mask|mask)
@@ -83,8 +83,8 @@ func (l *Loop) enter(fd int, f *fileEvent, mask Mask) error {
 }
 
 // DeleteFileEvent takes back the registration for the bits of mask. With none left the descriptor leaves the epoll set,
-// and no event that is already on its way is delivered. Call it before close(2). A descriptor that is not registered,
-// or was closed already, is no error; losing the other bit because of that close is (ENOENT or EBADF).
+// and no event that is already on its way is delivered. Call it before close(2). It is no error where the descriptor is
+// not registered, or was closed already. It is one (ENOENT or EBADF) where that close took the other bit with it.
 func (l *Loop) DeleteFileEvent(fd int, mask Mask) error {
 	if l.closed {
 		return ErrStopped
@@ -136,8 +136,8 @@ func (l *Loop) control(op, fd int, generation int32, mask Mask) error {
 	return unix.EpollCtl(l.epfd, op, fd, &unix.EpollEvent{Events: mask.epollEvents(), Fd: int32(fd), Pad: generation})
 }
 
-// dispatch calls the handlers of one event, if they are still those that it is for. A handler may do anything to the
-// registrations, so nothing that it could have changed is used after it.
+// dispatch calls the handlers of one event, where they are still those of the registration that the event is about. A
+// handler may do anything to the registrations, so nothing that a handler could have changed is used after its call.
 func (l *Loop) dispatch(e *unix.EpollEvent) {
 	fd := int(e.Fd)
 	if fd >= len(l.files) {

@@ -11,9 +11,9 @@ import (
 )
 
 var (
-	// ErrStopped is what a loop answers that has stopped, or was closed.
+	// ErrStopped: the loop has stopped, or was closed.
 	ErrStopped = errors.New("eventloop: the loop has stopped")
-	// ErrRunning is what Run and Close answer while the loop runs.
+	// ErrRunning: Run or Close was called while the loop runs.
 	ErrRunning = errors.New("eventloop: the loop is running")
 )
 
@@ -128,9 +128,9 @@ func (l *Loop) iterate() error {
 	return nil
 }
 
-// BusyPoll has the loop ask again and again for d, from now on, instead of sleeping in epoll_wait. It is for a caller
-// that awaits an answer within microseconds and would lose more than that by going to sleep and being woken: a
-// handshake on a fast network. It keeps a core busy for d; a second call replaces the first, and 0 ends it.
+// BusyPoll keeps the loop awake: for d from now on, the loop asks epoll again and again instead of sleeping in it. It is
+// for a caller that awaits an answer within microseconds, as in a handshake on a fast network: to fall asleep and be
+// woken takes longer. BusyPoll keeps a core busy for d; a second call replaces the first, and 0 ends it.
 //
 // The kernel's own busy polling (SO_BUSY_POLL, socket(7)) asks the network card, and does nothing on the loopback.
 func (l *Loop) BusyPoll(d time.Duration) { l.busyUntil = time.Since(l.start) + d }
@@ -192,8 +192,8 @@ func (l *Loop) isStopping() bool {
 	return l.stopping
 }
 
-// signal makes the eventfd readable. l.mu is held, and stopping is not set before this call: so the eventfd is open. It
-// cannot fail: its counter holds 2^64-2, and drainWake takes it back to zero.
+// signal makes the eventfd readable. l.mu is held, and stopping was not set before this call, so the eventfd is open. The
+// write cannot fail: the counter of the eventfd holds 2^64-2, and drainWake takes it back to zero.
 func (l *Loop) signal() {
 	for {
 		if _, err := unix.Write(l.wake, l.one[:]); err != unix.EINTR {

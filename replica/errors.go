@@ -51,7 +51,8 @@ type ReplyError struct {
 }
 
 func (e *ReplyError) Error() string {
-	return fmt.Sprintf("%s was answered -%s", e.Command, shorten(e.Text))
+	text, dots := shorten(e.Text)
+	return fmt.Sprintf("%s was answered -%s%s", e.Command, text, dots)
 }
 
 // Is makes errors.Is(err, ErrReply) true.
@@ -70,19 +71,20 @@ func unexpected(command string, line []byte) error {
 }
 
 func (e *UnexpectedError) Error() string {
-	return fmt.Sprintf("%v to %s: %q", ErrUnexpected, e.Command, shorten(string(e.Line)))
+	text, dots := shorten(string(e.Line))
+	return fmt.Sprintf("%v to %s: %q%s", ErrUnexpected, e.Command, text, dots)
 }
 
 // Is makes errors.Is(err, ErrUnexpected) true.
 func (e *UnexpectedError) Is(target error) bool { return target == ErrUnexpected }
 
 // shorten cuts what a master said for a log line.
-func shorten(s string) string {
+func shorten(s string) (short, dots string) {
 	const most = 160
 	if len(s) > most {
-		return s[:most] + "..."
+		return s[:most], "..."
 	}
-	return s
+	return s, ""
 }
 
 // LinkError says why a link or an attempt ended: where it stood, with which

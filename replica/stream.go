@@ -17,7 +17,6 @@ import (
 // transfer read and no observer has seen.
 func (l *Link) beginStream(c *conn, resumed bool, untold []byte) {
 	c.deadline.Stop()
-	c.progress.Stop()
 	c.lastByte = time.Now()
 	c.resumed, c.begun = resumed, l.taken()
 	l.enter(Sync, Stream)

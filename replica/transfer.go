@@ -40,7 +40,6 @@ type transfer struct {
 	timeout  time.Duration
 	began    time.Time
 	received atomic.Int64
-	complete atomic.Bool // all is received, and is made durable
 	stop     atomic.Bool
 
 	base     Base
@@ -64,7 +63,6 @@ func (t *transfer) cancel() {
 func (t *transfer) run(store Store, post func(func()) bool, received, ended func()) {
 	t.err = t.receive(store)
 	if t.err == nil {
-		t.complete.Store(true)
 		post(received)
 		t.pos, t.err = t.base.Commit()
 		t.err = storeError(t.err)
@@ -323,9 +321,6 @@ func (w *waiter) restore() {
 func (l *Link) transferProgress() {
 	c := l.conn
 	t := c.transfer
-	if t.complete.Load() {
-		return
-	}
 	l.emit(Event{Kind: TransferProgress, Bytes: t.received.Load(), Total: t.full.Size, Took: time.Since(t.began)})
 	c.progress.Reset(progressEvery)
 }
@@ -339,6 +334,7 @@ func (l *Link) transferReceived(c *conn) {
 		return
 	}
 	t := c.transfer
+	c.progress.Stop()
 	l.emit(Event{Kind: TransferReceived, Bytes: t.size, Total: t.size, Took: time.Since(t.began)})
 	c.cron.Reset(tick) // first: an ACK that fails stops it again
 	l.sendAck(c)

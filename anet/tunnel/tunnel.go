@@ -1,12 +1,13 @@
-// Package tunnel has crypto/tls speak for a socket of the event loop.
+// Package tunnel puts TLS between a socket and its user on the event loop.
 //
-// The loop's side of a socket pair takes the connection's place: what it writes
-// goes out encrypted, what comes in is there to read. Two goroutines carry the
-// bytes, and take no more than the other side takes. So neither the loop nor
-// who uses it knows of TLS, and splice(2) works as on any socket.
+// One end of a socket pair takes the connection's place: what the user writes
+// there goes out encrypted, and what comes in can be read there, decrypted. Two
+// goroutines carry the bytes, and take no more than the other side takes. So
+// neither the loop nor its user knows of TLS, and splice(2) works as on any
+// socket.
 //
-// That the connection has ended shows as on any socket too; [Tunnel.Err] tells
-// why, which matters where a certificate is not accepted.
+// The end of the connection shows as on any socket. [Tunnel.Err] tells the
+// cause, for example a certificate that is not accepted.
 package tunnel
 
 import (
@@ -57,14 +58,14 @@ type Tunnel struct {
 	err   error
 }
 
-// Open makes a tunnel through fd, a connected socket that it takes, also where
-// it fails; fd must not be registered in an epoll any more. It returns the
-// non-blocking descriptor that stands for the connection from now on. Closing
-// that one, or shutting it down, ends the tunnel.
+// Open makes a tunnel through fd, a connected socket. Open owns fd from then on,
+// also where it fails; fd must have left every epoll set. Open returns the
+// non-blocking descriptor that stands for the connection from now on. To close
+// that descriptor, or to shut it down, ends the tunnel.
 //
-// config runs on a goroutine, may read files, and must name the server or say
-// that its name is not to be verified (tls.Config). Time limits are the
-// caller's.
+// config runs on a goroutine and may read files. Its result must name the
+// server, or say that the name is not to be verified (tls.Config). Time limits
+// are the caller's.
 func Open(fd int, config func() (*tls.Config, error)) (int, *Tunnel, error) {
 	outer, err := conn(fd)
 	if err != nil {
@@ -87,16 +88,16 @@ func Open(fd int, config func() (*tls.Config, error)) (int, *Tunnel, error) {
 	return pair[0], t, nil
 }
 
-// conn makes a net.Conn of a descriptor, which it takes.
+// conn makes a net.Conn of a descriptor, and owns the descriptor from then on.
 func conn(fd int) (net.Conn, error) {
 	f := os.NewFile(uintptr(fd), "socket")
 	defer f.Close() // FileConn has a copy
 	return net.FileConn(f)
 }
 
-// Err tells why the tunnel ended; nil while it has not, and where the other
-// side just closed the connection, or this one did. Once the descriptor reads
-// as ended it is set.
+// Err tells why the tunnel ended. It is nil while the tunnel stands, and where
+// either side just closed the connection. Err is set before the descriptor
+// reads as ended.
 func (t *Tunnel) Err() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -147,7 +148,7 @@ func (t *Tunnel) run(config func() (*tls.Config, error)) {
 	defer close(t.done)
 	t.end(t.carry(config))
 	t.outer.Close()
-	t.inner.Close() // after end: who reads that it is over may ask why
+	t.inner.Close() // after end: a user who reads the end may ask for the cause
 	if t.out != nil {
 		<-t.out
 	}
@@ -182,8 +183,8 @@ func (t *Tunnel) carry(config func() (*tls.Config, error)) error {
 	return err
 }
 
-// early takes what is written before the handshake is over, and ends that when
-// the loop's side ends. A PING is all that comes.
+// early takes what is written before the handshake is over: no more than a PING.
+// Where the loop's side ends, early cancels the handshake.
 func (t *Tunnel) early(cancel func()) []byte {
 	buf, n := make([]byte, record), 0
 	for n < len(buf) {
@@ -218,9 +219,10 @@ func (t *Tunnel) inward(c *tls.Conn) error {
 }
 
 // outward carries what goes out; first has been read already. When the loop's
-// side has ended it ends the connection. Where the connection takes no more it
-// returns why, and leaves a moment to read what was said about it: since TLS 1.3
-// a server refuses a client's certificate when that one has begun to write.
+// side has ended, outward ends the connection. Where the connection takes no
+// more, outward returns the cause, and leaves inward a moment to read what the
+// server says about it: since TLS 1.3, a server refuses a client's certificate
+// when the client has begun to write.
 func (t *Tunnel) outward(c *tls.Conn, first []byte) error {
 	buf := make([]byte, record)
 	for p := first; ; {
