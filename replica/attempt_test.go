@@ -236,3 +236,49 @@ func TestStopOverTLSLeaksNothing(t *testing.T) {
 		})
 	}
 }
+
+func TestAnOrderWhileABaseIsMadeDurableKeepsTheBase(t *testing.T) {
+	for _, order := range []string{"follow", "stop"} {
+		t.Run(order, func(t *testing.T) {
+			t.Parallel()
+			first, second := listen(t), listen(t)
+			cfg := replica.Config{Master: replica.Master{Name: "m", Host: "first", Port: 1}}
+			cfg.Resolve = byPort(t, "", map[int]net.Listener{1: first, 2: second})
+			opt := storeOptions{splice: true, gate: make(chan struct{})}
+			r := newRig(t, cfg, opt, nil)
+			r.start()
+			k := accept(t, first)
+			k.say(everyStep + fullSync)
+			k.hearAck(1000)
+			done := make(chan struct{})
+			r.on(func() {
+				if order == "stop" {
+					r.link.Stop(func() { close(done) })
+				} else {
+					r.link.Follow(cfg.Master.At("second", 2))
+				}
+			})
+			r.on(func() {}) // the next attempt is due, and has to wait
+			r.w.do(func() {
+				if r.store.rooms != 1 || r.count(replica.Stopped) > 0 {
+					t.Error("the store is used, or left, while a base is made durable")
+				}
+			})
+			close(opt.gate)
+			if order == "stop" {
+				<-done
+			} else {
+				k := accept(t, second)
+				k.say(everyStep)
+				if got := strings.Join(k.hear("PSYNC")[1:], " "); got != replID+" 1001" {
+					t.Errorf("PSYNC %s", got)
+				}
+			}
+			r.stop()
+			r.checkPath()
+			if r.store.commits != 1 || r.store.aborted > 0 || len(r.failures) > 0 {
+				t.Errorf("%d commits, %d aborted, %d failures", r.store.commits, r.store.aborted, len(r.failures))
+			}
+		})
+	}
+}

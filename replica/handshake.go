@@ -255,13 +255,13 @@ func (l *Link) armWait(c *conn) {
 }
 
 // handlePsync takes the reply to PSYNC, or to SYNC.
+// (slaveTryPartialResynchronization)
 func (l *Link) handlePsync(c *conn, line, rest []byte) bool {
 	s := string(line)
 	verb, args, _ := strings.Cut(s, " ")
 	switch {
 	case s == "": // a keep-alive
 	case c.useSync && s[0] == '$':
-		c.full = FullSync{}
 		l.emit(Event{Kind: FullSyncBegun, Text: "the master does not know PSYNC", Cause: SyncNoPsync})
 		l.enter(Sync, Transfer)
 		return l.handlePreamble(c, line, rest)
@@ -345,6 +345,7 @@ func (l *Link) handleContinue(c *conn, line []byte, id string, rest []byte) bool
 }
 
 // handlePreamble takes the line before the payload: $<len> or $EOF:<mark>.
+// (readSyncBulkPayload)
 func (l *Link) handlePreamble(c *conn, line, rest []byte) bool {
 	s := string(line)
 	switch {

@@ -380,8 +380,8 @@ func (l *Link) syncWithMaster(fd int, mask eventloop.Mask) {
 	}
 }
 
-// whenConnected asks SO_ERROR how the connect ended, drops the write event
-// and sends PING.
+// whenConnected asks SO_ERROR how the connect ended, and drops the write event.
+// (syncWithMaster: "Check for errors in the socket.")
 func (l *Link) whenConnected(c *conn) {
 	err := anet.SocketError(c.fd)
 	if err == nil && anet.SelfConnected(c.fd) {
@@ -403,10 +403,15 @@ func (l *Link) whenConnected(c *conn) {
 	}
 	l.enter(ReceivePong, NoPhase)
 	l.emit(Event{Kind: Registered, FD: c.fd, Registered: l.loop.FileEvents(c.fd)})
+	l.sendPing(c)
+}
+
+// sendPing sends PING. (syncWithMaster: "Send the PING, don't check for errors
+// at all, we have the timeout that will take care about this.") An answer may be
+// waiting all the same (max number of clients reached), and says more than EPIPE
+// does.
+func (l *Link) sendPing(c *conn) {
 	c.deadline.Reset(l.cfg.ReplSyncioTimeout)
-	// "Send the PING, don't check for errors at all, we have the timeout
-	// that will take care about this." An answer may be waiting all the same
-	// (max number of clients reached), and says more than EPIPE does.
 	ping := resp.AppendCommand(nil, "PING")
 	l.emit(Event{Kind: Sent, Data: ping, Bytes: int64(len(ping))})
 	_, _ = anet.SyncWrite(c.fd, ping, pingTimeout)

@@ -14,7 +14,7 @@ import (
 
 // beginStream enters STREAM: the loop watches the socket again, and every byte
 // from here on belongs to the history. untold are bytes of the stream that the
-// transfer read and no observer has seen.
+// transfer read and no observer has seen. (replicationCreateMasterClient)
 func (l *Link) beginStream(c *conn, resumed bool, untold []byte) {
 	c.deadline.Stop()
 	c.lastByte = time.Now()

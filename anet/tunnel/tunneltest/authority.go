@@ -20,7 +20,7 @@ import (
 // Authority signs certificates, and writes them as the files that redis.conf's
 // tls-* directives name.
 type Authority struct {
-	Cert *x509.Certificate
+	cert *x509.Certificate
 	t    testing.TB
 	dir  string
 	key  *ecdsa.PrivateKey
@@ -39,7 +39,7 @@ func NewAuthority(t testing.TB) *Authority {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if a.Cert, err = x509.ParseCertificate(der); err != nil {
+	if a.cert, err = x509.ParseCertificate(der); err != nil {
 		t.Fatal(err)
 	}
 	a.put(a.CA(), "CERTIFICATE", der)
@@ -61,7 +61,7 @@ func (a *Authority) CA() string { return filepath.Join(a.dir, "ca.pem") }
 // Pool is that certificate as one to trust.
 func (a *Authority) Pool() *x509.CertPool {
 	p := x509.NewCertPool()
-	p.AddCert(a.Cert)
+	p.AddCert(a.cert)
 	return p
 }
 
@@ -78,7 +78,7 @@ func (a *Authority) Sign(name string, until time.Time) tls.Certificate {
 	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
 		SerialNumber: big.NewInt(1 + a.n), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name, "localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 		NotBefore: from.Add(-2 * time.Hour), NotAfter: until,
-	}, a.Cert, &key.PublicKey, a.key)
+	}, a.cert, &key.PublicKey, a.key)
 	if err != nil {
 		a.t.Fatal(err)
 	}
