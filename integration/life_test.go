@@ -208,6 +208,7 @@ func TestThreeMastersShareOneLoopAndADeadOneDisturbsNobody(t *testing.T) {
 }
 
 func TestABaseWithAWrongChecksumIsDiscardedAndSyncedAgain(t *testing.T) {
+	const stream = "*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n"
 	t.Parallel()
 	const damagedSyncs = 3
 	var at [damagedSyncs + 1]atomic.Int64 // when PSYNC came, in ns
@@ -226,14 +227,14 @@ func TestABaseWithAWrongChecksumIsDiscardedAndSyncedAgain(t *testing.T) {
 		}
 		rdb := dump(map[string]string{"key": noise(100_000, 1)}, c.number <= damagedSyncs)
 		c.say("+FULLRESYNC %s 100\r\n$%d\r\n%s", replID('a'), len(rdb), rdb)
-		c.say("*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n")
+		c.say("%s", stream)
 		c.acks(func(_, _ int64) {})
 	})
 	dir := t.TempDir()
 	d := run(t, dir, "--replicaof", "main="+master.addr)
-	poll.Seen(t, "a base whose checksum is right", func() (bool, string) {
+	poll.Seen(t, "a base whose checksum is right, and the stream behind it", func() (bool, string) {
 		g, ok := newestIfAny(t, dir, "main")
-		return ok && g.BaseVerified, fmt.Sprintf("%+v", g)
+		return ok && g.BaseVerified && g.EndOffset == int64(100+len(stream)), fmt.Sprintf("%+v", g)
 	})
 	if got := d.matches(`level=warning msg="main .* the RDB of the full sync is damaged: generation .* wrong checksum: .*: the base is discarded and a full sync asked for`); got != damagedSyncs {
 		t.Errorf("%d lines say that a base was damaged, want %d", got, damagedSyncs)
