@@ -28,41 +28,6 @@ func probeCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "probe ADDR",
 		Short: "Find out whether a master can be followed, and what would stand in the way",
-		Long: `Go through each step of a replica's handshake with the master up to, not
-including, PSYNC, and time it; then ask what the user may ask (INFO, CONFIG GET,
-ACL WHOAMI, ACL DRYRUN), and measure the write rate for a few seconds. What comes
-of it is a list of checks that pass, warn, fail or are skipped, each with what was
-found, and below it what helps: where there is one, the command to give to the
-master. (CONFIG SET lasts until the master ends; CONFIG REWRITE keeps it.)
-
-The probe is gentle: it is no replica, starts no BGSAVE, and leaves nothing on the
-master. With --psync it sends a real PSYNC and cuts the connection after the reply.
-Where the master has a backlog it is asked to continue where it stands; where it
-has none yet, or INFO is not permitted, it is asked for a full sync, and a BGSAVE
-may begin. The probe is a replica for that moment.
-
-The rights that replication needs are +psync +replconf +ping. To check all, the
-probe's user needs +info +config|get +acl|whoami +acl|dryrun as well; what is not
-permitted is said, and costs a warning. Times of a full sync are estimates, and say
-from what. With --dir the disk there is compared with the master's memory.
-
-ADDR is host:port, "host port", [v6]:port, redis://[user[:password]@]host:port,
-rediss:// (TLS) or unix:///path. The password is taken from --masterauth-file or
-from the variable REPLICAD_MASTERAUTH.
-
-With --json: an object with master, verdict (pass, warn, fail), server,
-took_seconds, figures (write_bytes_per_second, repl_backlog_bytes,
-longest_cut_seconds, used_memory_bytes, full_sync_seconds, free_bytes; each absent
-where it is not known) and checks, each with name, status (pass, warn, fail, skip),
-detail, remedy and took_seconds.
-
-Exit codes: 0 when all checks pass (or are skipped for want of a flag), 1 with
-warnings, 2 where replication would fail, where the probe is interrupted, and for
-wrong flags.`,
-		Example: `  replicad probe 127.0.0.1:6379
-  replicad probe db.example.org:6379 --dir data --for 30s
-  REPLICAD_MASTERAUTH=secret replicad probe --masteruser replica 10.0.0.1:6379 --json
-  replicad probe rediss://db.example.org:6380 --tls-ca-cert-file ca.pem --psync`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			switch len(args) {
 			case 0:

@@ -43,35 +43,8 @@ func studyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "study [ADDR]",
 		Short: "Explain a live conversation with a master, byte by byte",
-		Long: `Perform a real handshake and full sync with the master at ADDR, follow its stream
-for a while, cut the link once and resume, and explain everything that happened:
-what the kernel said, each state, every message in both directions cut into its
-parts, and for each step the place in Redis' and Valkey's sources that does it.
-
-What is received goes into a temporary archive (below TMPDIR, as large as the
-dataset) that is thrown away. Without ADDR it studies an embedded master, so no
-Redis is needed. With --from it explains a recorded conversation.
-
-ADDR is host:port, "host port", redis[s]://[user[:password]@]host[:port] or
-unix:///path. Put the password into REPLICAD_MASTERAUTH or a file: it is masked
-in all that is written.
-
-Formats: text, to read in a terminal; json, one step a line (go doc
-replicad/replica/study.Step has the fields); html, one file that opens from disk;
-transcript, the bytes alone, as the tests of this project play them and --from
-reads them.
-
-Exit codes: 0 when it streamed; 1 when the master could not be followed: the
-study tells where and why, and what helps; 2 for wrong use.`,
-		Example: `  replicad study
-  replicad study 127.0.0.1:6379
-  replicad study 127.0.0.1:6379 --format html --out study.html
-  replicad study 127.0.0.1:6379 --for 10s --resume=false --format json
-  replicad study 127.0.0.1:6379 --format transcript > conversation.txt
-  replicad study --from conversation.txt
-  replicad study --states mermaid`,
-		Args: cobra.ArbitraryArgs,
-		RunE: f.run,
+		Args:  cobra.ArbitraryArgs,
+		RunE:  f.run,
 	}
 	fl := cmd.Flags()
 	fl.DurationVar(&f.duration, "for", 3*time.Second, "follow the stream for so long")
