@@ -212,7 +212,6 @@ func restoredTo(t *testing.T, dir string, at time.Time, number int) int {
 }
 
 func TestARebaseUnderLoadHasNoGapAndTakesLittleMemory(t *testing.T) {
-	t.Parallel()
 	if !soak() {
 		t.Parallel()
 	}
