@@ -328,6 +328,9 @@ func (n *counter) goesOn(t *testing.T) {
 
 func TestTheComposeFileFollowsAMasterThroughWhatBefallsIt(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("-short: the compose file was not run")
+	}
 	dockerEngine(t)
 	tested := 0
 	for _, server := range []string{"redis-server", "valkey-server"} {

@@ -61,7 +61,7 @@ func TestARestoreToAnOffsetIsWhatTheMasterHeldThere(t *testing.T) {
 	}
 	var moments []moment
 	for i := range count(t, "moments", 3, 60) {
-		for k := range 40 {
+		for k := range 100 {
 			master.DoIn(i%3, "SET", fmt.Sprint("k", i, ":", k), strings.Repeat("v", 200))
 			master.DoIn(i%5, "RPUSH", "list", i*k)
 		}
