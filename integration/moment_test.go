@@ -116,7 +116,7 @@ func TestAnyMomentIsRestoredAcrossRotationResumeAndRebase(t *testing.T) {
 	master := redistest.Start(t, largeBacklog)
 	everyType(master, 0)
 	dir := t.TempDir()
-	args := append(byAddress(t, master), "--segment-size", "2mb")
+	args := append(byAddress(t, master), "--segment-size", "256kb")
 	d := run(t, dir, args...)
 	d.waitLog(`msg="full sync done"`)
 	load := startLoad(t, master, loadRate)
