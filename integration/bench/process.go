@@ -70,7 +70,7 @@ func (p *process) read(log io.Reader) {
 // replicad is the daemon, on an empty folder.
 func replicad(name, binary string) *side {
 	return &side{name: name, facks: true, start: func(dir string, m *master) (*process, error) {
-		return start(binary, "run", "--replicaof", "bench="+m.addr(), "--dir", dir, "--log-format", "json")
+		return start(binary, "run", "--replicaof", "bench="+m.addr(), "--dir", dir, "--port", "0", "--log-format", "json")
 	}}
 }
 
