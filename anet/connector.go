@@ -7,15 +7,18 @@ import (
 	"strings"
 )
 
-// Source is the local address to connect from. The zero value leaves it to the kernel.
+// Source is the local address to connect from. The zero value leaves it to the
+// kernel.
 type Source struct {
 	Addr netip.Addr
-	// BestEffort connects without Addr where it cannot be had. Otherwise that is a failure.
+	// BestEffort connects without Addr where it cannot be had. Otherwise that
+	// is a failure.
 	BestEffort bool
 }
 
-// Connector walks the endpoints of one name, from the first to the last, one time. It opens descriptors and never
-// closes one that it has handed out. It is for one goroutine at a time.
+// Connector walks the endpoints of one name, from the first to the last, one
+// time. It opens descriptors and never closes one that it has handed out. It is
+// for one goroutine at a time.
 type Connector struct {
 	endpoints []Endpoint // those not tried yet
 	source    Source
@@ -31,8 +34,9 @@ type Attempt struct {
 	Endpoint Endpoint
 	// Connected is true when connect(2) returned 0; false is EINPROGRESS.
 	Connected bool
-	// Failures are the endpoints that this Next passed over because they failed at once; one *Error each. They are
-	// there also when Next found none that did not fail.
+	// Failures are the endpoints that this Next passed over because they failed
+	// at once; one *Error each. They are there also when Next found none that
+	// did not fail.
 	Failures []error
 }
 
@@ -41,8 +45,9 @@ func NewConnector(eps []Endpoint, source Source) *Connector {
 	return &Connector{endpoints: slices.Clone(eps), source: source}
 }
 
-// Next starts a connection to the next endpoint that does not fail at once. When none is left its error is
-// ErrNoMoreEndpoints, joined with why each endpoint of the walk failed (at once, or as told to Failed); every further
+// Next starts a connection to the next endpoint that does not fail at once.
+// When none is left its error is ErrNoMoreEndpoints, joined with why each
+// endpoint of the walk failed (at once, or as told to Failed); every further
 // call says the same.
 func (c *Connector) Next() (Attempt, error) {
 	c.current = Endpoint{}
@@ -68,9 +73,11 @@ func (c *Connector) start(ep Endpoint) (fd int, connected bool, err error) {
 	return NonBlockBindConnect(ep, c.source.Addr)
 }
 
-// Failed takes down why the attempt that Next returned last came to nothing: what SocketError said, a timeout, a peer
-// that hung up. An error without the endpoint's name gets it. The descriptor stays the caller's to close. Without an
-// attempt under way, or for the second time, Failed does nothing; neither does it for a nil error.
+// Failed takes down why the attempt that Next returned last came to nothing:
+// what SocketError said, a timeout, a peer that hung up. An error without the
+// endpoint's name gets it. The descriptor stays the caller's to close. Without
+// an attempt under way, or for the second time, Failed does nothing; neither
+// does it for a nil error.
 func (c *Connector) Failed(err error) {
 	if err == nil || c.current == (Endpoint{}) {
 		return
@@ -86,7 +93,8 @@ func (c *Connector) Failed(err error) {
 // exhausted is the end of a walk.
 type exhausted struct{ failures []error }
 
-// Error is the failure itself where there was one endpoint, and all of them in order where there were more.
+// Error is the failure itself where there was one endpoint, and all of them in
+// order where there were more.
 func (e *exhausted) Error() string {
 	switch len(e.failures) {
 	case 0:
@@ -101,5 +109,6 @@ func (e *exhausted) Error() string {
 	return "no address can be reached: " + strings.Join(texts, "; ")
 }
 
-// Unwrap joins the failures and ErrNoMoreEndpoints, for errors.Is and errors.As.
+// Unwrap joins the failures and ErrNoMoreEndpoints, for errors.Is and
+// errors.As.
 func (e *exhausted) Unwrap() []error { return append(slices.Clone(e.failures), ErrNoMoreEndpoints) }

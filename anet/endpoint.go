@@ -12,24 +12,28 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Endpoint is one address that can be connected to: an IPv4 or IPv6 address with a port, or the path of a unix
-// socket. Endpoints are comparable and can be map keys. The zero Endpoint is no address; connecting to it fails.
+// Endpoint is one address that can be connected to: an IPv4 or IPv6 address
+// with a port, or the path of a unix socket. Endpoints are comparable and can
+// be map keys. The zero Endpoint is no address; connecting to it fails.
 type Endpoint struct {
 	tcp  netip.AddrPort
 	path string
 }
 
-// TCP is the endpoint of an IP address and port. An IPv4 address written as IPv6 (::ffff:127.0.0.1) becomes the IPv4
-// address that it stands for. The zone of a link-local IPv6 address is an interface's name or index.
+// TCP is the endpoint of an IP address and port. An IPv4 address written as
+// IPv6 (::ffff:127.0.0.1) becomes the IPv4 address that it stands for. The zone
+// of a link-local IPv6 address is an interface's name or index.
 func TCP(ap netip.AddrPort) Endpoint {
 	return Endpoint{tcp: netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())}
 }
 
-// maxUnixPath is the longest path that leaves room for the NUL which ends it in sockaddr_un (unix(7)): 107 bytes.
+// maxUnixPath is the longest path that leaves room for the NUL which ends it in
+// sockaddr_un (unix(7)): 107 bytes.
 const maxUnixPath = len(unix.RawSockaddrUnix{}.Path) - 1
 
-// Unix is the endpoint of a unix stream socket. A path that begins with @ names a socket in the abstract namespace,
-// as in ss(8). The path must have 1 to 107 bytes and no NUL.
+// Unix is the endpoint of a unix stream socket. A path that begins with @ names
+// a socket in the abstract namespace, as in ss(8). The path must have 1 to 107
+// bytes and no NUL.
 func Unix(path string) (Endpoint, error) {
 	switch {
 	case path == "":
@@ -43,7 +47,8 @@ func Unix(path string) (Endpoint, error) {
 	return Endpoint{path: path}, nil
 }
 
-// String is "127.0.0.1:6379", "[fe80::1%eth0]:6379" or "unix:///run/redis.sock".
+// String is "127.0.0.1:6379", "[fe80::1%eth0]:6379" or
+// "unix:///run/redis.sock".
 func (e Endpoint) String() string {
 	switch {
 	case e.path != "":
@@ -54,7 +59,8 @@ func (e Endpoint) String() string {
 	return "(no address)"
 }
 
-// sockaddr is the endpoint as connect(2) wants it, with the family for socket(2).
+// sockaddr is the endpoint as connect(2) wants it, with the family for
+// socket(2).
 func (e Endpoint) sockaddr() (family int, sa unix.Sockaddr, err error) {
 	if e.path != "" {
 		return unix.AF_UNIX, &unix.SockaddrUnix{Name: e.path}, nil
@@ -77,8 +83,9 @@ func inetSockaddr(addr netip.Addr, port uint16) (family int, sa unix.Sockaddr, e
 	return 0, nil, errors.New("not an address")
 }
 
-// zoneID is the interface index that a zone stands for. It is asked at every connect, not when the Endpoint is made:
-// an interface that went away and came back has a new index.
+// zoneID is the interface index that a zone stands for. It is asked at every
+// connect, not when the Endpoint is made: an interface that went away and came
+// back has a new index.
 func zoneID(zone string) (uint32, error) {
 	if zone == "" {
 		return 0, nil
@@ -93,11 +100,14 @@ func zoneID(zone string) (uint32, error) {
 	return uint32(ifi.Index), nil
 }
 
-// Resolve gives every address of a host name, each with the port, in the resolver's order (RFC 6724: the one to try
-// first comes first), without duplicates. A literal IP address, with or without brackets, is answered without a lookup.
+// Resolve gives every address of a host name, each with the port, in the
+// resolver's order (RFC 6724: the one to try first comes first), without
+// duplicates. A literal IP address, with or without brackets, is answered
+// without a lookup.
 //
-// Resolve BLOCKS for as long as the resolver takes, up to many seconds: never call it on an event loop's thread.
-// Cancel it through ctx. It returns at least one endpoint or an error; port must be 1 to 65535.
+// Resolve BLOCKS for as long as the resolver takes, up to many seconds: never
+// call it on an event loop's thread. Cancel it through ctx. It returns at least
+// one endpoint or an error; port must be 1 to 65535.
 func Resolve(ctx context.Context, host string, port int) ([]Endpoint, error) {
 	if port < 1 || port > 65535 {
 		return nil, fmt.Errorf("port %d is not between 1 and 65535", port)
@@ -122,7 +132,8 @@ func Resolve(ctx context.Context, host string, port int) ([]Endpoint, error) {
 	return endpoints(addrs, port), nil
 }
 
-// endpoints pairs addresses with a port, keeps their order and drops the second of two that are the same.
+// endpoints pairs addresses with a port, keeps their order and drops the second
+// of two that are the same.
 func endpoints(addrs []netip.Addr, port int) []Endpoint {
 	eps := make([]Endpoint, 0, len(addrs))
 	seen := make(map[Endpoint]bool, len(addrs))

@@ -8,10 +8,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What the functions of this package return without any wrapping, so == works as well as errors.Is; ErrTimeout and
-// ErrNoMoreEndpoints come wrapped in the story of what was tried.
+// What the functions of this package return without any wrapping, so == works
+// as well as errors.Is; ErrTimeout and ErrNoMoreEndpoints come wrapped in the
+// story of what was tried.
 var (
-	// ErrWouldBlock is EAGAIN: nothing to read now, or no room to write now. Wait for the descriptor's event.
+	// ErrWouldBlock is EAGAIN: nothing to read now, or no room to write now.
+	// Wait for the descriptor's event.
 	ErrWouldBlock = errors.New("anet: the operation would block")
 
 	// ErrTimeout says that SyncWrite ran out of its time.
@@ -21,11 +23,14 @@ var (
 	ErrNoMoreEndpoints = errors.New("no address left to try")
 )
 
-// Error is a step that failed on a socket. It prints as "<step> <endpoint>: <why> (<ERRNO>)".
+// Error is a step that failed on a socket. It prints as "<step> <endpoint>:
+// <why> (<ERRNO>)".
 type Error struct {
-	// Step says what was tried, with its preposition: "connect to", "create a socket for", "read".
+	// Step says what was tried, with its preposition: "connect to", "create a
+	// socket for", "read".
 	Step string
-	// Endpoint is where to; the zero Endpoint where the step knows only a descriptor.
+	// Endpoint is where to; the zero Endpoint where the step knows only a
+	// descriptor.
 	Endpoint Endpoint
 	// Err is why; most often a syscall.Errno.
 	Err error
@@ -42,8 +47,9 @@ func (e *Error) Error() string {
 // Unwrap gives the cause, so that errors.Is(err, syscall.ECONNREFUSED) works.
 func (e *Error) Unwrap() error { return e.Err }
 
-// ErrorName gives the symbolic name of the first syscall.Errno that err wraps, "ECONNREFUSED" for example, and "" when
-// there is none. Of an error that joins several, depth first, the first one with an errno counts.
+// ErrorName gives the symbolic name of the first syscall.Errno that err wraps,
+// "ECONNREFUSED" for example, and "" when there is none. Of an error that joins
+// several, depth first, the first one with an errno counts.
 func ErrorName(err error) string {
 	var errno syscall.Errno
 	if !errors.As(err, &errno) {
@@ -52,7 +58,8 @@ func ErrorName(err error) string {
 	return unix.ErrnoName(errno)
 }
 
-// describe puts the errno's name behind its text, for a bare errno; other errors speak for themselves.
+// describe puts the errno's name behind its text, for a bare errno; other
+// errors speak for themselves.
 func describe(err error) string {
 	errno, ok := err.(syscall.Errno)
 	if !ok {

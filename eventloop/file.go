@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// FileProc handles a file event. mask holds those bits that it is registered for and that are ready now, and Err or
-// HangUp where epoll reported them.
+// FileProc handles a file event. mask holds those bits that it is registered
+// for and that are ready now, and Err or HangUp where epoll reported them.
 type FileProc func(fd int, mask Mask)
 
 // fileEvent is one descriptor's registration. Redis: aeFileEvent, ae.h.
@@ -16,21 +16,27 @@ type fileEvent struct {
 	mask                Mask // None: not in the epoll set
 	generation          int32
 	readProc, writeProc FileProc
-	// The CreateFileEvent call that set each proc. The two are equal where one call registered one proc for both bits.
-	// ae.c finds that by comparing the function pointers; functions cannot be compared in Go.
+	// The CreateFileEvent call that set each proc. The two are equal where one
+	// call registered one proc for both bits. ae.c finds that by comparing the
+	// function pointers; functions cannot be compared in Go.
 	readCall, writeCall uint64
 }
 
-// CreateFileEvent registers proc for Readable, Writable or both. Bits that were registered before stay, with their
-// proc; a bit that is registered again gets the new one.
+// CreateFileEvent registers proc for Readable, Writable or both. Bits that were
+// registered before stay, with their proc; a bit that is registered again gets
+// the new one.
 //
-// When both bits are ready, a proc that was registered for them in one call is called once, with both. Two procs are
-// called one after the other, the readable one first, and the writable one only if its registration is still the same
-// then. Errors and hang-ups are reported to each registered proc, see Err.
+// When both bits are ready, a proc that was registered for them in one call is
+// called once, with both. Two procs are called one after the other, the
+// readable one first, and the writable one only if its registration is still
+// the same then. Errors and hang-ups are reported to each registered proc, see
+// Err.
 //
-// A descriptor that was closed without DeleteFileEvent, and whose number is in use again, is treated as the new one
-// that it is: nothing of the old registration is left. The error wraps epoll_ctl's errno: EPERM for a regular file
-// (it is always ready, epoll does not take it), EBADF for a closed descriptor.
+// A descriptor that was closed without DeleteFileEvent, and whose number is in
+// use again, is treated as the new one that it is: nothing of the old
+// registration is left. The error wraps epoll_ctl's errno: EPERM for a regular
+// file (it is always ready, epoll does not take it), EBADF for a closed
+// descriptor.
 func (l *Loop) CreateFileEvent(fd int, mask Mask, proc FileProc) error {
 	mask &= both
 	switch {
@@ -59,15 +65,17 @@ func (l *Loop) CreateFileEvent(fd int, mask Mask, proc FileProc) error {
 	return nil
 }
 
-// enter puts a descriptor into the epoll set, or adds to what it is watched for. It asks the kernel even where nothing
-// changes for the kernel: only the answer tells that a descriptor was closed behind the loop's back.
+// enter puts a descriptor into the epoll set, or adds to what it is watched
+// for. It asks the kernel even where nothing changes for the kernel: only the
+// answer tells that a descriptor was closed behind the loop's back.
 func (l *Loop) enter(fd int, f *fileEvent, mask Mask) error {
 	if f.mask != None {
 		err := l.control(unix.EPOLL_CTL_MOD, fd, f.generation, f.mask|mask)
 		if err == nil {
 			return nil
 		}
-		// ENOENT: another file has the number now. EBADF: none has. Either way the old registration is void.
+		// ENOENT: another file has the number now. EBADF: none has. Either way
+		// the old registration is void.
 		*f = fileEvent{}
 		if err != unix.ENOENT {
 			return err
@@ -82,9 +90,11 @@ func (l *Loop) enter(fd int, f *fileEvent, mask Mask) error {
 	return nil
 }
 
-// DeleteFileEvent takes back the registration for the bits of mask. With none left the descriptor leaves the epoll set,
-// and no event that is already on its way is delivered. Call it before close(2). It is no error where the descriptor is
-// not registered, or was closed already. It is one (ENOENT or EBADF) where that close took the other bit with it.
+// DeleteFileEvent takes back the registration for the bits of mask. With none
+// left the descriptor leaves the epoll set, and no event that is already on its
+// way is delivered. Call it before close(2). It is no error where the
+// descriptor is not registered, or was closed already. It is one (ENOENT or
+// EBADF) where that close took the other bit with it.
 func (l *Loop) DeleteFileEvent(fd int, mask Mask) error {
 	if l.closed {
 		return ErrStopped
@@ -117,7 +127,8 @@ func (l *Loop) DeleteFileEvent(fd int, mask Mask) error {
 	return nil
 }
 
-// FileEvents is what a descriptor is registered for: Readable, Writable, both or None. Redis: aeGetFileEvents, ae.c.
+// FileEvents is what a descriptor is registered for: Readable, Writable, both
+// or None. Redis: aeGetFileEvents, ae.c.
 func (l *Loop) FileEvents(fd int) Mask {
 	if fd < 0 || fd >= len(l.files) {
 		return None
@@ -131,13 +142,16 @@ func (l *Loop) grow(fd int) {
 	}
 }
 
-// control is epoll_ctl(2). Pad is the upper half of epoll_data, which the kernel keeps and returns with every event.
+// control is epoll_ctl(2). Pad is the upper half of epoll_data, which the
+// kernel keeps and returns with every event.
 func (l *Loop) control(op, fd int, generation int32, mask Mask) error {
 	return unix.EpollCtl(l.epfd, op, fd, &unix.EpollEvent{Events: mask.epollEvents(), Fd: int32(fd), Pad: generation})
 }
 
-// dispatch calls the handlers of one event, where they are still those of the registration that the event is about. A
-// handler may do anything to the registrations, so nothing that a handler could have changed is used after its call.
+// dispatch calls the handlers of one event, where they are still those of the
+// registration that the event is about. A handler may do anything to the
+// registrations, so nothing that a handler could have changed is used after its
+// call.
 func (l *Loop) dispatch(e *unix.EpollEvent) {
 	fd := int(e.Fd)
 	if fd >= len(l.files) {

@@ -18,11 +18,12 @@ var (
 )
 
 const (
-	// batchSize is how many events one epoll_wait takes. More ready descriptors than that wait for the next one; the
-	// kernel hands them out in turn.
+	// batchSize is how many events one epoll_wait takes. More ready descriptors
+	// than that wait for the next one; the kernel hands them out in turn.
 	batchSize = 256
 
-	// keptPosts is the longest queue of posted functions, as a number of them, whose memory is kept for the next batch.
+	// keptPosts is the longest queue of posted functions, as a number of them,
+	// whose memory is kept for the next batch.
 	keptPosts = 64 << 10
 )
 
@@ -55,8 +56,8 @@ type Loop struct {
 	one      [8]byte  // what signal writes
 }
 
-// New makes a loop with nothing registered. It holds two descriptors until Run returns; a loop that is not run after
-// all needs Close.
+// New makes a loop with nothing registered. It holds two descriptors until Run
+// returns; a loop that is not run after all needs Close.
 func New() (*Loop, error) {
 	epfd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
@@ -81,10 +82,12 @@ func New() (*Loop, error) {
 	}, nil
 }
 
-// Run is the loop. It locks the calling goroutine to its thread and returns after Stop: it finishes the iteration under
-// way, runs the functions that were posted before Stop, and closes the loop's descriptors; those of the file events are
-// their owners' to close. A loop runs once: after that Run returns ErrStopped, and ErrRunning from inside. Any other
-// error is epoll's own, and ends the loop in the same way.
+// Run is the loop. It locks the calling goroutine to its thread and returns
+// after Stop: it finishes the iteration under way, runs the functions that were
+// posted before Stop, and closes the loop's descriptors; those of the file
+// events are their owners' to close. A loop runs once: after that Run returns
+// ErrStopped, and ErrRunning from inside. Any other error is epoll's own, and
+// ends the loop in the same way.
 func (l *Loop) Run() error {
 	switch {
 	case l.closed:
@@ -128,15 +131,19 @@ func (l *Loop) iterate() error {
 	return nil
 }
 
-// BusyPoll keeps the loop awake: for d from now on, the loop asks epoll again and again instead of sleeping in it. It is
-// for a caller that awaits an answer within microseconds, as in a handshake on a fast network: to fall asleep and be
-// woken takes longer. BusyPoll keeps a core busy for d; a second call replaces the first, and 0 ends it.
+// BusyPoll keeps the loop awake: for d from now on, the loop asks epoll again
+// and again instead of sleeping in it. It is for a caller that awaits an answer
+// within microseconds, as in a handshake on a fast network: to fall asleep and
+// be woken takes longer. BusyPoll keeps a core busy for d; a second call
+// replaces the first, and 0 ends it.
 //
-// The kernel's own busy polling (SO_BUSY_POLL, socket(7)) asks the network card, and does nothing on the loopback.
+// The kernel's own busy polling (SO_BUSY_POLL, socket(7)) asks the network
+// card, and does nothing on the loopback.
 func (l *Loop) BusyPoll(d time.Duration) { l.busyUntil = time.Since(l.start) + d }
 
-// waitMillis is the timeout of epoll_wait: -1 without a timer, else the time to the first one, rounded up so that the
-// wait does not end a moment before the timer is due and begin again; 0 while the loop polls busily.
+// waitMillis is the timeout of epoll_wait: -1 without a timer, else the time to
+// the first one, rounded up so that the wait does not end a moment before the
+// timer is due and begin again; 0 while the loop polls busily.
 func (l *Loop) waitMillis() int {
 	if l.busyUntil > 0 {
 		if time.Since(l.start) < l.busyUntil {
@@ -155,10 +162,12 @@ func (l *Loop) waitMillis() int {
 	return int((min(left, longest) + time.Millisecond - 1) / time.Millisecond)
 }
 
-// Post hands fn to the loop, which runs it on its own thread, after what was posted before. Post does not wait for
-// that, and any goroutine may call it. True says that fn will run (unless the loop is never run and closed);
-// false that it will not, because Stop was called or fn is nil. A Post from the loop's own thread is in order too, and
-// what a posted function posts waits for the next iteration.
+// Post hands fn to the loop, which runs it on its own thread, after what was
+// posted before. Post does not wait for that, and any goroutine may call it.
+// True says that fn will run (unless the loop is never run and closed); false
+// that it will not, because Stop was called or fn is nil. A Post from the
+// loop's own thread is in order too, and what a posted function posts waits for
+// the next iteration.
 func (l *Loop) Post(fn func()) bool {
 	if fn == nil {
 		return false
@@ -175,7 +184,8 @@ func (l *Loop) Post(fn func()) bool {
 	return true
 }
 
-// Stop ends the loop: Run returns soon. Any goroutine may call it, also before Run and more than once.
+// Stop ends the loop: Run returns soon. Any goroutine may call it, also before
+// Run and more than once.
 func (l *Loop) Stop() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -192,8 +202,9 @@ func (l *Loop) isStopping() bool {
 	return l.stopping
 }
 
-// signal makes the eventfd readable. l.mu is held, and stopping was not set before this call, so the eventfd is open. The
-// write cannot fail: the counter of the eventfd holds 2^64-2, and drainWake takes it back to zero.
+// signal makes the eventfd readable. l.mu is held, and stopping was not set
+// before this call, so the eventfd is open. The write cannot fail: the counter
+// of the eventfd holds 2^64-2, and drainWake takes it back to zero.
 func (l *Loop) signal() {
 	for {
 		if _, err := unix.Write(l.wake, l.one[:]); err != unix.EINTR {
@@ -202,7 +213,8 @@ func (l *Loop) signal() {
 	}
 }
 
-// drainWake must come before the queue is taken: a Post after that signals again, so none is slept over.
+// drainWake must come before the queue is taken: a Post after that signals
+// again, so none is slept over.
 func (l *Loop) drainWake() {
 	for {
 		if _, err := unix.Read(l.wake, l.count[:]); err != unix.EINTR {
@@ -211,8 +223,9 @@ func (l *Loop) drainWake() {
 	}
 }
 
-// runPosted runs what was posted until now, and nothing that is posted meanwhile. Two buffers change places, so
-// posting allocates only while the queue grows.
+// runPosted runs what was posted until now, and nothing that is posted
+// meanwhile. Two buffers change places, so posting allocates only while the
+// queue grows.
 func (l *Loop) runPosted() {
 	l.mu.Lock()
 	batch := l.posted
@@ -228,8 +241,9 @@ func (l *Loop) runPosted() {
 	}
 }
 
-// Close gives back the descriptors of a loop that never ran; what was posted is dropped. After Run, or a second time,
-// there is nothing to do and it returns nil; while the loop runs it returns ErrRunning: Stop is meant.
+// Close gives back the descriptors of a loop that never ran; what was posted is
+// dropped. After Run, or a second time, there is nothing to do and it returns
+// nil; while the loop runs it returns ErrRunning: Stop is meant.
 func (l *Loop) Close() error {
 	switch {
 	case l.running:

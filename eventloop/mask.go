@@ -10,8 +10,9 @@ import (
 // Mask is a set of events of a descriptor.
 type Mask uint32
 
-// The bits of a Mask. Readable and Writable can be registered; Err and HangUp are only reported, together with them:
-// as in ae_epoll.c an error or a hang-up makes a descriptor readable and writable, since read(2), write(2) or SO_ERROR
+// The bits of a Mask. Readable and Writable can be registered; Err and HangUp
+// are only reported, together with them: as in ae_epoll.c an error or a hang-up
+// makes a descriptor readable and writable, since read(2), write(2) or SO_ERROR
 // is where the handler learns what happened.
 const (
 	None     Mask = 0
@@ -26,11 +27,14 @@ const both = Readable | Writable
 // String gives the names of ae.h: "READABLE|WRITABLE"; "NONE" for no bit.
 func (m Mask) String() string { return m.join("NONE", "READABLE", "WRITABLE", "ERR", "HUP") }
 
-// EpollNames gives the names of epoll_ctl(2): "EPOLLIN|EPOLLOUT|EPOLLERR|EPOLLHUP"; "0" for no bit. Of a mask that a
-// handler was given, Readable or Writable may stand there for an error or a hang-up only: see Err.
+// EpollNames gives the names of epoll_ctl(2):
+// "EPOLLIN|EPOLLOUT|EPOLLERR|EPOLLHUP"; "0" for no bit. Of a mask that a
+// handler was given, Readable or Writable may stand there for an error or a
+// hang-up only: see Err.
 func (m Mask) EpollNames() string { return m.join("0", "EPOLLIN", "EPOLLOUT", "EPOLLERR", "EPOLLHUP") }
 
-// join joins the names of the bits that are set. names are those of all bits, the lowest first.
+// join joins the names of the bits that are set. names are those of all bits,
+// the lowest first.
 func (m Mask) join(none string, names ...string) string {
 	var set []string
 	for i, name := range names {
@@ -41,7 +45,8 @@ func (m Mask) join(none string, names ...string) string {
 	return cmp.Or(strings.Join(set, "|"), none)
 }
 
-// epollEvents is what epoll_ctl takes for a mask. EPOLLERR and EPOLLHUP need not be asked for.
+// epollEvents is what epoll_ctl takes for a mask. EPOLLERR and EPOLLHUP need
+// not be asked for.
 func (m Mask) epollEvents() uint32 {
 	var events uint32
 	if m&Readable != 0 {

@@ -58,8 +58,8 @@ type Tunnel struct {
 	err   error
 }
 
-// Open makes a tunnel through fd, a connected socket. Open owns fd from then on,
-// also where it fails; fd must have left every epoll set. Open returns the
+// Open makes a tunnel through fd, a connected socket. Open owns fd from then
+// on, also where it fails; fd must have left every epoll set. Open returns the
 // non-blocking descriptor that stands for the connection from now on. To close
 // that descriptor, or to shut it down, ends the tunnel.
 //
@@ -183,8 +183,8 @@ func (t *Tunnel) carry(config func() (*tls.Config, error)) error {
 	return err
 }
 
-// early takes what is written before the handshake is over: no more than a PING.
-// Where the loop's side ends, early cancels the handshake.
+// early takes what is written before the handshake is over: no more than a
+// PING. Where the loop's side ends, early cancels the handshake.
 func (t *Tunnel) early(cancel func()) []byte {
 	buf, n := make([]byte, record), 0
 	for n < len(buf) {

@@ -19,7 +19,7 @@ import (
 type follower struct {
 	name      string
 	loop      *eventloop.Loop
-	cfg       replica.Config // of its links; Master is who is followed now
+	cfg       replica.Config // of the links; Master is the master that is followed now
 	status    *status.Tracker
 	observers Observers
 	origin    string     // what the configuration says: an address, or a Sentinel's name for it
