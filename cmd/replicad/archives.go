@@ -111,15 +111,12 @@ func (f *archiveFlags) listAt(cmd *cobra.Command, masters []archive.Master, at s
 	for _, m := range masters {
 		l := tables.Place{Name: m.Name, Dir: m.Dir}
 		r, p, err := archive.Locate(m.Dir, target, now)
-		switch {
-		case err == nil:
+		if err == nil {
 			r.Close()
 			l.Point = &p
-		case errors.Is(err, archive.ErrUnavailable):
+		} else {
 			l.Unavailable = err.Error()
 			missing = append(missing, fmt.Errorf("%s: %w", m.Name, err))
-		default:
-			return err
 		}
 		places = append(places, l)
 	}
@@ -148,16 +145,17 @@ func pruneCommand() *cobra.Command {
 	return cmd
 }
 
-// prune prunes archives until one fails, and prints what went.
+// prune prunes archives, and prints what went.
 func (f *archiveFlags) prune(cmd *cobra.Command, masters []archive.Master, dryRun bool) error {
 	done := []tables.Prune{}
 	var failed error
 	for _, m := range masters {
 		p, err := archive.Prune(m.Dir, f.Retention, time.Now(), dryRun)
-		done = append(done, tables.Prune{Name: m.Name, DryRun: dryRun, Plan: p})
 		if err != nil {
-			failed = fmt.Errorf("%s: %w", m.Name, err)
-			break
+			failed = errors.Join(failed, fmt.Errorf("%s: %w", m.Name, err))
+		}
+		if err == nil || len(p.Removals) > 0 {
+			done = append(done, tables.Prune{Name: m.Name, DryRun: dryRun, Plan: p})
 		}
 	}
 	return errors.Join(f.print(cmd, tables.Prunes, done), failed)
@@ -178,22 +176,29 @@ func verifyCommand() *cobra.Command {
 
 // verify verifies archives, and prints what was proved.
 func (f *archiveFlags) verify(cmd *cobra.Command, masters []archive.Master) error {
+	if len(masters) == 0 {
+		return usageError{err: fmt.Errorf("no archive below %s: nothing was verified", f.Dir)}
+	}
 	reports, problems := []verify.Report{}, 0
+	var failed error
 	for _, m := range masters {
 		tell, end := tables.Bar(terminal(cmd.ErrOrStderr()), m.Name+": verify")
 		r, err := verify.Archive(cmd.Context(), m.Dir, verify.Options{Progress: tell})
 		end()
 		if err != nil {
-			return err
+			failed = errors.Join(failed, fmt.Errorf("%s: %w", m.Name, err))
+			continue
 		}
 		reports = append(reports, r)
+		if len(r.Generations) == 0 {
+			problems++
+		}
 		for _, g := range r.Generations {
 			problems += len(g.Problems)
 		}
 	}
-	err := f.print(cmd, tables.Reports, reports)
-	if err == nil && problems > 0 {
-		err = fmt.Errorf("%w: %d below %s", errProblems, problems, f.Dir)
+	if problems > 0 {
+		failed = errors.Join(failed, fmt.Errorf("%w: %d below %s", errProblems, problems, f.Dir))
 	}
-	return err
+	return errors.Join(f.print(cmd, tables.Reports, reports), failed)
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -92,26 +93,35 @@ func (f *restoreFlags) options(cmd *cobra.Command) (done tables.Restored, err er
 	if err != nil {
 		return done, err
 	}
-	if len(masters) != 1 {
-		return done, usageError{err: fmt.Errorf("--name is missing: below %s are %s", f.Dir, names(masters))}
+	readable := slices.DeleteFunc(slices.Clone(masters), func(m archive.Master) bool { return m.Problem != "" })
+	switch {
+	case len(readable) > 1:
+		return done, usageError{err: fmt.Errorf("--name is missing: below %s are the archives %s", f.Dir, names(readable))}
+	case len(readable) == 1:
+		for _, m := range masters {
+			if m.Problem != "" {
+				fmt.Fprintf(cmd.ErrOrStderr(), "%s is passed over: %s\n", m.Name, m.Problem)
+			}
+		}
+	case len(masters) > 0:
+		return done, errors.New(masters[0].Problem)
+	default:
+		return done, usageError{err: fmt.Errorf("no archive below %s", f.Dir)}
 	}
 	if f.check || f.checkOnly || f.opt.Format == restore.RDB {
 		if _, err := redisserver.Find(); err != nil {
 			return done, err
 		}
 	}
-	f.opt.Dir, f.opt.Limits = masters[0].Dir, f.Link.Limits
-	return tables.Restored{Name: masters[0].Name}, nil
+	f.opt.Dir, f.opt.Limits = readable[0].Dir, f.Link.Limits
+	return tables.Restored{Name: readable[0].Name}, nil
 }
 
 // names lists archives.
 func names(masters []archive.Master) string {
-	if len(masters) == 0 {
-		return "no archives"
-	}
 	var all []string
 	for _, m := range masters {
 		all = append(all, m.Name)
 	}
-	return "the archives " + strings.Join(all, ", ")
+	return strings.Join(all, ", ")
 }

@@ -157,8 +157,8 @@ func (a *Archive) sweep() (done []generation, err error) {
 	}
 	next := a.next.Load()
 	for _, g := range unfinished {
-		if filepath.Ext(g.dir) != tmpSuffix || next.owns(g) {
-			continue // it was finished, and somebody damaged it: not ours to remove
+		if next.owns(g) {
+			continue
 		}
 		if err := os.RemoveAll(g.dir); err != nil {
 			return nil, err

@@ -304,14 +304,33 @@ func TestWithoutARecordStrictRecoveryStillAsksTheMarks(t *testing.T) {
 	}
 }
 
-func TestAGenerationWithoutManifestIsNotComplete(t *testing.T) {
+func TestAGenerationWithoutManifestIsNotCompleteAndGoesOnWithANewOne(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	stored(t, dir, 10)
-	os.Remove(generationIn(dir, 1).aof(ManifestName))
+	g := generationIn(dir, 1)
+	before, err := os.ReadFile(g.aof(ManifestName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	os.Remove(g.aof(ManifestName))
 	m, _, _ := Describe(dir)
 	if m.Generations[0].Complete {
 		t.Fatalf("without a manifest it is said to be complete: %+v", m.Generations[0])
+	}
+	// Base, segments and timeline say all that there is to restore.
+	r, p, err := Locate(dir, Target{}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Close()
+	a := open(t, dir, Options{})
+	if pos, known := a.Position(); !known || pos.Offset != p.Offset {
+		t.Fatalf("it goes on at %+v, %v, and can be restored to %d", pos, known, p.Offset)
+	}
+	mustClose(t, a)
+	if again, err := os.ReadFile(g.aof(ManifestName)); err != nil || !bytes.Equal(again, before) {
+		t.Fatalf("the manifest holds %q, %v", again, err)
 	}
 }
 

@@ -65,8 +65,19 @@ func ignoreMissing(err error) error {
 	return err
 }
 
-// generations lists the finished generations below dir, oldest first, and the
-// folders of unfinished ones.
+// folder says whether an entry is a folder, or a symbolic link to one; true
+// beside the error of one that can't be looked at.
+func folder(dir string, e fs.DirEntry) (bool, error) {
+	if e.Type()&fs.ModeSymlink == 0 {
+		return e.IsDir(), nil
+	}
+	st, err := os.Stat(filepath.Join(dir, e.Name()))
+	return err != nil || st.IsDir(), err
+}
+
+// generations lists the generations below dir, oldest first, and the .tmp
+// folders of those that are in the making. A generation of the first list was
+// finished; what it lacks now was taken away since.
 func generations(dir string) (done, unfinished []generation, err error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -76,17 +87,13 @@ func generations(dir string) (done, unfinished []generation, err error) {
 		g := generation{dir: filepath.Join(dir, e.Name())}
 		name, making := strings.CutSuffix(e.Name(), tmpSuffix)
 		_, err := fmt.Sscanf(name, "generation-%d", &g.number)
-		if err != nil || !e.IsDir() || g.number < 1 || generationIn(dir, g.number).dir != filepath.Join(dir, name) {
+		if is, _ := folder(dir, e); err != nil || !is || g.number < 1 || generationIn(dir, g.number).dir != filepath.Join(dir, name) {
 			continue
 		}
-		ok, err := g.finished()
-		if err != nil {
-			return nil, nil, err
-		}
-		if ok && !making {
-			done = append(done, g)
-		} else {
+		if making {
 			unfinished = append(unfinished, g)
+		} else {
+			done = append(done, g)
 		}
 	}
 	byNumber := func(a, b generation) int { return a.number - b.number }

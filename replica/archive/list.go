@@ -20,6 +20,8 @@ type Master struct {
 	Dir         string       `json:"dir"`
 	Running     bool         `json:"running"` // a replicad holds the lock
 	Generations []Generation `json:"generations"`
+	// Problem says why the folder can't be read; it may be no archive.
+	Problem string `json:"problem,omitempty"`
 }
 
 // Generation describes one full sync and the stream behind it.
@@ -50,7 +52,11 @@ type Generation struct {
 	Problem string    `json:"problem,omitempty"`
 }
 
+// lostFound is the folder that fsck(8) keeps for itself on each file system.
+const lostFound = "lost+found"
+
 // List describes the archives below dir, whether a daemon writes them or not.
+// A folder that can't be read has a Problem.
 func List(dir string) ([]Master, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -58,14 +64,18 @@ func List(dir string) ([]Master, error) {
 	}
 	masters := []Master{}
 	for _, e := range entries {
-		if !e.IsDir() {
+		is, err := folder(dir, e)
+		if !is || e.Name() == lostFound {
 			continue
 		}
-		m, ok, err := Describe(filepath.Join(dir, e.Name()))
-		if err != nil {
-			return nil, err
+		m := Master{Name: e.Name(), Dir: filepath.Join(dir, e.Name()), Generations: []Generation{}}
+		if err == nil {
+			m, is, err = Describe(m.Dir)
 		}
-		if ok {
+		if err != nil {
+			m.Problem = err.Error()
+		}
+		if is || err != nil {
 			masters = append(masters, m)
 		}
 	}

@@ -373,7 +373,7 @@ func (s *state) renew(strict bool, d disk) error {
 func (s *state) tidy(d disk) error {
 	path := s.gen.aof(ManifestName)
 	is, err := os.ReadFile(path)
-	if err != nil {
+	if ignoreMissing(err) != nil {
 		return err
 	}
 	if !bytes.Equal(is, Manifest(s.seg.Seq)) {

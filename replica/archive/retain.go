@@ -304,6 +304,12 @@ func (g generation) remove() error {
 	if err := SyncPath(filepath.Dir(g.dir)); err != nil {
 		return err
 	}
+	if moved, err := filepath.EvalSymlinks(gone); err == nil && moved != gone {
+		// It is a link to where somebody moved the folder.
+		if err := os.RemoveAll(moved); err != nil {
+			return err
+		}
+	}
 	return os.RemoveAll(gone)
 }
 

@@ -58,13 +58,15 @@ func Find() (Binary, error) {
 }
 
 // Server is a redis-server that runs on a folder. It listens on a unix socket
-// in a private folder, and on no port.
+// in a private folder, and on no port. Both sides name the socket below a
+// descriptor of that folder (proc_pid_fd(5)), for the path of a socket is
+// bounded (unix(7): 108 bytes), and that of a temporary folder is not.
 type Server struct {
 	Client *redis.Client // database 0
 	Took   time.Duration // from the start of the process until it had loaded
 	cmd    *exec.Cmd
 	socket string
-	folder string
+	folder *os.File
 	log    bytes.Buffer
 	exited chan struct{}
 	let    func() bool // ends the watch over the context
@@ -76,20 +78,25 @@ type Server struct {
 // line, override those of Load. The error wraps ErrLoad and holds what the
 // server said last.
 func (b Binary) Load(ctx context.Context, dir string, directives ...string) (*Server, error) {
-	folder, err := os.MkdirTemp("", "replicad-load-")
+	private, err := os.MkdirTemp("", "replicad-load-")
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{folder: folder, socket: filepath.Join(folder, "s"), exited: make(chan struct{})}
+	folder, err := os.Open(private)
+	if err != nil {
+		return nil, errors.Join(err, os.Remove(private))
+	}
+	s := &Server{folder: folder, socket: fmt.Sprintf("/proc/self/fd/%d/s", folder.Fd()), exited: make(chan struct{})}
 	s.cmd = exec.Command(b.Path, append([]string{
-		"--port", "0", "--unixsocket", s.socket, "--unixsocketperm", "700",
+		"--port", "0", "--unixsocket", "/proc/self/fd/3/s", "--unixsocketperm", "700",
 		"--dir", dir, "--appendonly", "yes", "--appendfsync", "no", "--save", "",
 		"--auto-aof-rewrite-percentage", "0", "--databases", "65536",
 		"--enable-debug-command", "yes", "--daemonize", "no"}, directives...)...)
 	s.cmd.Stdout, s.cmd.Stderr = &s.log, &s.log
+	s.cmd.ExtraFiles = []*os.File{folder} // descriptor 3
 	began := time.Now()
 	if err := s.cmd.Start(); err != nil {
-		os.RemoveAll(folder)
+		s.leave()
 		return nil, err
 	}
 	s.let = context.AfterFunc(ctx, func() { _ = s.cmd.Process.Kill() })
@@ -143,7 +150,13 @@ func (s *Server) Stop() {
 	s.Client.Close()
 	_ = s.cmd.Process.Kill() // nothing of it is kept
 	<-s.exited
-	os.RemoveAll(s.folder)
+	s.leave()
+}
+
+// leave removes the private folder.
+func (s *Server) leave() {
+	os.RemoveAll(s.folder.Name())
+	s.folder.Close()
 }
 
 // Report says what a redis-server found in a folder.

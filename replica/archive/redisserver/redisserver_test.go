@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -60,13 +61,31 @@ func TestAFolderIsLoadedAndNothingOfTheServerStays(t *testing.T) {
 		t.Errorf("DEBUG DIGEST: %q, %v", d, err)
 	}
 	s.Stop()
-	if _, err := os.Stat(s.folder); !errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Stat(s.folder.Name()); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the private folder is still there: %v", err)
 	}
 	select {
 	case <-s.exited:
 	default:
 		t.Error("the server still runs")
+	}
+}
+
+func TestTheTemporaryFolderMayHaveALongName(t *testing.T) {
+	b := find(t)
+	long := filepath.Join(t.TempDir(), strings.Repeat("x", 120))
+	if err := os.Mkdir(long, 0o750); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("TMPDIR", long)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	r, err := b.Check(ctx, folder(t, "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n"))
+	if err != nil || r.Keys != 1 {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	if left, err := os.ReadDir(long); len(left) > 0 || err != nil {
+		t.Errorf("%v, %v is left", left, err)
 	}
 }
 

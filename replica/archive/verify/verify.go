@@ -32,7 +32,7 @@ type Report struct {
 	Name        string       `json:"name"`
 	Dir         string       `json:"dir"`
 	Running     bool         `json:"running"` // a replicad holds the lock
-	Sound       bool         `json:"sound"`   // there are no problems
+	Sound       bool         `json:"sound"`   // there is a generation, and no problem
 	Generations []Generation `json:"generations"`
 }
 
@@ -118,7 +118,7 @@ func Archive(ctx context.Context, dir string, opt Options) (Report, error) {
 	if !ok {
 		return Report{}, fmt.Errorf("%s is no archive: %w", dir, fs.ErrNotExist)
 	}
-	r := Report{Name: m.Name, Dir: m.Dir, Running: m.Running, Sound: true, Generations: []Generation{}}
+	r := Report{Name: m.Name, Dir: m.Dir, Running: m.Running, Generations: []Generation{}}
 	p := &progress{tell: opt.Progress}
 	m.Generations = slices.DeleteFunc(m.Generations, func(g archive.Generation) bool {
 		return filepath.Ext(g.Dir) == ".tmp" // a full sync that is under way
@@ -126,16 +126,18 @@ func Archive(ctx context.Context, dir string, opt Options) (Report, error) {
 	for _, g := range m.Generations {
 		p.total += g.Bytes
 	}
+	sound := true
 	for _, g := range m.Generations {
 		v, gone, err := settled(ctx, g, m.Running, opt, p)
 		if err != nil {
 			return r, err
 		}
 		if !gone {
-			r.Sound = r.Sound && v.Sound
+			sound = sound && v.Sound
 			r.Generations = append(r.Generations, v)
 		}
 	}
+	r.Sound = sound && len(r.Generations) > 0
 	return r, nil
 }
 
