@@ -21,6 +21,7 @@ import (
 type restoreFlags struct {
 	archiveFlags
 	to, format       string
+	owner            string
 	check, checkOnly bool
 	opt              restore.Options
 }
@@ -40,6 +41,7 @@ func restoreCommand() *cobra.Command {
 	fl.BoolVar(&f.check, "check", false, "load the result in a redis-server from the PATH")
 	fl.BoolVar(&f.checkOnly, "check-only", false, "restore to a temporary folder, check and remove it")
 	fl.BoolVar(&f.opt.NoLink, "no-link", false, "make no hard links to the archive's files")
+	fl.StringVar(&f.owner, "chown", "", "give the result to `USER:GROUP`")
 	return cmd
 }
 
@@ -82,6 +84,9 @@ func (f *restoreFlags) options(cmd *cobra.Command) (done tables.Restored, err er
 	}
 	if f.opt.Target, err = archive.ParseTarget(f.to, time.Now()); err != nil {
 		return done, usage(fmt.Errorf("--to: %w", err))
+	}
+	if f.opt.Owner, err = restore.ParseOwner(f.owner); err != nil {
+		return done, usage(fmt.Errorf("--chown: %w", err))
 	}
 	switch {
 	case f.checkOnly && f.opt.Out != "":

@@ -34,7 +34,7 @@ func (w *writer) view(res Result, dir string) error {
 	if res.Format != Multipart {
 		// redis-server appends to neither: from 7.0 on it makes an
 		// appendonly.aof the base of a multi-part one.
-		return w.same(filepath.Join(res.Out, res.Format.entry()), filepath.Join(dir, res.Format.entry()), true)
+		return w.same(filepath.Join(res.Out, res.Format.entry()), filepath.Join(dir, res.Format.entry()), all)
 	}
 	from, to := filepath.Join(res.Out, archive.AOFDir), filepath.Join(dir, archive.AOFDir)
 	if err := os.Mkdir(to, 0o750); err != nil {
@@ -44,7 +44,11 @@ func (w *writer) view(res Result, dir string) error {
 	lines := bytes.Split(bytes.TrimSpace(manifest), []byte("\n"))
 	for i, line := range lines {
 		name := string(bytes.Fields(line)[1]) // "file NAME seq N type T"
-		if err := w.same(filepath.Join(from, name), filepath.Join(to, name), i+1 < len(lines)); err != nil {
+		link := all
+		if i+1 == len(lines) {
+			link = none
+		}
+		if err := w.same(filepath.Join(from, name), filepath.Join(to, name), link); err != nil {
 			return err
 		}
 	}
@@ -52,7 +56,7 @@ func (w *writer) view(res Result, dir string) error {
 }
 
 // same brings a whole file.
-func (w *writer) same(src, dst string, link bool) error {
+func (w *writer) same(src, dst string, link linking) error {
 	st, err := os.Stat(src)
 	if err != nil {
 		return err
@@ -73,7 +77,7 @@ func Drill(ctx context.Context, opt Options) (res Result, report redisserver.Rep
 		return res, report, err
 	}
 	err = checked(parent, func(b redisserver.Binary, dir string) error {
-		opt.Out = filepath.Join(dir, "restored")
+		opt.Out, opt.passing, opt.Owner = filepath.Join(dir, "restored"), true, Owner{}
 		if res, err = Run(ctx, opt); err != nil {
 			return err
 		}

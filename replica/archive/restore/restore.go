@@ -65,12 +65,18 @@ type Options struct {
 	Target archive.Target
 	Out    string // a folder that does not exist, but its parent does, or that is empty
 	Format Format // "" means Multipart
-	NoLink bool   // no hard links to the archive's files; a link has the archive's owner and mode
+	// NoLink: no hard links to the archive's files. A link has the archive's
+	// owner and mode, and a change of either is one of the archive's. So only
+	// files of the caller's own are linked, and none with an Owner.
+	NoLink bool
+	Owner  Owner // who is given the result, and Out
 	// Progress is told how many bytes of the result are there, of how many.
 	// Linked bytes count. It must not wait. May be nil.
 	Progress func(done, total int64)
 	// Limits are those that the archive was written with.
 	Limits resp.Limits
+
+	passing bool // the result goes again, and nobody changes its owner
 }
 
 // Result is what was restored.
@@ -107,13 +113,16 @@ func Run(ctx context.Context, opt Options) (res Result, err error) {
 		return Result{}, err
 	}
 	defer func() { err = errors.Join(err, s.close(err != nil)) }()
+	if err := opt.Owner.try(s); err != nil {
+		return Result{}, err
+	}
 	if res, err = opt.build(ctx, s); err != nil {
 		return Result{}, err
 	}
 	if err := ctx.Err(); err != nil {
 		return Result{}, err
 	}
-	if err := s.publish(opt.Format.entry()); err != nil {
+	if err := s.publish(opt.Format.entry(), opt.Owner); err != nil {
 		return Result{}, err
 	}
 	res.Out, res.Format, res.Seconds = opt.Out, opt.Format, time.Since(began).Seconds()
@@ -145,7 +154,7 @@ func (opt Options) attempt(ctx context.Context, s *stage) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	w := &writer{ctx: ctx, reader: r, cut: c, link: !opt.NoLink, progress: opt.Progress, total: r.BaseSize}
+	w := &writer{ctx: ctx, reader: r, cut: c, link: opt.link(), progress: opt.Progress, total: r.BaseSize}
 	for _, s := range c {
 		w.total += s.Size()
 	}
@@ -165,6 +174,17 @@ func (opt Options) attempt(ctx context.Context, s *stage) (Result, error) {
 	return res, nil
 }
 
+// link says which of the archive's files may be linked.
+func (opt Options) link() linking {
+	switch {
+	case opt.NoLink || opt.Owner.given:
+		return none
+	case opt.passing:
+		return all
+	}
+	return own
+}
+
 // dump has a redis-server load a restored folder and save it. The result is as
 // large as what was saved.
 func (opt Options) dump(w *writer, s *stage) error {
@@ -175,6 +195,9 @@ func (opt Options) dump(w *writer, s *stage) error {
 	dir := s.path("load")
 	if err := os.Mkdir(dir, 0o750); err != nil {
 		return err
+	}
+	if !opt.NoLink {
+		w.link = all // what is linked goes again
 	}
 	if err := w.multipart(dir); err != nil {
 		return err

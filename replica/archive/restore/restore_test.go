@@ -255,6 +255,104 @@ func TestWhatRedisServerAppendsToIsNeverLinked(t *testing.T) {
 	}
 }
 
+// ownerOf gives the user and the group that own a file, and how many names the
+// file has.
+func ownerOf(t *testing.T, path string) (owner [2]uint32, names uint64) {
+	t.Helper()
+	st, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sys := st.Sys().(*syscall.Stat_t)
+	return [2]uint32{sys.Uid, sys.Gid}, uint64(sys.Nlink)
+}
+
+func TestWhatTheArchiveHasDoesNotChangeHandsWithTheResult(t *testing.T) {
+	t.Parallel()
+	if os.Getuid() != 0 {
+		t.Skip("only root gives files away: nothing was tested")
+	}
+	m := makeArchive(t, 300)
+	daemon, redis := [2]uint32{1234, 1235}, [2]uint32{4321, 4322}
+	give := func(dir string, to [2]uint32) {
+		t.Helper()
+		err := filepath.WalkDir(dir, func(path string, _ os.DirEntry, err error) error {
+			return errors.Join(err, os.Lchown(path, int(to[0]), int(to[1])))
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	all := func(dir string, want [2]uint32, names uint64) {
+		t.Helper()
+		err := filepath.WalkDir(dir, func(path string, e os.DirEntry, err error) error {
+			if owner, n := ownerOf(t, path); owner != want || !e.IsDir() && n != names {
+				t.Errorf("%s belongs to %v, want %v, and has %d names", path, owner, want, n)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	// The daemon's files, restored by root, and then given to redis.
+	give(m.dir, daemon)
+	opt := m.to(t, filepath.Join(t.TempDir(), "out"), len(m.stream))
+	res, err := Run(context.Background(), opt)
+	if err != nil || res.Base != Copied {
+		t.Fatalf("the base is %s, %v", res.Base, err)
+	}
+	give(opt.Out, redis)
+	all(m.dir, daemon, 1)
+
+	// Root's own, given to redis by the restore, also into a folder that was
+	// there.
+	give(m.dir, [2]uint32{})
+	if opt.Owner, err = ParseOwner("4321:4322"); err != nil {
+		t.Fatal(err)
+	}
+	for _, opt.Format = range []Format{Multipart, AOF} {
+		opt.Out = t.TempDir()
+		if _, err := Run(context.Background(), opt); err != nil {
+			t.Fatal(err)
+		}
+		all(opt.Out, redis, 1)
+		all(m.dir, [2]uint32{}, 1)
+	}
+}
+
+func TestAnArchiveThatIsALinkIsCopied(t *testing.T) {
+	t.Parallel()
+	m := makeArchive(t, 300)
+	base, moved := m.path("appendonly.aof.1.base.rdb"), filepath.Join(t.TempDir(), "base")
+	if err := errors.Join(os.Rename(base, moved), os.Symlink(moved, base)); err != nil {
+		t.Fatal(err)
+	}
+	opt := m.to(t, filepath.Join(t.TempDir(), "out"), len(m.stream))
+	if res, err := Run(context.Background(), opt); err != nil || res.Base != Copied {
+		t.Fatalf("the base is %s, %v", res.Base, err)
+	}
+	if st, err := os.Lstat(filepath.Join(opt.Out, archive.AOFDir, "appendonly.aof.1.base.rdb")); err != nil || !st.Mode().IsRegular() {
+		t.Errorf("the base is %v, %v", st, err)
+	}
+}
+
+func TestAnOwnerIsReadAsChownDoes(t *testing.T) {
+	t.Parallel()
+	for s, want := range map[string]Owner{
+		"": {}, "root": {0, -1, true}, "root:root": {0, 0, true}, "7:root": {7, 0, true}, ":8": {-1, 8, true}, "9": {9, -1, true}, "9:": {9, -1, true},
+	} {
+		if got, err := ParseOwner(s); err != nil || got != want {
+			t.Errorf("%q: %+v, %v, want %+v", s, got, err, want)
+		}
+	}
+	for _, s := range []string{":", "no such user", "root:no such group", "-1", "4294967296"} {
+		if got, err := ParseOwner(s); err == nil {
+			t.Errorf("%q is read as %+v", s, got)
+		}
+	}
+}
+
 func TestASegmentThatRecoveryMayGoOnWithIsNotLinked(t *testing.T) {
 	t.Parallel()
 	w := &writer{reader: &archive.Reader{}}

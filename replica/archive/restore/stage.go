@@ -96,8 +96,11 @@ func (s *stage) clear() error {
 	return nil
 }
 
-// publish gives the result its place, durably.
-func (s *stage) publish(entry string) error {
+// publish gives the result to its owner, and its place, durably.
+func (s *stage) publish(entry string, owner Owner) error {
+	if err := owner.give(s.path(entry)); err != nil {
+		return err
+	}
 	if err := archive.SyncPath(s.dir); err != nil {
 		return err
 	}
@@ -105,7 +108,13 @@ func (s *stage) publish(entry string) error {
 	if err := os.Rename(s.path(entry), to); err != nil {
 		return err
 	}
-	err := archive.SyncPath(s.out)
+	var err error
+	if owner.given {
+		err = os.Chown(s.out, owner.user, owner.group)
+	}
+	if err == nil {
+		err = archive.SyncPath(s.out)
+	}
 	if err == nil && s.made {
 		var parent string
 		if parent, err = absParent(s.out); err == nil {

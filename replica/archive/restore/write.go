@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sys/unix"
+
 	"replicad/replica/archive"
 )
 
@@ -26,13 +28,22 @@ type writer struct {
 	ctx    context.Context
 	reader *archive.Reader
 	cut    []archive.Segment // the last one ends at the cut, and redis-server will append to it
-	link   bool              // hard links may be made
-	base   Way               // how the base came
+	link   linking
+	base   Way // how the base came
 
 	progress func(done, total int64)
 	done     int64
 	total    int64
 }
+
+// linking says of which files hard links may be made.
+type linking uint8
+
+const (
+	none linking = iota
+	own          // those that the caller owns
+	all
+)
 
 // multipart makes dir/appendonlydir, durably but for its name.
 func (w *writer) multipart(dir string) (err error) {
@@ -47,7 +58,10 @@ func (w *writer) multipart(dir string) (err error) {
 	last := w.cut[len(w.cut)-1].Seq
 	for _, s := range w.cut {
 		name := filepath.Base(w.reader.SegmentPath(s))
-		link := w.link && s.Seq != last && w.final(s)
+		link := w.link
+		if s.Seq == last || !w.final(s) {
+			link = none
+		}
 		if _, err := w.bring(w.reader.SegmentPath(s), filepath.Join(dir, name), s.Size(), link); err != nil {
 			return err
 		}
@@ -85,8 +99,8 @@ func (w *writer) singleFile(path string) (err error) {
 
 // bring makes dst of the first n bytes of src, durably but for its name: by a
 // hard link where that is allowed and src has no more, or by copying.
-func (w *writer) bring(src, dst string, n int64, link bool) (Way, error) {
-	if link && linked(src, dst, n) {
+func (w *writer) bring(src, dst string, n int64, link linking) (Way, error) {
+	if link != none && linked(src, dst, n, link) {
 		w.told(n)
 		return Linked, nil
 	}
@@ -101,12 +115,14 @@ func (w *writer) bring(src, dst string, n int64, link bool) (Way, error) {
 	return Copied, f.Sync()
 }
 
-// linked makes dst a hard link to src, if src is a file of n bytes.
-func linked(src, dst string, n int64) bool {
+// linked makes dst a hard link to src, if src is a file of n bytes that may be
+// linked.
+func linked(src, dst string, n int64, link linking) bool {
 	if os.Link(src, dst) != nil {
-		return false // another file system, or not ours: it is copied
+		return false // another file system, or refused: it is copied
 	}
-	if st, err := os.Stat(dst); err == nil && st.Size() == n {
+	var st unix.Stat_t
+	if unix.Lstat(dst, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFREG && st.Size == n && (link == all || st.Uid == uint32(os.Geteuid())) {
 		return true
 	}
 	_ = os.Remove(dst)
