@@ -249,7 +249,7 @@ func TestAnOrderWhileABaseIsMadeDurableKeepsTheBase(t *testing.T) {
 			r.start()
 			k := accept(t, first)
 			k.say(everyStep + fullSync)
-			k.hearAck(1000)
+			k.hearAck(0)
 			done := make(chan struct{})
 			r.on(func() {
 				if order == "stop" {

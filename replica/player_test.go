@@ -42,7 +42,6 @@ type rig struct {
 	sent     int64 // bytes sent, in all
 	advanced int64 // as told last
 	stopped  bool
-	syncAt   int64 // offset of the full sync under way
 }
 
 // newRig makes a link that has not started. What cfg leaves open is set for
@@ -177,8 +176,6 @@ func (r *rig) observe(e replica.Event) {
 			}
 		case replica.Sent:
 			r.sent += e.Bytes
-		case replica.FullSyncBegun:
-			r.syncAt = e.Offset
 		case replica.Advanced:
 			r.advanced = e.Offset
 		case replica.Failed:
@@ -196,14 +193,12 @@ func (r *rig) observe(e replica.Event) {
 }
 
 // checkAck: no ACK runs ahead of what the store has. While the base becomes
-// durable ACK says where it begins, so that the master starts its stream.
+// durable ACK says 0, so that the master starts its stream.
 func (r *rig) checkAck(e replica.Event) {
 	most := r.store.stored
 	switch {
-	case e.Phase == replica.Transfer && r.cfg.AckDurable:
-		most = 0
 	case e.Phase == replica.Transfer:
-		most = r.syncAt
+		most = 0
 	case r.cfg.AckDurable:
 		most = r.store.durable
 	}

@@ -183,19 +183,14 @@ func (l *Link) answerGetAck(c *conn) {
 }
 
 // sendAck tells the master how far the store is (replicationSendAck). While a
-// base is made durable, ACK names the base's offset. With appendfsync always
-// that offset is not safe yet, so ACK names 0: the master must hear an ACK to
-// begin its stream.
+// base is made durable, ACK names 0: the master must hear an ACK to begin its
+// stream behind an $EOF payload, but WAIT must not count a base that a kill -9
+// would take away.
 func (l *Link) sendAck(c *conn) {
 	if l.phase == Transfer {
-		if c.full.ReplID == "" && c.full.Size >= 0 {
-			return
+		if c.full.ReplID != "" || c.full.Size < 0 {
+			l.ack(c, 0, 0)
 		}
-		at := c.full.Offset
-		if l.cfg.AckDurable {
-			at = 0
-		}
-		l.ack(c, at, 0)
 		return
 	}
 	if l.cfg.Aside {
