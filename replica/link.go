@@ -70,7 +70,7 @@ type Config struct {
 	// TLS has the files for a master that speaks TLS (tls-ca-cert-file ...).
 	TLS      tunnel.Files
 	Backoff  Backoff
-	Limits   resp.Limits
+	Limits   resp.Limits // zeros mean resp's defaults
 	Observer Observer
 	// Resolve replaces anet.Resolve, for tests. It may block until ctx is
 	// done.
@@ -122,6 +122,8 @@ func NewLink(loop *eventloop.Loop, store Store, cfg Config) *Link {
 	cfg.ReplSyncioTimeout = cmp.Or(cfg.ReplSyncioTimeout, DefaultReplSyncioTimeout)
 	cfg.ReplBGSaveTimeout = cmp.Or(cfg.ReplBGSaveTimeout, DefaultReplBGSaveTimeout)
 	cfg.ResolveTimeout = cmp.Or(cfg.ResolveTimeout, defaultResolveTimeout)
+	cfg.Limits.MaxBulk = cmp.Or(cfg.Limits.MaxBulk, resp.DefaultMaxBulk)
+	cfg.Limits.MaxArgs = cmp.Or(cfg.Limits.MaxArgs, resp.DefaultMaxArgs)
 	if cfg.Observer == nil {
 		cfg.Observer = ObserverFunc(func(Event) {})
 	}

@@ -33,7 +33,7 @@ func restoreCommand() *cobra.Command {
 		Short: "Make of an archive what redis-server starts on, as of any moment",
 		RunE:  func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
 	}
-	f.register(cmd, "proto-max-bulk-len")
+	f.register(cmd)
 	fl := cmd.Flags()
 	fl.StringVar(&f.to, "to", "latest", "the moment")
 	fl.StringVar(&f.opt.Out, "out", "", "the folder to restore to")
@@ -118,7 +118,7 @@ func (f *restoreFlags) options(cmd *cobra.Command) (done tables.Restored, err er
 			return done, err
 		}
 	}
-	f.opt.Dir, f.opt.Limits = readable[0].Dir, f.Link.Limits
+	f.opt.Dir = readable[0].Dir
 	return tables.Restored{Name: readable[0].Name}, nil
 }
 

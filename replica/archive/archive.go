@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"replicad/replica"
-	"replicad/replica/resp"
 )
 
 // ErrLocked: another process writes to the archive.
@@ -29,8 +28,6 @@ type Options struct {
 	// TimelineResolution is the least time between two marks of the
 	// timeline; 0 means DefaultTimelineResolution.
 	TimelineResolution time.Duration
-	// Limits are those of the link. Recovery's scanner uses them, too.
-	Limits resp.Limits
 	// Observe is told what happens to the files (SegmentSealed,
 	// BaseVerified, SegmentVerified), on any goroutine: it must not wait.
 	// The kind's own fields are filled in, nothing else. May be nil.

@@ -32,7 +32,6 @@ type examiner struct {
 	from    checkpoint // what is trusted, and where to begin
 	end     int64      // offset where the file ends
 	written Mark       // what the third slot says
-	limits  resp.Limits
 
 	strict bool
 	lost   bool  // no slot can be read
@@ -46,7 +45,7 @@ type examiner struct {
 // examine returns the last boundary that can be trusted, as end and boundary
 // both.
 func (e *examiner) examine(marks []Mark) (checkpoint, error) {
-	e.walk = e.seg.walkFrom(e.f, e.from.boundary, resp.NewScanner(e.from.db, e.limits))
+	e.walk = e.seg.walkFrom(e.f, e.from.boundary, resp.NewScanner(e.from.db, resp.Limits{}))
 	e.good = resp.Boundary{DB: e.from.db}
 	if err := e.durable(); err != nil {
 		return checkpoint{}, err

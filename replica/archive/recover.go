@@ -7,8 +7,6 @@ import (
 	"io"
 	"os"
 	"slices"
-
-	"replicad/replica/resp"
 )
 
 // Recovery tells what opening a history found and did.
@@ -63,7 +61,7 @@ func recoverGeneration(gen generation, opt Options, strict bool) (*state, error)
 		s.recovery = Recovery{Generation: gen.number, ReplID: id, Offset: s.timeline.Last.Offset}
 		return s, nil
 	}
-	e := &endSearch{state: s, strict: strict, limits: opt.Limits, known: known, marks: marks}
+	e := &endSearch{state: s, strict: strict, known: known, marks: marks}
 	if err := e.run(); err != nil {
 		return nil, err
 	}
@@ -87,7 +85,6 @@ func recoverGeneration(gen generation, opt Options, strict bool) (*state, error)
 type endSearch struct {
 	*state
 	strict bool
-	limits resp.Limits
 	known  Fsynced
 	marks  []Mark // of all segments behind known
 
@@ -171,7 +168,7 @@ func (s *endSearch) open(i int, first bool) (*examiner, error) {
 	}
 	e := &examiner{
 		f: f, seg: seg, from: seg.start(), written: s.known.Written,
-		limits: s.limits, strict: s.strict, lost: s.lost(),
+		strict: s.strict, lost: s.lost(),
 	}
 	if err = repairHeader(f, seg); err == nil {
 		err = s.begin(e, i, first)

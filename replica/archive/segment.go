@@ -75,9 +75,9 @@ type Walk struct {
 
 // Walk begins to read the segment's file behind its header, which the caller
 // has checked.
-func (s Segment) Walk(file io.ReaderAt, limits resp.Limits) *Walk {
+func (s Segment) Walk(file io.ReaderAt) *Walk {
 	start := s.start()
-	return s.walkFrom(file, start.boundary, resp.NewScanner(start.db, limits))
+	return s.walkFrom(file, start.boundary, resp.NewScanner(start.db, resp.Limits{}))
 }
 
 func (s Segment) walkFrom(file io.ReaderAt, at place, scanner *resp.Scanner) *Walk {

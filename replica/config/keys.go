@@ -125,7 +125,7 @@ func (s *Settings) keys() []*Key {
 			key(&link.ReplSyncioTimeout, "repl-syncio-timeout", replica.DefaultReplSyncioTimeout, age(positive, false), "limit for the connect and for each step of the handshake"),
 			key(&link.ReplBGSaveTimeout, "repl-bgsave-timeout", replica.DefaultReplBGSaveTimeout, age(positive, false), "how long a master may prepare a full sync while it sends only keep-alives"),
 			key(&link.Limits.MaxBulk, "proto-max-bulk-len", resp.DefaultMaxBulk, size[int64](minBulk), "longest argument of a command in the stream"),
-			key(&link.Limits.MaxArgs, "max-arguments", resp.DefaultMaxArgs, number(1, math.MaxInt), "most arguments of a command in the stream"),
+			key(&link.Limits.MaxArgs, "max-arguments", resp.DefaultMaxArgs, number(1, resp.DefaultMaxArgs), "most arguments of a command in the stream"),
 		}},
 		{"The archive", false, []*Key{
 			key(&archives.AppendFsync, "appendfsync", archive.Everysec, choice(archive.ParsePolicy, archive.Policy.String, "always", "everysec", "no"), "when to fsync: always, everysec or no; with always ACK, and so WAIT, waits for the fsync"),

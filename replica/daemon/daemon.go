@@ -81,7 +81,6 @@ func Open(cfg Config) (d *Daemon, err error) {
 	}
 	d.cron = d.loop.NewTimer(d.everySecond)
 	cfg.Link.AckDurable = cfg.Archive.AppendFsync == archive.Always
-	cfg.Archive.Limits = cfg.Link.Limits
 	for name, c := range cfg.Sentinel {
 		if err := c.Check(); err != nil {
 			return d, fmt.Errorf("%s: %w", name, err)

@@ -274,7 +274,7 @@ func (p *prober) unanswered(name string, what need, r reply, right, lost string)
 func (p *prober) askConfig(c *redis.Client) Check {
 	directives := []string{
 		"maxclients", "protected-mode", "repl-backlog-size", "repl-backlog-ttl", "client-output-buffer-limit", "repl-diskless-sync",
-		"repl-diskless-sync-delay", "repl-timeout", "repl-ping-slave-period", "min-slaves-to-write", "min-slaves-max-lag",
+		"repl-diskless-sync-delay", "repl-timeout", "repl-ping-slave-period", "min-slaves-to-write", "min-slaves-max-lag", "proto-max-bulk-len",
 	}
 	replies := p.pipeline(c, strings.Split("CONFIG GET "+strings.Join(directives, "\nCONFIG GET "), "\n")...)
 	config := map[string]string{}

@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"replicad/replica"
+	"replicad/replica/resp"
 )
 
 // told are the facts of a sound master with other values: fields of INFO,
@@ -129,6 +130,9 @@ func TestWhatAMasterToldIsJudged(t *testing.T) {
 		"writes without replicas":         {told(0).outcome("min-replicas-to-write"), Pass, "0", ""},
 		"writes with replicas":            {told(0, "min-slaves-to-write", "2", "min_slaves_good_slaves", "1").outcome("min-replicas-to-write"), Warn, "fewer than 2 replicas (min-replicas-to-write) whose lag is 10 s or less; now there are 1, and replicad will count", "CONFIG SET min-replicas-to-write 3"},
 		"writes with replicas, of old":    {told(0, "redis_version", "4.0.14", "min-slaves-to-write", "1", "min-slaves-max-lag", "7").outcome("min-replicas-to-write"), Warn, "1 replica (min-slaves-to-write) whose lag is 7 s", "CONFIG SET min-slaves-to-write 2"},
+		"longest argument, the default":   {told(0).outcome("proto-max-bulk-len"), Pass, "at most 512.0 MiB", ""},
+		"longest argument, larger":        {told(0, "proto-max-bulk-len", "1073741824").outcome("proto-max-bulk-len"), Warn, "may have 1.0 GiB", "a proto-max-bulk-len of 1073741824"},
+		"longest argument, not known":     {told(0, "proto-max-bulk-len", "").outcome("proto-max-bulk-len"), Skip, "before 4.0", ""},
 		"before there were such":          {told(0, "min-slaves-to-write", "").outcome("min-replicas-to-write"), Skip, "before 2.8", ""},
 		"a large disk":                    {told(0, "disk.dir", "/d", "disk.free", gib).outcome("disk"), Pass, "1.0 GiB are free in /d, and the master uses 1.0 MiB", ""},
 		"a disk for one base":             {told(0, "disk.dir", "/d", "disk.free", "1048576").outcome("disk"), Warn, "1.0 MiB are free", "three times"},
@@ -169,8 +173,8 @@ func TestTheWriteRateIsMeasuredByWhatThereIs(t *testing.T) {
 }
 
 func TestTheTableHasTheLinksOwnLimits(t *testing.T) {
-	if replica.DefaultReplTimeout != time.Minute || replica.DefaultReplBGSaveTimeout != time.Hour {
-		t.Error("the rules of repl-timeout and full sync name other limits")
+	if resp.DefaultMaxBulk != 536870912 || replica.DefaultReplTimeout != time.Minute || replica.DefaultReplBGSaveTimeout != time.Hour {
+		t.Error("the rules of proto-max-bulk-len, repl-timeout and full sync name other limits")
 	}
 }
 

@@ -162,6 +162,7 @@ func soundConfig() map[string]string {
 		"maxclients": "10000", "protected-mode": "no", "repl-backlog-size": "1048576", "repl-backlog-ttl": "3600",
 		"client-output-buffer-limit": "normal 0 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60", "repl-diskless-sync": "yes",
 		"repl-diskless-sync-delay": "5", "repl-timeout": "60", "repl-ping-slave-period": "10", "min-slaves-to-write": "0", "min-slaves-max-lag": "10",
+		"proto-max-bulk-len": "536870912",
 	}
 }
 
@@ -170,7 +171,7 @@ func names(opt Options) []string {
 	all := []string{
 		"name resolution", "connect", "TLS", "PING", "AUTH", "REPLCONF listening-port", "REPLCONF ip-address", "REPLCONF capa", "REPLCONF version",
 		"ACL", "INFO", "CONFIG GET", "protected-mode", "maxclients", "loading", "role", "version", "requirepass", "BGSAVE", "repl-backlog-size",
-		"client-output-buffer-limit", "repl-diskless-sync", "repl-timeout", "min-replicas-to-write", "disk", "full sync", "PSYNC",
+		"client-output-buffer-limit", "repl-diskless-sync", "repl-timeout", "proto-max-bulk-len", "min-replicas-to-write", "disk", "full sync", "PSYNC",
 	}
 	return slices.DeleteFunc(all, func(name string) bool {
 		return name == "PSYNC" && !opt.Psync || name == "REPLCONF ip-address" && opt.AnnounceIP == ""

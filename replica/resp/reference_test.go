@@ -1,6 +1,7 @@
 package resp
 
 import (
+	"math"
 	"math/big"
 	"regexp"
 	"strconv"
@@ -35,10 +36,10 @@ type outcome struct {
 // way that its author could think of.
 func reference(p []byte, db int, limits Limits) outcome {
 	if limits.MaxBulk == 0 {
-		limits.MaxBulk = 512 << 20
+		limits.MaxBulk = math.MaxInt64
 	}
 	if limits.MaxArgs == 0 {
-		limits.MaxArgs = 1 << 20
+		limits.MaxArgs = math.MaxInt64
 	}
 	r := outcome{}
 	r.Boundary.DB, r.CommandBoundary.DB = db, db

@@ -6,12 +6,15 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 )
 
-// What a [Scanner] accepts when its [Limits] are not set.
+// What a master may send unless it is configured otherwise.
 const (
 	DefaultMaxBulk = 512 << 20 // bytes; proto-max-bulk-len of redis.conf
-	DefaultMaxArgs = 1 << 20   // arguments, the command's name included
+	// DefaultMaxArgs is in arguments, the command's name included:
+	// processMultibulkBuffer in Redis' networking.c takes as many since 7.0.
+	DefaultMaxArgs = math.MaxInt32
 )
 
 // maxDB is the largest database number that SELECT follows: selectCommand in
@@ -44,11 +47,12 @@ func (e *ProtocolError) Error() string {
 // Is makes errors.Is true for [ErrProtocol], and for the limit that was passed.
 func (e *ProtocolError) Is(target error) bool { return target == ErrProtocol || target == e.Limit }
 
-// Limits bound a command. A [Scanner] buffers nothing, but the redis-server that
-// is to load the stream refuses a command beyond its own limits.
+// Limits bound a command. A [Scanner] buffers nothing: limits tell a master that
+// sends a command without an end from one that sends a large command. A reader
+// of what was stored has none.
 type Limits struct {
-	MaxBulk int64 // bytes of one argument; 0 means DefaultMaxBulk
-	MaxArgs int   // arguments of one command; 0 means DefaultMaxArgs
+	MaxBulk int64 // bytes of one argument; 0 for no limit
+	MaxArgs int   // arguments of one command; 0 for no limit
 }
 
 // Kind tells why [Scanner.Scan] returned.
@@ -146,8 +150,8 @@ type Scanner struct {
 func NewScanner(db int, limits Limits) *Scanner {
 	return &Scanner{
 		db:      max(db, 0),
-		maxBulk: uint64(cmp.Or(limits.MaxBulk, DefaultMaxBulk)),
-		maxArgs: uint64(cmp.Or(limits.MaxArgs, DefaultMaxArgs)),
+		maxBulk: uint64(cmp.Or(limits.MaxBulk, math.MaxInt64)),
+		maxArgs: uint64(cmp.Or(limits.MaxArgs, math.MaxInt64)),
 	}
 }
 

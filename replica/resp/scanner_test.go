@@ -258,17 +258,43 @@ func TestWhatIsExactlyAtTheLimitsIsTaken(t *testing.T) {
 	if !name.Failed || name.Scanned != int64(len("*3\r\n$")) {
 		t.Errorf("a name beyond the limit: %+v", name)
 	}
-	for _, c := range []struct {
-		p      string
-		failed bool
-	}{
-		{"*1048576\r\n$536870912\r\n", false},
-		{"*1048577\r\n", true},
-		{"*1\r\n$536870913\r\n", true},
-	} {
-		if got := scanPieces(t, NewScanner(0, Limits{}), []byte(c.p)); got.Failed != c.failed {
-			t.Errorf("%q with the default limits: %+v", c.p, got)
+}
+
+func TestWithoutLimitsEveryCommandThatIsWellFormedIsTaken(t *testing.T) {
+	s := NewScanner(0, Limits{})
+	p := []byte("*9223372036854775807\r\n$9223372036854775807\r\n")
+	if n, _, err := s.Scan(p); n != len(p) || err != nil {
+		t.Errorf("Scan of the largest numbers = %d, %v", n, err)
+	}
+	over := scanPieces(t, NewScanner(0, Limits{}), []byte("*9223372036854775808\r\n"))
+	if !over.Failed {
+		t.Error("a number of arguments that is no int64 was taken")
+	}
+}
+
+func TestMillionsOfArgumentsAreFollowedWithoutAllocation(t *testing.T) {
+	const args = 3 << 20
+	s := NewScanner(0, Limits{MaxBulk: DefaultMaxBulk, MaxArgs: DefaultMaxArgs})
+	some := bytes.Repeat([]byte("$1\r\nv\r\n"), 1024)
+	feed := func(p []byte) {
+		if n, _, err := s.Scan(p); n != len(p) || err != nil {
+			t.Fatalf("Scan = %d, %v", n, err)
 		}
+	}
+	if n := testing.AllocsPerRun(1, func() {
+		feed(fmt.Appendf(nil, "*%d\r\n$5\r\nRPUSH\r\n$1\r\nl\r\n", args+2))
+		for range args / 1024 {
+			feed(some)
+		}
+	}); n > 3 {
+		t.Errorf("%v allocations", n)
+	}
+	if s.Commands() != 2 || s.Boundary().Offset != s.Scanned() {
+		t.Errorf("%+v", s.found())
+	}
+	feed([]byte("*2147483647\r\n"))
+	if _, _, err := NewScanner(0, Limits{MaxArgs: DefaultMaxArgs}).Scan([]byte("*2147483648\r\n")); !errors.Is(err, ErrManyArguments) {
+		t.Errorf("2^31 arguments: %v", err)
 	}
 }
 

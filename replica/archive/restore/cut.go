@@ -19,7 +19,7 @@ import (
 // segments before it, of which the last one's To is the boundary. It checks what
 // is cheap to check: the header of the base, how long the files are, and all of
 // the segment that is cut.
-func findCut(ctx context.Context, r *archive.Reader, point int64, limits resp.Limits) ([]archive.Segment, error) {
+func findCut(ctx context.Context, r *archive.Reader, point int64) ([]archive.Segment, error) {
 	if err := checkBase(r); err != nil {
 		return nil, err
 	}
@@ -34,7 +34,7 @@ func findCut(ctx context.Context, r *archive.Reader, point int64, limits resp.Li
 	}
 	segments := slices.Clone(r.Segments[:last+1])
 	var err error
-	segments[last].To, err = scanTo(ctx, r, segments[last], point, limits)
+	segments[last].To, err = scanTo(ctx, r, segments[last], point)
 	return segments, err
 }
 
@@ -122,13 +122,13 @@ type scan struct {
 // scanTo returns the last boundary of a segment up to an offset. On the way it
 // checks the marks of the timeline, each of which has the checksum of all
 // before it: they show damage inside a value, too.
-func scanTo(ctx context.Context, r *archive.Reader, seg archive.Segment, offset int64, limits resp.Limits) (int64, error) {
+func scanTo(ctx context.Context, r *archive.Reader, seg archive.Segment, offset int64) (int64, error) {
 	f, err := os.Open(r.SegmentPath(seg))
 	if err != nil {
 		return 0, err
 	}
 	defer f.Close()
-	s := &scan{Walk: seg.Walk(f, limits), ctx: ctx, path: f.Name(), seg: seg, proved: -1}
+	s := &scan{Walk: seg.Walk(f), ctx: ctx, path: f.Name(), seg: seg, proved: -1}
 	var bad error
 	err = r.Marks(func(m archive.Mark) bool {
 		if m.Seq == seg.Seq && m.Offset > s.At() && m.Offset <= offset {

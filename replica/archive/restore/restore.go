@@ -18,7 +18,6 @@ import (
 
 	"replicad/replica/archive"
 	"replicad/replica/archive/redisserver"
-	"replicad/replica/resp"
 )
 
 // Format is what the result is.
@@ -73,8 +72,6 @@ type Options struct {
 	// Progress is told how many bytes of the result are there, of how many.
 	// Linked bytes count. It must not wait. May be nil.
 	Progress func(done, total int64)
-	// Limits are those that the archive was written with.
-	Limits resp.Limits
 
 	passing bool // the result goes again, and nobody changes its owner
 }
@@ -150,7 +147,7 @@ func (opt Options) attempt(ctx context.Context, s *stage) (Result, error) {
 		return Result{}, err
 	}
 	defer r.Close()
-	c, err := findCut(ctx, r, p.Offset, opt.Limits)
+	c, err := findCut(ctx, r, p.Offset)
 	if err != nil {
 		return Result{}, err
 	}

@@ -187,7 +187,7 @@ func TestACutFallsOnTheLastBoundaryOutsideATransaction(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			c, err := findCut(context.Background(), r, p.Offset, resp.Limits{})
+			c, err := findCut(context.Background(), r, p.Offset)
 			r.Close()
 			if want := baseOffset + int64(m.cutOf(n)); err != nil || c[len(c)-1].To != want {
 				t.Fatalf("in segments of %d, byte %d: cut at %+v (%v), want %d", size, n, c, err, want)

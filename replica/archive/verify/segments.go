@@ -119,7 +119,7 @@ func (w *walker) open(seg archive.Segment) {
 		return
 	}
 	r := &reading{
-		seg: seg, path: path, f: f, walk: seg.Walk(&counted{f, w.progress}, w.opt.Limits),
+		seg: seg, path: path, f: f, walk: seg.Walk(&counted{f, w.progress}),
 		good: seg.From, sound: seg.From, last: seg.From,
 		result: Segment{Seq: seg.Seq, From: seg.From, To: seg.To, Sealed: seg.Sealed},
 	}

@@ -16,12 +16,10 @@ import (
 	"time"
 
 	"replicad/replica/archive"
-	"replicad/replica/resp"
 )
 
 // Options of [Archive]; the zero value is fine.
 type Options struct {
-	Limits resp.Limits // what a command may be
 	// Progress is told how many bytes of how many were read. Beside a daemon
 	// total may grow.
 	Progress func(done, total int64)
