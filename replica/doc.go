@@ -9,7 +9,8 @@
 //
 // and inside SYNC through the phases AUTH, PORT, IP, CAPA, VERSION, PSYNC,
 // TRANSFER and STREAM. A failure leads back to NONE, and from there to a new
-// attempt with exponential backoff. What lives as long as one attempt is in a
+// attempt with exponential backoff. A link may be told to end earlier: behind
+// the handshake, or behind TRANSFER (Config.Until). What lives as long as one attempt is in a
 // conn (conn.go); what is in the Link itself outlives it.
 //
 // The package knows no disk: what a link receives goes to a [Store], an

@@ -120,7 +120,7 @@ type Event struct {
 	ReplID     string
 	Text       string
 	Err        error
-	// Rebase: the link is the second one to its master; see Config.Aside.
+	// Rebase: the link takes a base alone; see Config.Until.
 	Rebase bool
 }
 

@@ -139,7 +139,8 @@ type HandshakeStep struct {
 
 // handshakeSteps are the commands between PING and PSYNC, in the order in which
 // they are sent. Only an error reply to AUTH ends the attempt.
-func handshakeSteps(m Master, announceIP string, announcePort int) []HandshakeStep {
+func handshakeSteps(cfg Config) []HandshakeStep {
+	m := cfg.Master
 	var steps []HandshakeStep
 	add := func(p Phase, name string, args ...string) {
 		steps = append(steps, HandshakeStep{p, name, args})
@@ -150,11 +151,15 @@ func handshakeSteps(m Master, announceIP string, announcePort int) []HandshakeSt
 	case m.Password != "":
 		add(Auth, "AUTH", "AUTH", m.Password)
 	}
-	add(Port, "REPLCONF listening-port", "REPLCONF", "listening-port", strconv.Itoa(announcePort))
-	if announceIP != "" {
-		add(IP, "REPLCONF ip-address", "REPLCONF", "ip-address", announceIP)
+	add(Port, "REPLCONF listening-port", "REPLCONF", "listening-port", strconv.Itoa(cfg.AnnouncePort))
+	if cfg.AnnounceIP != "" {
+		add(IP, "REPLCONF ip-address", "REPLCONF", "ip-address", cfg.AnnounceIP)
 	}
 	add(Capa, "REPLCONF capa", "REPLCONF", "capa", "eof", "capa", "psync2")
+	if cfg.Until == Transfer {
+		// Refused before 6.2: then the full sync is an ordinary one.
+		add(Capa, "REPLCONF rdb-only", "REPLCONF", "rdb-only", "1")
+	}
 	add(Version, "REPLCONF version", "REPLCONF", "version", announcedVersion)
 	return steps
 }
@@ -163,7 +168,7 @@ func handshakeSteps(m Master, announceIP string, announcePort int) []HandshakeSt
 func (l *Link) sendHandshake(c *conn) {
 	var out, shown []byte
 	c.password = l.cfg.Master.Password
-	c.steps = handshakeSteps(l.cfg.Master, l.cfg.AnnounceIP, l.cfg.AnnouncePort)
+	c.steps = handshakeSteps(l.cfg)
 	for _, s := range c.steps {
 		out = resp.AppendCommand(out, s.Args...)
 		if last := len(s.Args) - 1; s.Phase == Auth {
@@ -221,7 +226,7 @@ func (l *Link) handleStep(c *conn, line []byte) {
 		l.enterStep(c)
 		return
 	}
-	if l.cfg.HandshakeOnly {
+	if l.cfg.Until == Version {
 		l.Stop(l.onStop)
 		return
 	}

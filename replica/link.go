@@ -63,10 +63,14 @@ type Config struct {
 	// Aside begins the link as a second one to a master that another link
 	// follows, until Promote: see [Link.Promote].
 	Aside bool
-	// HandshakeOnly makes one attempt, and stops the link before PSYNC: when
-	// the phase VERSION is over, or the attempt has failed. The last event is
-	// Stopped; after a failure, Failed comes before it.
-	HandshakeOnly bool
+	// Until has the link make one attempt, and stop when that phase is over,
+	// or when the attempt has failed. The last event is Stopped; after a
+	// failure, Failed comes before it. VERSION is the handshake alone.
+	// TRANSFER is a base alone: the link asks for a full sync by REPLCONF
+	// rdb-only 1 (Redis 6.2 and later), so that the master buffers no stream
+	// for it; acknowledges nothing; and hangs up as soon as the payload is
+	// here, whatever the master answered. NoPhase is a link that goes on.
+	Until Phase
 	// TLS has the files for a master that speaks TLS (tls-ca-cert-file ...).
 	TLS      tunnel.Files
 	Backoff  Backoff
@@ -166,6 +170,15 @@ func (l *Link) Promote() {
 // on, this link's events say Rebase.
 func (l *Link) StandAside() { l.cfg.Aside = true }
 
+// Endpoint is the address that the link is connected to, of those that the
+// master's name has; false while it is not connected.
+func (l *Link) Endpoint() (at anet.Endpoint, connected bool) {
+	if l.conn != nil {
+		at = l.conn.endpoint
+	}
+	return at, l.state == ReceivePong || l.state == Sync
+}
+
 // Follow makes the link follow m (replicationSetMaster). A connection that
 // stands is closed, and the next attempt begins at once. If m accepts a partial
 // resync, the history continues; else a full sync begins another history. If m
@@ -253,7 +266,7 @@ func (l *Link) emit(e Event) {
 	e.Time = time.Now()
 	e.Master = l.cfg.Master.Name
 	e.State, e.Phase = l.state, l.phase
-	e.Rebase = l.cfg.Aside
+	e.Rebase = l.cfg.Until == Transfer || l.cfg.Aside
 	l.cfg.Observer.Observe(e)
 }
 
@@ -450,7 +463,7 @@ func (l *Link) fail(cause error) {
 	d := l.cfg.Backoff.delay(l.failures)
 	l.enter(None, NoPhase)
 	l.emit(Event{Kind: Failed, Err: le, Cause: Cause(le), Delay: d})
-	if l.cfg.HandshakeOnly {
+	if l.cfg.Until != NoPhase {
 		l.Stop(l.onStop)
 	}
 	if !l.stopped {

@@ -29,7 +29,7 @@ const (
 	Auth           // AUTH [user] password
 	Port           // REPLCONF listening-port
 	IP             // REPLCONF ip-address
-	Capa           // REPLCONF capa eof capa psync2
+	Capa           // REPLCONF capa eof capa psync2; and rdb-only 1, for a base alone
 	Version        // REPLCONF version
 	Psync          // PSYNC, or SYNC for a master that does not know PSYNC
 	Transfer       // the RDB: from the reply to PSYNC until the base is on disk

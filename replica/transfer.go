@@ -325,7 +325,8 @@ func (l *Link) transferProgress() {
 	c.progress.Reset(progressEvery)
 }
 
-// transferReceived is posted when the payload is complete. The ACK is sent at
+// transferReceived is posted when the payload is complete. A link that takes no
+// more hangs up: the master must buffer no stream for it. Else the ACK is sent at
 // once: a master that sent an $EOF payload begins its stream only then
 // (replicationSendAck at the end of readSyncBulkPayload). The stream waits in the
 // socket until the base is durable.
@@ -336,6 +337,10 @@ func (l *Link) transferReceived(c *conn) {
 	t := c.transfer
 	c.progress.Stop()
 	l.emit(Event{Kind: TransferReceived, Bytes: t.size, Total: t.size, Took: time.Since(t.began)})
+	if l.cfg.Until == Transfer {
+		anet.Shutdown(t.fd)
+		return
+	}
 	c.cron.Reset(tick) // first: an ACK that fails stops it again
 	l.sendAck(c)
 }
@@ -365,6 +370,10 @@ func (l *Link) transferEnded(c *conn) {
 		return
 	}
 	l.emit(Event{Kind: FullSyncDone, ReplID: t.pos.ReplID, Offset: t.pos.Offset, Bytes: t.size, Took: time.Since(t.began)})
+	if l.cfg.Until == Transfer {
+		l.Stop(l.onStop)
+		return
+	}
 	c.leftover = t.leftover
 	l.beginStream(c, false, t.leftover[len(t.leftover)-t.untold:])
 }

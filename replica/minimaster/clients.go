@@ -190,6 +190,8 @@ func (c *call) replconf() []byte {
 			// One that the master does not know is no error: a replica may know more
 			// than its master.
 			c.hand.capa = append(c.hand.capa, strings.ToLower(pair[1]))
+		case "rdb-only":
+			c.hand.rdbOnly = pair[1] == "1"
 		case "ip-address", "version": // Valkey 8 and later send their version
 		case "ack", "getack":
 			return nil // neither is ever answered

@@ -43,6 +43,9 @@ func (s *replication) feed(b []byte) {
 	s.offset += int64(len(b))
 	s.backlog.write(b)
 	for r := range s.replicas {
+		if r.hand.rdbOnly {
+			continue
+		}
 		if len(r.out)+len(b) > s.cfg.OutputLimit {
 			s.drop(r)
 			continue

@@ -1,6 +1,7 @@
 package minimaster
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -13,8 +14,9 @@ import (
 
 // handshake is what REPLCONF tells before PSYNC.
 type handshake struct {
-	port int      // listening-port, 0 when it named none
-	capa []string // in order: eof, psync2
+	port    int      // listening-port, 0 when it named none
+	capa    []string // in order: eof, psync2
+	rdbOnly bool     // it takes the payload of a full sync and no stream
 }
 
 // sync makes a connection that asked for PSYNC or SYNC a replica. id and offset
@@ -126,11 +128,19 @@ func (r *replica) fullSync(head string, rdb []byte, diskless bool) error {
 	if _, err := r.link.Write(payload); err != nil {
 		return err
 	}
+	if r.hand.rdbOnly {
+		r.link.shutdown()
+		return errRDBOnly
+	}
 	r.s.mu.Lock()
 	r.online = true
 	r.s.mu.Unlock()
 	return nil
 }
+
+// errRDBOnly ends the connection of a replica that wanted the payload alone
+// (replication.c, replicaPutOnline).
+var errRDBOnly = errors.New("minimaster: the payload is sent, and REPLCONF rdb-only asked for no more")
 
 // pretendToSave waits. While a disk-based master saves it sends a newline every
 // KeepAlive, so that the replica does not take the master for dead

@@ -453,3 +453,23 @@ func TestAUTHIsRequiredWhereAPasswordIsSet(t *testing.T) {
 		}
 	})
 }
+
+func TestAReplicaThatWantsTheSnapshotAloneGetsNoStreamAndIsCutBehindIt(t *testing.T) {
+	for _, diskless := range []bool{false, true} {
+		m := startMaster(t, Config{Diskless: diskless})
+		mustDo(t, m, "SET", "before", "it")
+		r := dialRaw(t, m)
+		r.ask("+OK", "REPLCONF", "rdb-only", "1")
+		r.ask("+OK", "REPLCONF", "capa", "eof")
+		r.send("PSYNC", "?", "-1")
+		r.line()
+		mustDo(t, m, "SET", "meanwhile", "it")
+		if rdb := r.payload(); !bytes.Contains(rdb, []byte("before")) {
+			t.Errorf("the payload is %q", rdb)
+		}
+		if rest := r.ends(); len(rest) > 0 {
+			t.Errorf("behind the payload came %q", rest)
+		}
+		poll.Until(t, "it is gone", func() bool { return m.Replicas() == 0 })
+	}
+}

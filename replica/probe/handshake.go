@@ -77,7 +77,7 @@ func (p *prober) config() replica.Config {
 	long := 2 * p.opt.Timeout
 	return replica.Config{
 		Master: p.opt.Master, Source: p.opt.Source, TLS: p.opt.TLS, AnnounceIP: p.opt.AnnounceIP, AnnouncePort: p.opt.AnnouncePort,
-		Resolve: p.opt.Resolve, ResolveTimeout: long, ReplTimeout: long, ReplBGSaveTimeout: long, ReplSyncioTimeout: p.stepLimit(), Aside: true,
+		Resolve: p.opt.Resolve, ResolveTimeout: long, ReplTimeout: long, ReplBGSaveTimeout: long, ReplSyncioTimeout: p.stepLimit(),
 	}
 }
 
@@ -112,7 +112,7 @@ type watcher struct {
 func (p *prober) handshake() {
 	w := &watcher{prober: p, begun: time.Now()}
 	cfg := p.config()
-	cfg.HandshakeOnly = true
+	cfg.Until = replica.Version
 	if err := p.follow(cfg, nowhere{}, w.observe); err != nil {
 		w.failed(replica.None, replica.NoPhase, err, 0)
 	}
