@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -155,7 +156,7 @@ func (s *memStore) Buffer() []byte {
 	s.w.mu.Lock()
 	defer s.w.mu.Unlock()
 	s.handed = 0
-	if s.failed != nil {
+	if s.failed != nil || !s.has {
 		return nil
 	}
 	s.handed = len(s.buf)
@@ -167,6 +168,9 @@ func (s *memStore) Buffer() []byte {
 
 func (s *memStore) Commit(n int, b replica.Boundary) {
 	s.w.do(func() {
+		if !s.has {
+			return // an aborted base has taken its history with it
+		}
 		if n < 1 || n > s.handed {
 			s.t.Errorf("Commit of %d bytes, Buffer had room for %d", n, s.handed)
 			return
@@ -280,6 +284,7 @@ type memBase struct {
 	s     *memStore
 	full  replica.FullSync
 	data  []byte
+	begun bool // the history behind it has begun
 	ended bool
 }
 
@@ -308,24 +313,48 @@ func (b *memBase) Truncate(size int64) error {
 	return nil
 }
 
+func (b *memBase) Begin() (replica.Position, bool, error) { return b.beginBehind(b.data) }
+
+func (b *memBase) beginBehind(data []byte) (pos replica.Position, ok bool, err error) {
+	defer b.use("Begin")()
+	if b.begun {
+		b.s.t.Error("Begin of a base that has begun its history")
+	}
+	h, err := rdb.ReadHeader(bytes.NewReader(data))
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return pos, false, nil
+	}
+	if err != nil {
+		return pos, false, fmt.Errorf("%w: %w", replica.ErrNotRDB, err)
+	}
+	b.begun = true
+	pos = replica.Position{ReplID: b.full.ReplID, Offset: b.full.Offset, DB: h.ReplStreamDB}
+	b.s.w.do(func() { b.s.begin(pos) })
+	b.s.notify()
+	return pos, true, nil
+}
+
 func (b *memBase) Commit() (replica.Position, error) {
 	defer b.use("Commit")()
 	b.ended = true
-	return b.s.adopt(b.full, b.data)
+	return b.adopt(b.data)
 }
 
-func (s *memStore) adopt(full replica.FullSync, data []byte) (replica.Position, error) {
+func (b *memBase) adopt(data []byte) (replica.Position, error) {
+	s := b.s
 	if s.opt.gate != nil {
 		<-s.opt.gate
 	}
-	pos := replica.Position{ReplID: full.ReplID, Offset: full.Offset}
+	pos := replica.Position{ReplID: b.full.ReplID, Offset: b.full.Offset}
 	if h, err := rdb.ReadHeader(bytes.NewReader(data)); err == nil {
 		pos.DB = h.ReplStreamDB
 	}
 	s.w.do(func() {
 		s.commits++
-		s.full, s.payload = full, slices.Clone(data)
-		s.begin(pos)
+		s.full, s.payload = b.full, slices.Clone(data)
+		if !b.begun {
+			s.begin(pos)
+		}
 	})
 	s.notify()
 	return pos, nil
@@ -337,7 +366,13 @@ func (b *memBase) Abort() {
 		return
 	}
 	b.ended = true
-	b.s.w.do(func() { b.s.aborted++ })
+	b.s.w.do(func() {
+		b.s.aborted++
+		if b.begun {
+			b.s.begin(replica.Position{})
+			b.s.has = false
+		}
+	})
 }
 
 // fileBase is a base in a file, which takes splice(2).
@@ -384,6 +419,14 @@ func (b *fileBase) Truncate(size int64) error {
 	return b.f.Truncate(size)
 }
 
+func (b *fileBase) Begin() (replica.Position, bool, error) {
+	data, err := os.ReadFile(b.f.Name())
+	if err != nil {
+		return replica.Position{}, false, err
+	}
+	return b.beginBehind(data)
+}
+
 func (b *fileBase) Commit() (replica.Position, error) {
 	defer b.use("Commit")()
 	data, err := os.ReadFile(b.f.Name())
@@ -391,18 +434,14 @@ func (b *fileBase) Commit() (replica.Position, error) {
 	if err = errors.Join(err, b.f.Close()); err != nil {
 		return replica.Position{}, err
 	}
-	return b.s.adopt(b.full, data)
+	return b.adopt(data)
 }
 
 func (b *fileBase) Abort() {
-	defer b.s.alone("Abort")()
-	if b.ended {
-		return
+	if !b.ended {
+		if err := errors.Join(b.f.Close(), os.Remove(b.f.Name())); err != nil {
+			b.s.t.Errorf("abort: %v", err)
+		}
 	}
-	b.ended = true
-	err := errors.Join(b.f.Close(), os.Remove(b.f.Name()))
-	if err != nil {
-		b.s.t.Errorf("abort: %v", err)
-	}
-	b.s.w.do(func() { b.s.aborted++ })
+	b.memBase.Abort()
 }

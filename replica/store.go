@@ -47,7 +47,8 @@ type FullSync struct {
 //
 // The methods of the first block are called on the loop's thread and must not
 // wait. Those of the second may block. They are called on other goroutines,
-// never two at a time, and never while the link streams.
+// never two at a time. The link does not stream meanwhile, except beside a
+// [Base] that has begun its history.
 type Store interface {
 	// Position is where the stored history ends, on a command boundary
 	// outside MULTI. It is false where there is no history that could be
@@ -90,11 +91,21 @@ type Base interface {
 	ReadAt(p []byte, off int64) (int, error)
 	// Truncate cuts the payload to size bytes, without its EOF mark.
 	Truncate(size int64) error
-	// Commit makes the payload durable and begins a history behind it, which
-	// is the history of the store from then on. It returns where that
-	// history starts; DB is the RDB's repl-stream-db.
+	// Begin begins the history behind the payload while the payload is on its
+	// way: Buffer, Commit, Continue and Progress of the store are of that
+	// history from then on. It is false, and has done nothing, as long as the
+	// fields that the RDB opens with have not come: only they tell the
+	// database. After true it is not called again. The history before can't
+	// be continued any more.
+	Begin() (Position, bool, error)
+	// Commit makes the payload durable, and with it the history behind it,
+	// which it begins where Begin did not. It is the history of the store
+	// from then on. Commit returns where that history starts; DB is the
+	// RDB's repl-stream-db.
 	Commit() (Position, error)
-	// Abort removes what was written. After Commit, Abort does nothing.
+	// Abort removes what was written, also of a history that Begin began:
+	// the store then has none, its Buffer is empty, and its Commit does
+	// nothing. After Commit, Abort does nothing.
 	Abort()
 }
 

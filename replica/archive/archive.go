@@ -240,19 +240,34 @@ func (a *Archive) adopt(gen generation, seg Segment, c checkpoint, is Current) e
 	if err != nil {
 		return err
 	}
+	a.switchTo(g)
+	a.made(g, is)
+	return nil
+}
+
+// switchTo makes a log the one that is written, and closes the generation of the
+// one before for good.
+func (a *Archive) switchTo(g *log) {
 	a.stopChecks()
 	old := a.log.Swap(g)
 	a.mu.Lock()
-	a.failed, a.is = nil, is
+	a.failed, a.is = nil, Current{}
+	a.pos, a.known = replica.Position{}, false
 	a.mu.Unlock()
 	if old != nil {
 		// The old log's data is safe. An end that could not be written down
 		// is no reason to refuse the new generation.
 		_ = old.finish()
 	}
+}
+
+// made notes that the generation of the log that is written is in place.
+func (a *Archive) made(g *log, is Current) {
+	a.mu.Lock()
+	a.is = is
+	a.mu.Unlock()
 	a.need.Store(0)
 	a.check(g)
-	return nil
 }
 
 // Reset implements replica.Store. Where the base proved damaged, the generation

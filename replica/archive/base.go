@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -28,6 +29,11 @@ type base struct {
 	f     *os.File // nil once committed or aborted
 	size  int64
 	ahead ahead
+
+	// Of a history that has begun before the base is whole.
+	log   *log // runs in the .tmp folder; nil before, and once aborted
+	pos   replica.Position
+	began time.Time
 }
 
 // BeginBase implements replica.Store. What is still in memory of the stream
@@ -84,8 +90,7 @@ func (a *Archive) makeTmp(b *base) error {
 // Write implements io.Writer.
 func (b *base) Write(p []byte) (int, error) {
 	n, err := b.a.opt.disk.pwrite(b.f, p, b.size)
-	b.grew(n)
-	return n, b.failed(err)
+	return n, b.failed(cmp.Or(err, b.grew(n)))
 }
 
 // SpliceFrom implements replica.Splicer.
@@ -95,8 +100,7 @@ func (b *base) SpliceFrom(pipe, n int) (int, error) {
 		k, err := unix.Splice(pipe, nil, int(b.f.Fd()), &off, n, unix.SPLICE_F_MOVE)
 		switch err {
 		case nil:
-			b.grew(int(k))
-			return int(k), nil
+			return int(k), b.failed(b.grew(int(k)))
 		case unix.EINTR:
 		case unix.EINVAL: // a file system that can't
 			return b.copyFrom(pipe, n)
@@ -115,14 +119,22 @@ func (b *base) copyFrom(pipe, n int) (int, error) {
 	return b.Write(buf[:k])
 }
 
-// grew counts bytes that were written.
-func (b *base) grew(n int) {
+// grew counts bytes that were written. Where the size is not known beforehand,
+// what a full sync must leave free is kept free now.
+func (b *base) grew(n int) error {
 	b.size += int64(n)
 	last := b.full.Size
 	if last < 0 {
 		last = math.MaxInt64
 	}
 	b.ahead.grew(b.f, b.a.opt.disk, b.size, last)
+	if b.full.Size >= 0 {
+		return nil
+	}
+	if free, err := b.a.opt.disk.free(b.a.dir); err != nil || free >= spare {
+		return err
+	}
+	return syscall.ENOSPC
 }
 
 func (b *base) failed(err error) error {
@@ -142,6 +154,11 @@ func (b *base) Truncate(size int64) error {
 func (b *base) Abort() {
 	if b.f == nil {
 		return
+	}
+	if b.log != nil {
+		b.a.log.CompareAndSwap(b.log, nil)
+		_ = b.log.close() // it goes
+		b.log = nil
 	}
 	b.close()
 	os.RemoveAll(b.gen.tmp().dir)
@@ -164,7 +181,54 @@ func (b *base) Commit() (replica.Position, error) {
 	return pos, nil
 }
 
+// Begin implements replica.Base: the log runs in the .tmp folder. A crash
+// before the folder is renamed leaves nothing of it.
+func (b *base) Begin() (replica.Position, bool, error) {
+	header, err := rdb.ReadHeader(io.NewSectionReader(b.f, 0, b.size))
+	switch {
+	case errors.Is(err, io.ErrUnexpectedEOF) && b.size < rdb.MaxHeader:
+		return replica.Position{}, false, nil
+	case err != nil:
+		return replica.Position{}, false, fmt.Errorf("%w: %w", replica.ErrNotRDB, err)
+	}
+	b.began = time.Now()
+	b.pos = replica.Position{ReplID: b.full.ReplID, Offset: b.full.Offset, DB: header.ReplStreamDB}
+	seg, c, err := b.files(b.pos, b.began)
+	if err == nil {
+		b.log, err = newLog(b.gen.tmp(), seg, c, b.a.opt, b.a.tell)
+	}
+	if err != nil {
+		return replica.Position{}, false, b.failed(err)
+	}
+	b.a.switchTo(b.log)
+	return b.pos, true, nil
+}
+
+// place makes the generation of a log that has begun before its base was whole.
+func (b *base) place() error {
+	b.log.note(baseFact(b.pos.Offset, b.size, b.began)) // now with its size
+	if err := b.log.secure(); err != nil {
+		return err
+	}
+	if err := b.log.rename(b.gen); err != nil {
+		return err
+	}
+	if err := b.a.opt.disk.syncDir(b.a.dir); err != nil {
+		// The next Open must not find it the newest.
+		return errors.Join(err, b.log.rename(b.gen.tmp()))
+	}
+	b.close()
+	b.a.made(b.log, Current{Generation: b.gen.number, BaseOffset: b.pos.Offset, BaseBytes: b.size, BaseTime: b.began})
+	return nil
+}
+
 func (b *base) commit() (replica.Position, error) {
+	if b.log != nil {
+		if err := b.f.Sync(); err != nil {
+			return replica.Position{}, err
+		}
+		return b.pos, b.place()
+	}
 	header, err := rdb.ReadHeader(io.NewSectionReader(b.f, 0, b.size))
 	if err != nil {
 		return replica.Position{}, fmt.Errorf("%w: %w", replica.ErrNotRDB, err)

@@ -23,7 +23,8 @@ import (
 const (
 	timelineVersion = "timeline 1"
 
-	// baseForm: offset, size in bytes, when its full sync was complete.
+	// baseForm: offset, size in bytes, when the log behind it began. Where
+	// that was before the base was whole, the line comes again with the size.
 	baseForm = "base %d size %d at %d"
 	// replidForm: the id names the history behind the offset; noID where the
 	// master has no ids.

@@ -294,6 +294,29 @@ func (g *log) drain() error {
 	}
 }
 
+// secure waits until all that was received before is durable, facts too. It
+// gives up on a disk that refuses.
+func (g *log) secure() error {
+	g.shared.Lock()
+	end, facts := g.shared.received, g.shared.factsReceived
+	g.shared.Unlock()
+	for {
+		signal(g.seal) // has the flusher sync, whatever the policy
+		g.shared.Lock()
+		done := g.shared.durable >= end && g.shared.factsDurable >= facts
+		g.shared.Unlock()
+		switch p := g.progress(); {
+		case p.Failed != nil:
+			return p.Failed
+		case done:
+			return nil
+		case p.Stalled != nil:
+			return p.Stalled
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
 // finish closes the log for good: what an unfinished command left behind the
 // last boundary can never be completed, and goes.
 func (g *log) finish() error {
