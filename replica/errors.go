@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -57,6 +58,14 @@ func (e *ReplyError) Error() string {
 
 // Is makes errors.Is(err, ErrReply) true.
 func (e *ReplyError) Is(target error) bool { return target == ErrReply }
+
+// unknownCommand matches what servers say to a command that they do not have:
+// Redis, and with other words proxies, managed services, and other servers that
+// speak the protocol.
+var unknownCommand = regexp.MustCompile(`(?i)\bunknown\b.*\bcommand|\bunsupported\b|\bnot support`)
+
+// UnknownCommand says that the server does not have the command.
+func (e *ReplyError) UnknownCommand() bool { return unknownCommand.MatchString(e.Text) }
 
 // UnexpectedError is an answer that no master gives. errors.Is(err,
 // ErrUnexpected) holds.
@@ -186,7 +195,7 @@ var remedies = []struct {
 	{is(ErrNoRoom), "", "free some room below dir, or move the archive to a larger disk"},
 	{is(ErrChecksum), "", "the base is discarded and a full sync asked for; if this happens again, test the memory and the network of both hosts"},
 	{is(ErrNotRDB), "", "is that a Redis or Valkey server, and nothing in between that changes the data? Look at its log"},
-	{is(ErrNoSync), "", "name a Redis or Valkey server instead"},
+	{is(ErrNoSync), "", notRedis},
 	{is(ErrUnexpected), "", "is that port a Redis or Valkey server?"},
 	{is(resp.ErrLongArgument), "", "raise proto-max-bulk-len to what the master has"},
 	{is(resp.ErrManyArguments), "", "raise max-arguments"},
@@ -204,7 +213,8 @@ var remedies = []struct {
 	{is(ErrClosed, syscall.ECONNRESET), "RECEIVE_PONG", "look at the master's log; a port that expects TLS closes like this too, and is named by rediss://"},
 	{is(ErrClosed, syscall.ECONNRESET), "SYNC/TRANSFER", "look at the master's log: client-output-buffer-limit replica was reached, or its BGSAVE failed"},
 	{is(ErrClosed, syscall.ECONNRESET), "SYNC/STREAM", ""}, // a cut; the link resumes
-	{is(ErrClosed, syscall.ECONNRESET), "", "look at the master's log"},
+	{is(ErrClosed, syscall.ECONNRESET), "SYNC/PORT", "is that a proxy? One that knows no replication answers PING and closes at REPLCONF: name the Redis server behind it"},
+	{is(ErrClosed, syscall.ECONNRESET), "", "look at the master's log; a proxy that knows no replication closes like this too"},
 
 	{is(ErrDeadline), "SYNC/PSYNC", "the master takes too long to answer PSYNC: look at its log, and raise repl-timeout if it is only slow"},
 	{is(ErrDeadline), "SYNC/TRANSFER", "the master or the network stands still; raise repl-timeout if it is only slow"},
@@ -225,23 +235,34 @@ func (t byPrefix) find(answer, otherwise string) string {
 	return otherwise
 }
 
+// Remedies that stand in more than one place.
+const (
+	noMasterLink = "the master is itself a replica and has lost its own master: wait for it, or name its master instead"
+	cannotSave   = "the master can't save: its disk is full or its memory does not bear a fork (vm.overcommit_memory); look at its log"
+	notRedis     = "is that a Redis or Valkey server, no proxy or managed service in between, and are its replication commands not renamed?"
+)
+
 // replyRemedies are for error replies.
 var replyRemedies = byPrefix{
 	{"NOAUTH", "the master wants a password: set masterauth (and masteruser for an ACL user)"},
 	{"ERR operation not permitted", "the master wants a password: set masterauth"}, // before 2.8
 	{"WRONGPASS", "wrong user or password: check masteruser and masterauth"},
 	{"NOPERM", "the ACL user lacks a command: on the master, ACL SETUSER <user> +psync +replconf +ping"},
-	{"NOMASTERLINK", "the master is itself a replica and has lost its own master: wait for it, or name its master instead"},
+	{"NOMASTERLINK", noMasterLink},
+	{"ERR Can't SYNC while not connected", noMasterLink}, // before 4.0
 	{"MASTERDOWN", "the master is itself a replica without its master and serves no stale data: wait for it, or name its master instead"},
 	{"LOADING", "the master is still reading its dataset: wait for it"},
 	{"DENIED", "the master is in protected mode: set bind and requirepass there, or run replicad on its host"},
-	{"ERR max number of clients reached", "raise maxclients on the master"},
+	{"ERR max number of clients", "raise maxclients on the master"},
+	{"BUSY", "a script or function runs there for too long: wait for it, or stop it by SCRIPT KILL or FUNCTION KILL"},
+	{"ERR BGSAVE failed", cannotSave},
+	{"ERR Unable to perform background save", cannotSave},                                             // before 4.0
+	{"ERR invalid username-password pair", "wrong user or password: check masteruser and masterauth"}, // before 6.0.10
 	{"ERR invalid password", "wrong password: check masterauth"},
 	{"ERR Client sent AUTH, but no password is set", "the master has no password: remove masterauth"},
 	{"ERR AUTH <password> called without any password configured", "the master has no password: remove masterauth"},
 	{"ERR wrong number of arguments for 'auth' command", "this master is older than ACLs (6.0): remove masteruser"},
 	{"ERR Replica can't interact with the keyspace", "the master is a replica that serves no stale data: name its master instead"},
-	{"ERR unknown command", "is that a Redis or Valkey server, and are its replication commands not renamed?"},
 	{"MISCONF", "the master's disk refuses to save: look at its log"},
 }
 
@@ -261,6 +282,9 @@ func Remedy(state State, phase Phase, cause error) string {
 	var reply *ReplyError
 	var answer *UnexpectedError
 	switch {
+	case errors.Is(cause, ErrNoSync): // it wraps a reply
+	case errors.As(cause, &reply) && reply.UnknownCommand():
+		return notRedis
 	case errors.As(cause, &reply):
 		return replyRemedies.find(reply.Text, "look at the master's log")
 	case errors.As(cause, &answer):

@@ -48,6 +48,7 @@ func TestEveryRemedyIsGivenForItsCauseAndState(t *testing.T) {
 		{ReceivePong, NoPhase, &ReplyError{"PING", "LOADING x"}, "still reading"},
 		{Sync, Psync, &ReplyError{"PSYNC", "SOMETHING new"}, "look at the master's log"},
 		{Sync, Psync, &ReplyError{"PSYNC", "MISCONF x"}, "disk refuses to save"},
+		{Sync, Psync, wrap(fmt.Errorf("%w: %w", ErrNoSync, &ReplyError{"PSYNC", "ERR x"})), "no proxy"},
 		{Sync, Auth, &ReplyError{"AUTH", "ERR AUTH <password> called without any password configured for the default user."}, "remove masterauth"},
 		{Sync, Psync, &ReplyError{"PSYNC", "ERR Replica can't interact with the keyspace"}, "name its master"},
 		{None, NoPhase, wrap(ErrResolve), "the resolver of this host"},
@@ -55,7 +56,8 @@ func TestEveryRemedyIsGivenForItsCauseAndState(t *testing.T) {
 		{Sync, Transfer, fmt.Errorf("%w: %w", ErrStore, ErrNoRoom), "free some room"},
 		{Sync, Transfer, fmt.Errorf("%w: %w", ErrStore, syscall.EIO), "check the disk"},
 		{Sync, Stream, fmt.Errorf("%w: %w", ErrStore, ErrChecksum), "test the memory"},
-		{Sync, Psync, wrap(ErrNoSync), "name a Redis or Valkey server"},
+		{Sync, Psync, wrap(ErrNoSync), "is that a Redis or Valkey server"},
+		{Sync, Port, ErrClosed, "is that a proxy?"},
 		{Sync, Stream, wrap(&resp.ProtocolError{}), "cut at the last good command"},
 		{Sync, Stream, wrap(&resp.ProtocolError{Limit: resp.ErrLongArgument}), "raise proto-max-bulk-len"},
 		{Sync, Stream, wrap(&resp.ProtocolError{Limit: resp.ErrManyArguments}), "raise max-arguments"},
@@ -107,6 +109,25 @@ func TestEveryRemedyIsGivenForItsCauseAndState(t *testing.T) {
 	for _, r := range replyRemedies {
 		if got := Remedy(Sync, Psync, wrap(&ReplyError{"X", r.prefix + " ..."})); got != r.remedy {
 			t.Errorf("%s: %q, want %q: an entry before it hides it", r.prefix, got, r.remedy)
+		}
+	}
+}
+
+func TestACommandThatAServerDoesNotHaveIsToldFromOneThatItRefuses(t *testing.T) {
+	for text, unknown := range map[string]bool{
+		"ERR unknown command 'PSYNC'":                                     true,
+		"ERR unknown command `PSYNC`, with args beginning with: `?` `-1`": true,
+		"ERR unknown or unsupported command 'psync\"":                     true,
+		"ERR Unsupported command: psync ? -1":                             true,
+		"unsupported command 'psync'":                                     true,
+		"ERR command 'psync' not support for normal user":                 true,
+		"ERR wrong number of arguments for 'psync' command":               false,
+		"NOPERM this user has no permissions to run the 'psync' command":  false,
+		"ERR Unrecognized REPLCONF option: version":                       false,
+		"LOADING Redis is loading the dataset in memory":                  false,
+	} {
+		if got := (&ReplyError{"PSYNC", text}).UnknownCommand(); got != unknown {
+			t.Errorf("%s: %v", text, got)
 		}
 	}
 }

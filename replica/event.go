@@ -33,8 +33,9 @@ const (
 	// Received: Data came from the master. A payload that never passed
 	// through memory is not told.
 	Received
-	// ReplyNoted: an optional REPLCONF, or PSYNC, was refused, and the link
-	// goes on without it. Text is the reply.
+	// ReplyNoted: PING, an optional REPLCONF, or PSYNC was refused, and the
+	// link goes on all the same. Text is the reply; Err says what the link
+	// must do without, or is nil where that does not matter.
 	ReplyNoted
 	// FullSyncBegun: the master answered FULLRESYNC. ReplID, Offset, Cause
 	// (SyncInitial ...). Where a partial resync was asked for, Text says why
@@ -85,12 +86,15 @@ const (
 const (
 	SyncInitial = "initial"  // there was no history to continue
 	SyncBacklog = "backlog"  // the master's backlog does not reach back far enough
+	SyncAhead   = "ahead"    // the master has lost the end of this history
 	SyncHistory = "history"  // the master has another history
 	SyncNoPsync = "no_psync" // the master knows no partial resync
 )
 
 // SyncCauses are all causes of a full sync.
-func SyncCauses() []string { return []string{SyncInitial, SyncBacklog, SyncHistory, SyncNoPsync} }
+func SyncCauses() []string {
+	return []string{SyncInitial, SyncBacklog, SyncAhead, SyncHistory, SyncNoPsync}
+}
 
 // Event is one thing that happened to a link. An observer may keep it, but not
 // Data, which is valid only during Observe.

@@ -123,11 +123,23 @@ func (l *Link) handlePong(c *conn, line []byte) {
 		strings.HasPrefix(s, "-NOPERM"),
 		strings.HasPrefix(s, "-ERR operation not permitted"):
 		l.sendHandshake(c)
+	case strings.HasPrefix(s, "-MISCONF"):
+		// Redis' replicas give up here. But a master whose disk refuses to
+		// save serves PSYNC all the same, and then this copy counts most.
+		re := &ReplyError{Command: "PING", Text: s[1:]}
+		l.note("PING was answered "+s, errors.New(Remedy(l.state, l.phase, re)))
+		l.sendHandshake(c)
 	case strings.HasPrefix(s, "-"):
 		l.fail(&ReplyError{Command: "PING", Text: s[1:]})
 	default:
 		l.fail(unexpected("PING", line))
 	}
+}
+
+// note tells that a refusal was passed over; without says what the link must do
+// without, nil for nothing that matters.
+func (l *Link) note(text string, without error) {
+	l.emit(Event{Kind: ReplyNoted, Text: text, Err: without})
 }
 
 // HandshakeStep is a command between PING and PSYNC.
@@ -213,7 +225,7 @@ func (l *Link) handleStep(c *conn, line []byte) {
 			l.fail(&ReplyError{Command: s.Name, Text: HidePassword(string(line[1:]), c.password)})
 			return
 		}
-		l.emit(Event{Kind: ReplyNoted, Text: s.Name + " was answered " + string(line)})
+		l.note(s.Name+" was answered "+string(line), nil)
 	default:
 		if s.Phase == Auth {
 			line = []byte(HidePassword(string(line), c.password))
@@ -272,7 +284,7 @@ func (l *Link) handlePsync(c *conn, line, rest []byte) bool {
 		return l.handlePreamble(c, line, rest)
 	case c.useSync && s[0] == '-':
 		re := &ReplyError{Command: "SYNC", Text: s[1:]}
-		if strings.HasPrefix(re.Text, "ERR unknown command") {
+		if re.UnknownCommand() {
 			l.fail(fmt.Errorf("%w: it knows neither PSYNC nor SYNC: %w", ErrNoSync, re))
 		} else {
 			l.fail(re)
@@ -281,10 +293,15 @@ func (l *Link) handlePsync(c *conn, line, rest []byte) bool {
 		l.handleFullResync(c, line, args)
 	case verb == "+CONTINUE" && l.known && !c.useSync:
 		return l.handleContinue(c, line, strings.TrimSpace(args), rest)
-	case strings.HasPrefix(s, "-ERR unknown command") && !c.useSync:
-		l.sendSync(c, s)
 	case s[0] == '-':
-		l.fail(&ReplyError{Command: "PSYNC", Text: s[1:]})
+		switch re := (&ReplyError{Command: "PSYNC", Text: s[1:]}); {
+		case re.UnknownCommand():
+			l.sendSync(c, s)
+		case strings.Contains(s, "wrong number of arguments"):
+			l.fail(fmt.Errorf("%w: its PSYNC is not that of Redis: %w", ErrNoSync, re))
+		default:
+			l.fail(re)
+		}
 	case c.useSync:
 		l.fail(unexpected("SYNC", line))
 	default:
@@ -295,7 +312,7 @@ func (l *Link) handlePsync(c *conn, line, rest []byte) bool {
 
 // sendSync falls back to SYNC, for a master before 2.8.
 func (l *Link) sendSync(c *conn, why string) {
-	l.emit(Event{Kind: ReplyNoted, Text: "PSYNC was answered " + why + ": falling back to SYNC"})
+	l.note("PSYNC was answered "+why+": falling back to SYNC", nil)
 	c.useSync = true
 	l.beginWait(c)
 	l.send(c, "SYNC")
@@ -313,6 +330,10 @@ func (l *Link) handleFullResync(c *conn, line []byte, args string) {
 	c.full = FullSync{ReplID: id, Offset: n}
 	why, cause := "", SyncInitial
 	switch {
+	case l.known && id == l.pos.ReplID && n < l.taken():
+		cause = SyncAhead
+		why = fmt.Sprintf("the archive is ahead: it holds this history up to offset %d, and the master stands at %d; "+
+			"the master has lost what lies between, as after a restart from an older RDB, and the generation before keeps it", l.taken(), n)
 	case l.known && id == l.pos.ReplID:
 		cause = SyncBacklog
 		why = fmt.Sprintf("the master's backlog does not reach back to offset %d: raise repl-backlog-size above write rate x longest cut", l.taken()+1)

@@ -75,6 +75,15 @@ func parseMaster(s string) (Master, error) {
 	return m, nil
 }
 
+// ParseHostPort makes a master without a name of a host and a port, as REPLICAOF
+// has them. The error wraps ErrAddress.
+func ParseHostPort(host, port string) (m Master, err error) {
+	if err = m.setHostPort(strings.Trim(host, "[]"), port); err != nil {
+		return Master{}, fmt.Errorf("%w: %w", ErrAddress, err)
+	}
+	return m, nil
+}
+
 // ParseName makes a master of which only the name is known. The error wraps
 // ErrAddress.
 func ParseName(name string) (Master, error) {

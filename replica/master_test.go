@@ -96,6 +96,19 @@ func TestParseMasterRefusesTheseAndQuotesNoPassword(t *testing.T) {
 	}
 }
 
+func TestAHostOfREPLICAOFIsAHostAndNothingElse(t *testing.T) {
+	for _, c := range []struct{ host, port, want string }{
+		{"127.0.0.1", "1", "127.0.0.1:1"}, {"h", "65535", "h:65535"}, {"::1", "1", "[::1]:1"}, {"[::1]", "1", "[::1]:1"},
+		{"x=127.0.0.1", "1", ""}, {"a b", "1", ""}, {"", "1", ""}, {"redis://127.0.0.1", "1", ""}, {"unix:///s", "1", ""},
+		{"u:p@h", "1", ""}, {"h", "0", ""}, {"h", "65536", ""}, {"h", "x", ""},
+	} {
+		m, err := replica.ParseHostPort(c.host, c.port)
+		if m.Address() != c.want || (err == nil) != (c.want != "") || err != nil && !errors.Is(err, replica.ErrAddress) {
+			t.Errorf("%q %q: %q, %v", c.host, c.port, m.Address(), err)
+		}
+	}
+}
+
 func TestAMasterPrintsWithoutItsPassword(t *testing.T) {
 	m, err := replica.ParseMaster("db=redis://u:s3cr3t@h:1")
 	if err != nil {

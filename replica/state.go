@@ -71,7 +71,7 @@ func Transitions() []Transition {
 		{Connecting, Connecting, "SO_ERROR is set and the name has another address", "close, connect(2) to the next address"},
 		{Connecting, ReceivePong, "EPOLLOUT and SO_ERROR is 0", "drop the write event, PING"},
 		{Connecting, None, "no address is left, a deadline passed, or the link was stopped or repointed", "close, back off"},
-		{ReceivePong, Sync, "EPOLLIN and the answer is +PONG, -NOAUTH, -NOPERM or -ERR operation not permitted", "AUTH and REPLCONFs in one write"},
+		{ReceivePong, Sync, "EPOLLIN and the answer is +PONG, -NOAUTH, -NOPERM, -MISCONF or -ERR operation not permitted", "AUTH and REPLCONFs in one write"},
 		{ReceivePong, None, "another answer, end of file, a deadline passed, or the link was stopped or repointed", "close, back off"},
 		{Sync, None, "an error, end of file, a deadline passed, or the link was stopped or repointed", "close, back off"},
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"time"
 
 	"replicad/replica"
@@ -110,7 +109,7 @@ func (d *Daemon) ping() (pong <-chan struct{}, ok bool) {
 // [replica.Link.Follow]. When ReplicaOf returns the order is durable and obeyed.
 // An error that wraps replica.ErrAddress says that host and port are no address.
 func (h *Handle) ReplicaOf(host, port string) error {
-	m, err := replica.ParseMaster(net.JoinHostPort(host, port))
+	m, err := replica.ParseHostPort(host, port)
 	if err != nil {
 		return err
 	}

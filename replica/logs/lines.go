@@ -37,7 +37,7 @@ var linkForms = map[replica.EventKind]form{
 	replica.SocketError:      {LevelDebug, "SO_ERROR", "address result", ""},
 	replica.FileEvent:        {LevelDebug, "epoll", "events registered", ""},
 	replica.Registered:       {LevelDebug, "registered", "mask", ""},
-	replica.ReplyNoted:       {LevelVerbose, "passed over", "reply", ""},
+	replica.ReplyNoted:       {LevelVerbose, "passed over", "reply error?", "a refusal is passed over"},
 	replica.FullSyncBegun:    {LevelNotice, "full sync", "replid offset why? cause?", ""},
 	replica.TransferBegun:    {LevelNotice, "transfer begins", "bytes", ""},
 	replica.TransferProgress: {LevelNotice, "transfer", "bytes bytes_per_second total_bytes? percent? left?", ""},

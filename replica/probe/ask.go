@@ -85,7 +85,7 @@ func (r reply) is(refusal string) bool { return strings.HasPrefix(r.refusal, ref
 // unknown says whether the server does not know the command: it is too old or no
 // Redis, or has renamed the command.
 func (r reply) unknown() bool {
-	return strings.HasPrefix(strings.ToLower(r.refusal), "err unknown command")
+	return (&replica.ReplyError{Text: r.refusal}).UnknownCommand()
 }
 
 // pipeline sends commands in one write and reads their answers. Where the

@@ -48,7 +48,7 @@ func families() []family {
 			func(m *moment) float64 { return m.Lag(m.now).Seconds() }),
 
 		// Full and partial syncs.
-		counters("full_syncs_total", "Full syncs that the master began, by cause: initial (nothing to continue), backlog (away for longer than the master's backlog holds), history (another history), no_psync (a master without PSYNC). Those of rebases are not among them.",
+		counters("full_syncs_total", "Full syncs that the master began, by cause: initial (nothing to continue), backlog (away for longer than the master's backlog holds), ahead (the master lost the end of the history), history (another history), no_psync (a master without PSYNC). Those of rebases are not among them.",
 			"cause", replica.SyncCauses(), func(m *moment) map[string]int64 { return m.FullSyncs }),
 		counter("full_syncs_completed_total", "Full syncs whose base is complete and fsynced.",
 			func(m *moment) int64 { return m.FullSyncsDone }),
