@@ -117,3 +117,37 @@ func TestSentinelLeadsFromMasterToMasterWithoutReachingReplicad(t *testing.T) {
 	p.follows(d, dir, 1)
 	d.stop()
 }
+
+func TestThePromotedReplicaIsFollowedWhileSentinelsFailoverIsInProgress(t *testing.T) {
+	t.Parallel()
+	p := &pair{t: t, master: redistest.Start(t, largeBacklog)}
+	replicaof := "replicaof " + p.master.Host + " " + strconv.Itoa(p.master.Port)
+	p.replica = redistest.Start(t, largeBacklog, replicaof)
+	// The failover is in progress until the other replica follows, too: it
+	// can't, with a password where none is wanted.
+	other := redistest.Start(t, largeBacklog, replicaof, "replica-priority 0")
+	p.sentinel = redistest.StartSentinel(t, p.master, "sentinel failover-timeout "+redistest.MasterName+" 600000")
+	dir := t.TempDir()
+	d := run(t, dir, "--sentinel", p.sentinel.Addr(), "--master-name", redistest.MasterName)
+	d.waitLog(`msg="full sync done"`)
+	poll.Seen(t, "two replicas that Sentinel knows", func() (bool, string) {
+		all := p.sentinel.Sentinel("REPLICAS", redistest.MasterName)
+		streaming := 0
+		for _, r := range all {
+			if r["flags"] == "slave" && r["master-link-status"] == "ok" {
+				streaming++
+			}
+		}
+		return streaming >= 2, fmt.Sprint(all)
+	})
+	other.Do("CONFIG", "SET", "masterauth", "wrong")
+	p.master.Kill()
+	d.waitLog(`address=` + p.replica.Addr())
+	p.master = p.replica
+	p.follows(d, dir, 1)
+	of := p.sentinel.Sentinel("MASTERS")[0]
+	if !strings.Contains(of["flags"], "failover_in_progress") || of["port"] == strconv.Itoa(p.replica.Port) {
+		t.Errorf("the failover has ended too soon for this test: %v", of)
+	}
+	d.stop()
+}

@@ -38,19 +38,19 @@ func (s *Server) MasterOf(name string) string {
 	return v[0] + ":" + v[1]
 }
 
-// Sentinel gives what SENTINEL REPLICAS or SENTINEL SENTINELS say of a master, an
-// instance a map.
-func (s *Server) Sentinel(what, name string) []map[string]string {
+// Sentinel gives what SENTINEL MASTERS, or REPLICAS or SENTINELS and a master's
+// name, say: an instance a map.
+func (s *Server) Sentinel(words ...any) []map[string]string {
 	s.t.Helper()
-	v, err := s.Client(0).Do(context.Background(), "SENTINEL", what, name).Slice()
+	v, err := s.Client(0).Do(context.Background(), append([]any{"SENTINEL"}, words...)...).Slice()
 	if err != nil {
-		s.t.Fatalf("SENTINEL %s %s: %v", what, name, err)
+		s.t.Fatalf("SENTINEL %v: %v", words, err)
 	}
 	var all []map[string]string
 	for _, one := range v {
 		fields, ok := one.([]any)
 		if !ok {
-			s.t.Fatalf("SENTINEL %s %s: %v", what, name, v)
+			s.t.Fatalf("SENTINEL %v: %v", words, v)
 		}
 		m := map[string]string{}
 		for i := 0; i+1 < len(fields); i += 2 {

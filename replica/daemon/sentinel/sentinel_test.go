@@ -2,6 +2,7 @@ package sentinel
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -25,12 +26,17 @@ type fake struct {
 
 	mu     sync.Mutex
 	name   string
-	ip     string
+	ip     string // as GET-MASTER-ADDR-BY-NAME says
 	port   string
+	old    string // the host that MASTER names instead; "" for ip
+	flags  string
 	epoch  int
+	id     string // "": it does not know MYID
 	others []string
-	asked  int
-	mute   bool // it hangs up
+	ids    map[string]string // of others
+	mute   bool              // it hangs up
+	refuse string            // the command that its ACL refuses
+	slow   chan struct{}     // not nil: it answers when that is closed
 	pubsub redcon.PubSub
 }
 
@@ -57,36 +63,50 @@ func (f *fake) set(change func()) {
 
 func (f *fake) serve(c redcon.Conn, cmd redcon.Command) {
 	f.mu.Lock()
+	slow := f.slow
+	f.mu.Unlock()
+	if slow != nil {
+		<-slow
+	}
+	f.mu.Lock()
 	defer f.mu.Unlock()
-	var words []string
-	for _, a := range cmd.Args {
-		words = append(words, strings.ToLower(string(a)))
+	words := make([]string, 3)
+	for i, a := range cmd.Args[:min(len(cmd.Args), len(words))] {
+		words[i] = strings.ToLower(string(a))
+	}
+	list := func(fields ...string) {
+		c.WriteArray(len(fields))
+		for _, s := range fields {
+			c.WriteBulkString(s)
+		}
 	}
 	switch {
 	case f.mute:
 		c.Close()
 	case words[0] == "subscribe":
-		f.pubsub.Subscribe(c, words[1])
-	case words[0] == "sentinel" && words[2] != f.name:
-		c.WriteError("ERR No such master with that name")
-	case words[0] == "sentinel" && words[1] == "master":
-		f.asked++
-		fields := []string{"name", f.name, "ip", f.ip, "port", f.port, "config-epoch", strconv.Itoa(f.epoch)}
-		c.WriteArray(len(fields))
-		for _, s := range fields {
-			c.WriteBulkString(s)
+		for _, channel := range cmd.Args[1:] {
+			f.pubsub.Subscribe(c, string(channel))
 		}
-	case words[0] == "sentinel" && words[1] == "sentinels":
+	case words[0] != "sentinel":
+		c.WriteError("ERR unknown command '" + words[0] + "'")
+	case words[1] == f.refuse:
+		c.WriteError("NOPERM this user has no permissions to run the 'sentinel|" + f.refuse + "' command")
+	case words[1] == "myid" && f.id != "":
+		c.WriteBulkString(f.id)
+	case words[1] == "master" && words[2] == f.name:
+		list("name", f.name, "ip", cmp.Or(f.old, f.ip), "port", f.port, "flags", "master"+f.flags, "config-epoch", strconv.Itoa(f.epoch))
+	case words[1] == "get-master-addr-by-name" && words[2] == f.name:
+		list(f.ip, f.port)
+	case words[1] == "sentinels" && words[2] == f.name:
 		c.WriteArray(len(f.others))
 		for _, o := range f.others {
 			host, port, _ := net.SplitHostPort(o)
-			c.WriteArray(4)
-			for _, s := range []string{"ip", host, "port", port} {
-				c.WriteBulkString(s)
-			}
+			list("ip", host, "port", port, "runid", f.ids[o])
 		}
+	case words[1] == "get-master-addr-by-name":
+		c.WriteNull()
 	default:
-		c.WriteError("ERR unknown command '" + words[0] + "'")
+		c.WriteError("ERR No such master with that name")
 	}
 }
 
@@ -140,12 +160,40 @@ func TestASwitchIsFollowedAtOnce(t *testing.T) {
 	w.await("10.0.0.1:6379")
 	// Not before it listens: the message would be lost, and only the next look,
 	// seconds later, would tell.
-	poll.Until(t, "the subscription", func() bool { return f.pubsub.Publish(switched, "another 1 2 3 4") > 0 })
-	f.set(func() { f.ip, f.epoch = "10.0.0.2", 2 })
+	for _, channel := range []string{switched, promoted} {
+		poll.Until(t, "the subscription", func() bool { return f.pubsub.Publish(channel, "another 1 2 3 4") > 0 })
+	}
 	begin := time.Now()
+	f.set(func() { f.ip, f.epoch = "10.0.0.2", 2 })
 	f.pubsub.Publish(switched, "mymaster 10.0.0.1 6379 10.0.0.2 6379")
 	w.await("10.0.0.1:6379", "10.0.0.2:6379")
-	t.Logf("told after %v; it is asked each %v anyway", time.Since(begin), askEvery)
+	f.set(func() { f.ip, f.epoch = "10.0.0.3", 3 })
+	f.pubsub.Publish(promoted, "slave 10.0.0.3:6379 10.0.0.3 6379 @ mymaster 10.0.0.2 6379")
+	w.await("10.0.0.1:6379", "10.0.0.2:6379", "10.0.0.3:6379")
+	t.Logf("told twice after %v; it is asked each %v anyway", time.Since(begin), askEvery)
+}
+
+// asks gives a watcher that asks Sentinels for the master m.
+func asks(named ...string) *watcher {
+	return &watcher{cfg: Config{MasterName: "m", Addresses: named}}
+}
+
+// names asks, and wants an address.
+func (w *watcher) names(t *testing.T, want string) {
+	t.Helper()
+	if a, err := w.ask(t.Context()); err != nil || a.address() != want {
+		t.Errorf("the master is at %s, %v; want %s", a.address(), err, want)
+	}
+}
+
+// agreed asks until all Sentinels have answered in time.
+func (w *watcher) agreed(t *testing.T) (all []said) {
+	t.Helper()
+	poll.Until(t, "answers of all Sentinels", func() bool {
+		all = w.askAll(t.Context())
+		return len(all) == len(w.known())
+	})
+	return w.counted(all)
 }
 
 func TestTheAnswerOfTheHighestEpochCounts(t *testing.T) {
@@ -153,7 +201,7 @@ func TestTheAnswerOfTheHighestEpochCounts(t *testing.T) {
 	old := startFake(t, "m", "10.0.0.1", "6379", 3)
 	young := startFake(t, "m", "10.0.0.2", "6380", 4)
 	for _, order := range [][]string{{old.addr(), young.addr()}, {young.addr(), old.addr()}} {
-		w := &watcher{cfg: Config{MasterName: "m"}, known: order}
+		w := asks(order...)
 		poll.Until(t, "both answers", func() bool { // the slower one may come too late
 			a, err := w.ask(t.Context())
 			if err != nil {
@@ -177,7 +225,7 @@ func TestSentinelsThatTheNamedOnesKnowAreAskedWhenThoseAreGone(t *testing.T) {
 	t.Parallel()
 	second := startFake(t, "m", "10.0.0.1", "6379", 1)
 	first := startFake(t, "m", "10.0.0.1", "6379", 1, second.addr())
-	w := &watcher{cfg: Config{MasterName: "m"}, known: []string{first.addr()}}
+	w := asks(first.addr())
 	if _, err := w.ask(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -188,10 +236,121 @@ func TestSentinelsThatTheNamedOnesKnowAreAskedWhenThoseAreGone(t *testing.T) {
 	}
 }
 
+func TestDuringAFailoverTheAddressOfTheNewEpochCounts(t *testing.T) {
+	t.Parallel()
+	other := startFake(t, "m", "10.0.0.2", "6379", 2)
+	leader := startFake(t, "m", "10.0.0.2", "6379", 2)
+	leader.old, leader.flags = "10.0.0.1", ",s_down,o_down,failover_in_progress"
+	for range 10 { // whoever answers first
+		asks(leader.addr(), other.addr()).names(t, "10.0.0.2:6379")
+		asks(leader.addr()).names(t, "10.0.0.2:6379")
+	}
+	// Its ACL hides the new address: then it says nothing.
+	leader.set(func() { leader.refuse = "get-master-addr-by-name" })
+	asks(leader.addr(), other.addr()).names(t, "10.0.0.2:6379")
+	if a, err := asks(leader.addr()).ask(t.Context()); err == nil || !strings.Contains(err.Error(), "failover is in progress") || !strings.Contains(err.Error(), "NOPERM") {
+		t.Errorf("%v, %v", a, err)
+	}
+	leader.set(func() { leader.flags, leader.old = "", "" })
+	asks(leader.addr()).names(t, "10.0.0.2:6379")
+}
+
+func TestOfTwoAddressesWithOneEpochTheOneThatIsFollowedCounts(t *testing.T) {
+	t.Parallel()
+	a := startFake(t, "m", "10.0.0.1", "6379", 2)
+	b := startFake(t, "m", "10.0.0.2", "6379", 2)
+	for _, followed := range []string{"10.0.0.1:6379", "10.0.0.2:6379"} {
+		for _, order := range [][]string{{a.addr(), b.addr()}, {b.addr(), a.addr()}} {
+			w := asks(order...)
+			w.told = followed
+			if all := w.agreed(t); !all[0].before(all[1].answer, w.told) != (all[1].address() == followed) {
+				t.Errorf("%s is followed, and of %v and %v the other one counts", followed, all[0], all[1])
+			}
+		}
+	}
+	a.set(func() { a.flags = ",s_down" })
+	w := asks(a.addr(), b.addr())
+	w.told = "10.0.0.1:6379"
+	poll.Until(t, "the master that is not down", func() bool {
+		got, err := w.ask(t.Context())
+		return err == nil && got.address() == "10.0.0.2:6379"
+	})
+}
+
+func TestASentinelThatNobodyKnowsAnyMoreIsForgotten(t *testing.T) {
+	t.Parallel()
+	second := startFake(t, "m", "10.0.0.1", "6379", 1)
+	first := startFake(t, "m", "10.0.0.1", "6379", 1, second.addr())
+	w := asks(first.addr())
+	w.hint, w.listening = make(chan struct{}, 1), map[string]context.CancelFunc{}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer func() {
+		cancel()
+		w.listeners.Wait()
+	}()
+	w.names(t, "10.0.0.1:6379")
+	w.subscribe(ctx)
+	poll.Until(t, "a subscription to the learned one", func() bool { return second.pubsub.Publish(switched, "another 1 2 3 4") > 0 })
+	first.set(func() { first.others = nil }) // SENTINEL RESET
+	second.set(func() { second.ip, second.epoch = "10.9.9.9", 7 })
+	for range 3 {
+		w.names(t, "10.0.0.1:6379")
+	}
+	if known := w.known(); !slices.Equal(known, []string{first.addr()}) {
+		t.Errorf("it asks %v", known)
+	}
+	w.subscribe(ctx)
+	poll.Until(t, "the end of the subscription", func() bool { return second.pubsub.Publish(switched, "another 1 2 3 4") == 0 })
+	first.set(func() { first.others = []string{second.addr()} })
+	poll.Until(t, "its answer, once it is known again", func() bool {
+		a, err := w.ask(t.Context())
+		return err == nil && a.address() == "10.9.9.9:6379"
+	})
+}
+
+func TestAnotherSentinelAtALearnedAddressDoesNotCount(t *testing.T) {
+	t.Parallel()
+	second := startFake(t, "m", "10.0.0.1", "6379", 1)
+	second.id = "two"
+	first := startFake(t, "m", "10.0.0.1", "6379", 1, second.addr())
+	first.ids = map[string]string{second.addr(): "two"}
+	w := asks(first.addr())
+	w.names(t, "10.0.0.1:6379")
+	second.set(func() { second.id, second.ip, second.epoch = "of another deployment", "10.9.9.9", 7 })
+	if all := w.agreed(t); len(all) != 1 {
+		t.Errorf("%+v", all)
+	}
+	w.names(t, "10.0.0.1:6379")
+	first.set(func() { first.mute = true })
+	if a, err := w.ask(t.Context()); err == nil {
+		t.Errorf("%v is believed when no named Sentinel answers", a)
+	}
+	second.set(func() { second.id = "two" })
+	w.names(t, "10.9.9.9:6379")
+	// A named one may be set up anew, with a new id.
+	first.set(func() { first.mute, first.id, first.ip, first.epoch = false, "new", "10.0.0.3", 8 })
+	poll.Until(t, "the named one's answer", func() bool {
+		a, err := w.ask(t.Context())
+		return err == nil && a.address() == "10.0.0.3:6379"
+	})
+}
+
+func TestLearnedSentinelsDoNotCountBeforeASlowNamedOne(t *testing.T) {
+	t.Parallel()
+	second := startFake(t, "m", "10.9.9.9", "6379", 7)
+	first := startFake(t, "m", "10.0.0.1", "6379", 1)
+	w := asks(first.addr())
+	w.learned = map[string]string{second.addr(): ""}
+	slow := make(chan struct{})
+	first.set(func() { first.slow = slow })
+	time.AfterFunc(2*othersIn, func() { close(slow) })
+	w.names(t, "10.0.0.1:6379")
+}
+
 func TestAnswersThatAreNoneAreErrors(t *testing.T) {
 	t.Parallel()
 	f := startFake(t, "m", "", "0", 1)
-	w := &watcher{cfg: Config{MasterName: "m"}, known: []string{f.addr()}}
+	w := asks(f.addr())
 	if _, err := w.ask(t.Context()); err == nil || !strings.Contains(err.Error(), "names no address") {
 		t.Errorf("%v", err)
 	}
