@@ -121,6 +121,7 @@ func TestAMasterWithAnotherHistoryOpensTheNextGenerationAndLeavesTheOldOne(t *te
 		t.Fatalf("the generation is number %d, want %d", second.Number, before.Number+1)
 	}
 	// The old one has said where it ends; nothing else changed, or will.
+	poll.Until(t, "the old generation to be closed", func() bool { return generations(t, dir, "main")[0].Closed })
 	closed := files(t, before.Dir)
 	for name, content := range first {
 		switch {
