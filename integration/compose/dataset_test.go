@@ -1,7 +1,3 @@
-// Package compose holds the tests that the service "integration" of
-// docker-compose.yml runs against the other services: what a user would try
-// first. Outside of it they are skipped, with a line that says so. See
-// integration/compose_test.go for what breaks the services meanwhile.
 package compose
 
 import (
@@ -14,10 +10,10 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Dataset reads the keys that match a pattern, with what they hold, in words
+// readDataset reads the keys that match a pattern, with what they hold, in words
 // that are the same for equal datasets: commands of any version, no DUMP, whose
 // bytes depend on encodings, and no DEBUG DIGEST, which servers refuse.
-func Dataset(ctx context.Context, c *redis.Client, pattern string) (map[string]string, error) {
+func readDataset(ctx context.Context, c *redis.Client, pattern string) (map[string]string, error) {
 	all := map[string]string{}
 	for keys := c.Scan(ctx, 0, pattern, 1000).Iterator(); ; {
 		if !keys.Next(ctx) {
@@ -66,8 +62,8 @@ func read(ctx context.Context, c *redis.Client, key string) (string, error) {
 	return fmt.Sprintf("%s %q expires %d", kind, value, expires), err
 }
 
-// Differences names at most five keys that differ.
-func Differences(want, got map[string]string) error {
+// differences names at most five keys that differ.
+func differences(want, got map[string]string) error {
 	var all []string
 	for key, value := range want {
 		if got[key] != value {

@@ -1,4 +1,4 @@
-package compose_test
+package compose
 
 import (
 	"bytes"
@@ -21,7 +21,6 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"replicad/integration/compose"
 	"replicad/integration/poll"
 	"replicad/replica/archive"
 )
@@ -141,7 +140,7 @@ func write(t *testing.T, c *redis.Client) (prefix string) {
 
 func dataset(t *testing.T, c *redis.Client, prefix string) map[string]string {
 	t.Helper()
-	d, err := compose.Dataset(t.Context(), c, prefix+"*")
+	d, err := readDataset(t.Context(), c, prefix+"*")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -225,7 +224,7 @@ func TestWhatIsRestoredIsWhatTheMasterHolds(t *testing.T) {
 	if len(want) != 1008 {
 		t.Fatalf("%d keys were written, not 1008", len(want))
 	}
-	if err := compose.Differences(want, dataset(t, restored(t, "latest"), prefix)); err != nil {
+	if err := differences(want, dataset(t, restored(t, "latest"), prefix)); err != nil {
 		t.Error(err)
 	}
 }
@@ -241,7 +240,7 @@ func TestARestoreToAnOffsetHoldsWhatWasWrittenUntilThen(t *testing.T) {
 		t.Fatal(err)
 	}
 	acknowledged(t, m)
-	if err := compose.Differences(before, dataset(t, restored(t, fmt.Sprint("offset:", at)), prefix)); err != nil {
+	if err := differences(before, dataset(t, restored(t, fmt.Sprint("offset:", at)), prefix)); err != nil {
 		t.Error(err)
 	}
 }

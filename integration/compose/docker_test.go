@@ -1,4 +1,8 @@
-package integration
+// Package compose runs docker-compose.yml with a Docker engine, and breaks its
+// services one after the other. It also holds the tests that the service
+// "integration" of that file runs against the other services: what a user would
+// try first. Elsewhere those are skipped, with a line that says so.
+package compose
 
 import (
 	"bytes"
@@ -19,9 +23,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
-	"replicad/integration/compose"
 	"replicad/integration/poll"
 )
 
@@ -73,8 +74,10 @@ func newProject(t *testing.T, server string) *project {
 	p := &project{t: t, name: "replicad-test-" + strings.ToLower(rand.Text()[:10]), command: composeCommand(t)}
 	p.removeAtTheEnd()
 	began := time.Now()
-	out := p.run("go", "run", "replicad/integration/compose/images", "--server", server, "--prefix", p.name+"/")
-	p.env = append(strings.Fields(out), "COMPOSE_PROJECT_NAME="+p.name, "HTTP_PORT=0") // any free one
+	out := p.run("integration/compose/images.sh", server, p.name+"/")
+	p.env = append(strings.Fields(out), "COMPOSE_PROJECT_NAME="+p.name,
+		"HTTP_PORT=0",                           // any free one
+		"REPL_TIMEOUT=5s", "HEALTH_INTERVAL=1s") // the master pings each 2 s
 	vars := map[string]string{}
 	for _, e := range p.env {
 		name, value, _ := strings.Cut(e, "=")
@@ -140,7 +143,7 @@ func (p *project) try(name string, args ...string) (string, error) {
 	ctx, stop := context.WithTimeout(context.Background(), dockerPatience)
 	defer stop()
 	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.Dir = ".."
+	cmd.Dir = "../.."
 	for _, v := range os.Environ() {
 		if !strings.HasPrefix(v, "REPLICAD_") && !strings.HasPrefix(v, "REDIS_") && !strings.HasPrefix(v, "COMPOSE_") {
 			cmd.Env = append(cmd.Env, v)
@@ -178,18 +181,6 @@ func (p *project) container(service string) string {
 func (p *project) address(service string) string {
 	p.t.Helper()
 	return strings.TrimSpace(p.run("docker", "inspect", "--format", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", p.container(service)))
-}
-
-// client is one of a server in a container, with one connection.
-func (p *project) client(addr string) *redis.Client {
-	p.t.Helper()
-	c := redis.NewClient(&redis.Options{Addr: addr, PoolSize: 1, ReadTimeout: patience, MaxRetries: -1, DisableIdentity: true})
-	p.t.Cleanup(func() { c.Close() })
-	poll.Seen(p.t, addr+" to answer", func() (bool, string) {
-		err := c.Ping(p.t.Context()).Err()
-		return err == nil, fmt.Sprint(err)
-	})
-	return c
 }
 
 // log is what replicad's container logged so far.
@@ -287,7 +278,7 @@ const counterKey = "counter"
 
 func (p *project) count(addr string) *counter {
 	p.t.Helper()
-	c := p.client(addr)
+	c := dial(p.t, addr)
 	ctx, cancel := context.WithCancel(p.t.Context())
 	n, done := &counter{}, make(chan struct{})
 	n.stop = func() { cancel(); <-done }
@@ -327,7 +318,6 @@ func (n *counter) goesOn(t *testing.T) {
 }
 
 func TestTheComposeFileFollowsAMasterThroughWhatBefallsIt(t *testing.T) {
-	t.Parallel()
 	if testing.Short() {
 		t.Skip("-short: the compose file was not run")
 	}
@@ -394,7 +384,7 @@ func throughTheCompose(t *testing.T, p *project) {
 	}
 	t.Logf("the service integration: %d tests passed", strings.Count(out, "--- PASS"))
 
-	want, err := compose.Dataset(t.Context(), p.client(p.address("redis")+":6379"), "integration:*")
+	want, err := readDataset(t.Context(), dial(p.t, p.address("redis")+":6379"), "integration:*")
 	if err != nil || len(want) == 0 {
 		t.Fatalf("%d keys, %v", len(want), err)
 	}
@@ -465,7 +455,7 @@ func restricted(t *testing.T, p *project) {
 // no client is sent to it, and SENTINEL REPLICAS passes over it.
 func sentinelKnows(t *testing.T, p *project, addr string) {
 	t.Helper()
-	s := p.client(p.address("sentinel") + ":26379")
+	s := dial(p.t, p.address("sentinel")+":26379")
 	poll.Seen(t, "Sentinel to know "+addr, func() (bool, string) {
 		all, err := s.Do(t.Context(), "SENTINEL", "REPLICAS", "main").Slice()
 		for _, one := range all {
@@ -489,9 +479,9 @@ func nothingIsLost(t *testing.T, p *project, want map[string]string, acknowledge
 	id := strings.TrimSpace(p.run("docker", "run", "-d", "--name", net, "--network", net, "-v", archive, "--tmpfs", "/tmp", "--entrypoint", "sh", p.test,
 		"-c", "replicad restore --dir /data --out /tmp/restored && exec redis-server --dir /tmp/restored --appendonly yes --protected-mode no"))
 	addr := strings.TrimSpace(p.run("docker", "inspect", "--format", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", id))
-	c := p.client(addr + ":6379")
-	got, err := compose.Dataset(t.Context(), c, "integration:*")
-	if err := errors.Join(err, compose.Differences(want, got)); err != nil {
+	c := dial(p.t, addr+":6379")
+	got, err := readDataset(t.Context(), c, "integration:*")
+	if err := errors.Join(err, differences(want, got)); err != nil {
 		t.Errorf("what was restored: %v", err)
 	}
 	count, err := c.Get(t.Context(), counterKey).Int64()
