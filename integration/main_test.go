@@ -25,7 +25,7 @@ func TestMain(m *testing.M) { os.Exit(testMain(m)) }
 
 // atOnce is how many tests run beside each other, unless -parallel says so. They
 // wait for servers most of the time, so they are more than there are cores.
-const atOnce = "8"
+const atOnce = "12"
 
 func testMain(m *testing.M) int {
 	flag.Parse()

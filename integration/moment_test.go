@@ -222,7 +222,7 @@ func TestARebaseUnderLoadHasNoGapAndTakesLittleMemory(t *testing.T) {
 	d.waitLog(`msg="full sync done"`)
 	m, stop := startMoments(t, master, 500*time.Millisecond)
 	load := startLoad(t, master, rate)
-	poll.Seen(t, "some moments", func() (bool, string) { m.mu.Lock(); defer m.mu.Unlock(); return len(m.written) > 4, "" })
+	poll.Seen(t, "some moments", func() (bool, string) { m.mu.Lock(); defer m.mu.Unlock(); return len(m.written) > 2, "" })
 	began := time.Now()
 	if err := d.cmd.Process.Signal(syscall.SIGUSR1); err != nil {
 		t.Fatal(err)
@@ -232,7 +232,7 @@ func TestARebaseUnderLoadHasNoGapAndTakesLittleMemory(t *testing.T) {
 	m.mu.Lock()
 	n := len(m.written)
 	m.mu.Unlock()
-	poll.Seen(t, "some moments after it", func() (bool, string) { m.mu.Lock(); defer m.mu.Unlock(); return len(m.written) > n+4, "" })
+	poll.Seen(t, "some moments after it", func() (bool, string) { m.mu.Lock(); defer m.mu.Unlock(); return len(m.written) > n+2, "" })
 	load.stop(t)
 	stop()
 	equal(t, master, dir, "main")

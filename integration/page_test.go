@@ -143,8 +143,14 @@ func keepPicture(t *testing.T, b *browsertest.Page, name string) {
 func TestTheStatusPageFollowsALinkThatIsCutWithoutBeingLoadedAgain(t *testing.T) {
 	t.Parallel()
 	browsertest.Path(t)
-	t.Run("minimaster", func(t *testing.T) { testPage(t, newMiniPage(t)) })
-	t.Run("redis-server", func(t *testing.T) { testPage(t, redisPage{redistest.Start(t)}) })
+	t.Run("minimaster", func(t *testing.T) {
+		t.Parallel()
+		testPage(t, newMiniPage(t))
+	})
+	t.Run("redis-server", func(t *testing.T) {
+		t.Parallel()
+		testPage(t, redisPage{redistest.Start(t)})
+	})
 }
 
 func testPage(t *testing.T, m pageMaster) {

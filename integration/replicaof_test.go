@@ -50,7 +50,9 @@ func orderTo(t *testing.T, port int, s *redistest.Server) {
 
 func field(t *testing.T, port int, section, name string) string {
 	t.Helper()
-	text, err := client(t, port).Info(context.Background(), section).Result()
+	c := client(t, port)
+	defer c.Close() // who asks again and again must not become many clients
+	text, err := c.Info(context.Background(), section).Result()
 	if err != nil {
 		return err.Error()
 	}
@@ -165,9 +167,10 @@ func TestAnOrderDuringATransferIsObeyedAtOnceAndOutlivesAKill(t *testing.T) {
 					at := field(t, port, "replication", "master_port")
 					return at == "0", at
 				})
-				if g := generations(t, dir, "main"); len(g) != 0 {
-					t.Errorf("the transfer that was given up left %+v", g)
-				}
+				poll.Seen(t, "the transfer that was given up to leave nothing", func() (bool, string) {
+					g := generations(t, dir, "main")
+					return len(g) == 0, fmt.Sprintf("%+v", g)
+				})
 				orderTo(t, port, other)
 				fallthrough
 			default:
