@@ -33,20 +33,23 @@ cd "$(dirname "$0")/../.."
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 
-# build IMAGE FOLDER DOCKERFILE [ARGUMENT...] makes an image of a folder, unless
-# the name is that of a stranger's image.
+# ours IMAGE ends the script where the name is that of a stranger's image.
 made=replicad.made-from-this-machine
-build() {
+ours() {
 	echo "images.sh: $1" >&2
 	ours=$(docker image inspect --format "{{index .Config.Labels \"$made\"}}" "$1" 2>&1) || case $ours in
 	*"No such image"*) ours=yes ;;
 	*) fail "$ours" ;;
 	esac
 	[ "$ours" = yes ] || fail "$1: this script did not make the image of that name, and leaves it alone: use a prefix"
+}
+
+# build IMAGE FOLDER DOCKERFILE [ARGUMENT...] makes an image of a folder.
+build() {
 	name=$1 context=$2 file=$3
 	shift 3
-	docker build --quiet --label "$made=yes" --file "$file" --tag "$name" "$@" "$context" >"$dir/log" 2>&1 ||
-		fail "docker build of $name: $(cat "$dir/log")"
+	docker build --quiet --label "$made=yes" --file "$file" --tag "$name" "$@" "$context" >"$context.log" 2>&1 ||
+		fail "docker build of $name: $(cat "$context.log")"
 }
 
 # program NAME copies a program of the PATH, and the libraries that it is linked
@@ -66,6 +69,8 @@ program() {
 	done
 }
 
+for name in "$image:$tag" "${prefix}replicad:dev" "replicad-integration/$image:$tag"; do ours "$name"; done
+
 # The master's image: the server by the names that the images of a registry have,
 # a shell, and what resolving names needs. The user and group 999 are those of
 # redis (or valkey) in a registry's images.
@@ -81,17 +86,10 @@ done
 printf '%s\n' root:x:0:0::/:/bin/sh redis:x:999:999::/data:/bin/sh replicad:x:65532:65532::/:/bin/sh >"$root/etc/passwd"
 printf '%s\n' root:x:0: redis:x:999: replicad:x:65532: >"$root/etc/group"
 printf '%s\n' 'passwd: files' 'group: files' 'hosts: files dns' >"$root/etc/nsswitch.conf"
-cat >"$dir/server.Dockerfile" <<'EOF'
-FROM scratch
-COPY rootfs /
-COPY --chown=999:999 data /data
-USER 999
-WORKDIR /data
-VOLUME /data
-EXPOSE 6379
-CMD ["redis-server"]
-EOF
-build "$image:$tag" "$dir/server" "$dir/server.Dockerfile"
+tar -C "$root" --owner=0 --group=0 -cf "$dir/server.tar" .
+tar -C "$dir/server" --owner=999 --group=999 -rf "$dir/server.tar" data
+docker import -c "LABEL $made=yes" -c "USER 999" -c "WORKDIR /data" -c "VOLUME /data" -c "EXPOSE 6379" -c 'CMD ["redis-server"]' \
+	"$dir/server.tar" "$image:$tag" >&2
 
 # The images of cmd/replicad/Dockerfile and of integration/compose/Dockerfile, from
 # the stages that take binaries as they are: binaries that need no library.
@@ -107,7 +105,8 @@ go test -c -o "$dir/integration/rootfs/usr/bin/compose.test" ./integration/compo
 cp "$dir/replicad/rootfs/usr/bin/replicad" "$dir/integration/rootfs/usr/bin/"
 cp LICENSE "$dir/replicad"
 cp LICENSE "$dir/integration"
-build "${prefix}replicad:dev" "$dir/replicad" cmd/replicad/Dockerfile --target prebuilt
+build "${prefix}replicad:dev" "$dir/replicad" cmd/replicad/Dockerfile --target prebuilt &
 build "replicad-integration/$image:$tag" "$dir/integration" integration/compose/Dockerfile --target prebuilt \
 	--build-arg "REDIS_IMAGE=$image" --build-arg "REDIS_TAG=$tag"
+wait $! # for the build beside that one, which may have failed
 printf '%s\n' "REDIS_IMAGE=$image" "REDIS_TAG=$tag" "REPLICAD_IMAGE=${prefix}replicad" REPLICAD_TAG=dev
