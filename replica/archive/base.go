@@ -271,26 +271,12 @@ func (b *base) commit() (replica.Position, error) {
 // files writes all that stands beside the base in a new generation.
 func (b *base) files(pos replica.Position, now time.Time) (Segment, checkpoint, error) {
 	tmp := b.gen.tmp()
-	seg := newSegment(1, pos.Offset, pos.DB)
-	c := seg.start()
-	var lines []byte
-	for _, fact := range []string{
-		timelineVersion,
-		baseFact(pos.Offset, b.size, now),
-		replidFact(pos.ReplID, pos.Offset),
-		segmentFact(seg),
-	} {
-		lines = sealed(lines, fact)
+	h, err := newHeir(tmp, nil, birth{pos: pos, size: b.size, at: now}, b.a.opt)
+	if err != nil {
+		return Segment{}, checkpoint{}, err
 	}
-	err := errors.Join(
-		writeSynced(tmp.segment(1), seg.SelectHeader()),
-		writeSynced(tmp.timeline(), lines),
-		createFsynced(tmp.fsynced(), c),
-		writeSynced(tmp.aof(ManifestName), Manifest(1)),
-		SyncPath(filepath.Join(tmp.dir, AOFDir)),
-		SyncPath(tmp.dir),
-	)
-	return seg, c, err
+	defer h.close()
+	return h.settle(pos.Offset, pos.DB)
 }
 
 // roomFor says whether size bytes fit. Where they do not, it writes down how

@@ -16,6 +16,8 @@ type disk struct {
 	pwrite    func(f *os.File, p []byte, off int64) (int, error)
 	fdatasync func(f *os.File) error
 	syncDir   func(path string) error
+	link      func(from, to string) error
+	rename    func(from, to string) error
 	free      func(path string) (int64, error)
 }
 
@@ -24,6 +26,8 @@ func realDisk() disk {
 		pwrite:    func(f *os.File, p []byte, off int64) (int, error) { return f.WriteAt(p, off) },
 		fdatasync: fdatasync,
 		syncDir:   SyncPath,
+		link:      os.Link,
+		rename:    os.Rename,
 		free:      Free,
 	}
 }
@@ -69,14 +73,14 @@ func makeDir(dir string) error {
 	return SyncPath(up)
 }
 
-// writeSynced writes a small file and fsyncs it.
-func writeSynced(path string, p []byte) error {
+// write writes a small file and fsyncs it.
+func (d disk) write(path string, p []byte) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o640)
 	if err != nil {
 		return err
 	}
-	if _, err = f.Write(p); err == nil {
-		err = f.Sync()
+	if _, err = d.pwrite(f, p, 0); err == nil {
+		err = d.fdatasync(f)
 	}
 	return errors.Join(err, f.Close())
 }

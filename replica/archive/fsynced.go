@@ -3,6 +3,7 @@ package archive
 import (
 	"bytes"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"os"
 	"strconv"
@@ -33,6 +34,11 @@ const (
 type place struct {
 	offset int64
 	crc    uint32 // CRC-32C of the segment's file up to there
+}
+
+// behind is the place behind more bytes.
+func (p place) behind(b []byte) place {
+	return place{p.offset + int64(len(b)), crc32.Update(p.crc, castagnoli, b)}
 }
 
 // checkpoint is the content of a slot.
@@ -137,12 +143,12 @@ type fsyncedFile struct {
 	buf    [slotSize]byte // of the third slot
 }
 
-// createFsynced makes the file with its full length, so that writing a slot
-// later never needs room.
-func createFsynced(path string, c checkpoint) error {
+// blankFsynced is the file with its full length, so that writing a slot later
+// never needs room, and with one slot.
+func blankFsynced(c checkpoint) []byte {
 	p := bytes.Repeat([]byte{' '}, slotStride*storedSlot+slotSize)
 	copy(p, c.encode())
-	return writeSynced(path, p)
+	return p
 }
 
 func openFsynced(path string, serial int64, d disk) (*fsyncedFile, error) {

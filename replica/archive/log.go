@@ -352,17 +352,5 @@ func closeGeneration(gen generation, seg Segment, c checkpoint, d disk) error {
 	if err := d.truncate(gen.segment(seg.Seq), seg.Size()); err != nil {
 		return err
 	}
-	tl, length, err := gen.readTimeline(visitor{})
-	if err != nil {
-		return err
-	}
-	t, err := openTimeline(gen.timeline(), length, tl.Last.Time, d)
-	if err != nil {
-		return err
-	}
-	defer t.close()
-	if err := t.add(cutFact(seg.To), sealedFact(seg), endFact(seg.To)); err != nil {
-		return err
-	}
-	return t.sync()
+	return d.append(gen.timeline(), cutFact(seg.To), sealedFact(seg), endFact(seg.To))
 }

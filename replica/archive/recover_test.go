@@ -659,7 +659,7 @@ func TestATornSlotLeavesTheOneBeforeIt(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), FsyncedName)
 	c := checkpoint{seq: 1, end: place{10, 1}, boundary: place{10, 1}}
-	if err := createFsynced(path, c); err != nil {
+	if err := realDisk().write(path, blankFsynced(c)); err != nil {
 		t.Fatal(err)
 	}
 	f, err := openFsynced(path, 0, realDisk())

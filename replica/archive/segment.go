@@ -69,7 +69,8 @@ type Walk struct {
 	scanner *resp.Scanner // nil: the bytes are not parsed
 	from    int64         // offset where the scanner began
 	at      place
-	broken  bool // the scanner found no well-formed command
+	broken  bool                 // the scanner found no well-formed command
+	each    func(p []byte) error // is given what was read; nil for nobody
 	buf     []byte
 }
 
@@ -95,8 +96,12 @@ func (w *Walk) To(ctx context.Context, offset int64) error {
 		}
 		p := w.buf[:min(int64(len(w.buf)), offset-w.at.offset)]
 		n, err := w.file.ReadAt(p, w.seg.Position(w.at.offset))
-		w.at.crc = crc32.Update(w.at.crc, castagnoli, p[:n])
-		w.at.offset += int64(n)
+		w.at = w.at.behind(p[:n])
+		if w.each != nil {
+			if err := w.each(p[:n]); err != nil {
+				return err
+			}
+		}
 		if err := w.scan(p[:n]); err != nil {
 			return err
 		}

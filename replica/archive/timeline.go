@@ -322,6 +322,28 @@ func openTimeline(path string, length int64, last time.Time, d disk) (*timelineF
 	return &timelineFile{f: f, disk: d, end: length, last: last}, nil
 }
 
+// append appends facts to a timeline that nobody writes, durably.
+func (d disk) append(path string, facts ...string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	tl, length, err := readTimeline(f, visitor{})
+	if err != nil {
+		return err
+	}
+	t, err := openTimeline(path, length, tl.Last.Time, d)
+	if err != nil {
+		return err
+	}
+	defer t.close()
+	if err := t.add(facts...); err != nil {
+		return err
+	}
+	return t.sync()
+}
+
 // add appends facts in one write.
 func (t *timelineFile) add(facts ...string) error {
 	var p []byte
@@ -335,17 +357,24 @@ func (t *timelineFile) add(facts ...string) error {
 	return nil
 }
 
-// mark appends a mark, and before it the fact that the clock was stepped back.
+// mark appends a mark.
 func (t *timelineFile) mark(m Mark) error {
-	var facts []string
+	last := t.last
+	err := t.add(t.marked(m)...)
+	if err != nil {
+		t.last = last
+	}
+	return err
+}
+
+// marked gives a mark as a fact, and before it, where that is so, the fact that
+// the clock was stepped back.
+func (t *timelineFile) marked(m Mark) (facts []string) {
 	if m.Time.UnixMilli() < t.last.UnixMilli() {
 		facts = append(facts, clockFact(m.Time, t.last))
 	}
-	if err := t.add(append(facts, markFact(m))...); err != nil {
-		return err
-	}
 	t.last = m.Time
-	return nil
+	return append(facts, markFact(m))
 }
 
 func (t *timelineFile) sync() error { return t.disk.fdatasync(t.f) }

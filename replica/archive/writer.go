@@ -1,7 +1,6 @@
 package archive
 
 import (
-	"hash/crc32"
 	"math"
 	"os"
 	"time"
@@ -127,11 +126,11 @@ func (w *writer) wrote(p []byte, b replica.Boundary) {
 	n := int64(len(p))
 	c := w.shared.stored // written here alone
 	if k := b.Offset - w.at.offset; k >= 0 && k <= n {
-		w.advance(p[:k])
+		w.at = w.at.behind(p[:k])
 		c.boundary, c.db = w.at, b.DB
 		p = p[k:]
 	}
-	w.advance(p)
+	w.at = w.at.behind(p)
 	c.end = w.at
 	w.fsynced.wrote(w.seg.Seq, w.at)
 	w.shared.Lock()
@@ -142,11 +141,6 @@ func (w *writer) wrote(p []byte, b replica.Boundary) {
 		signal(w.flush)
 	}
 	w.ahead.grew(w.shared.file, w.disk, w.position(), math.MaxInt64)
-}
-
-func (w *writer) advance(p []byte) {
-	w.at.crc = crc32.Update(w.at.crc, castagnoli, p)
-	w.at.offset += int64(len(p))
 }
 
 // position is where the next byte lies in the segment's file.
