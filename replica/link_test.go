@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -29,6 +30,14 @@ import (
 	"replicad/replica"
 	"replicad/replica/resp"
 )
+
+// TestMain lets many tests wait at once: most of them wait for a timer of the
+// link.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	_ = flag.Set("test.parallel", "16")
+	os.Exit(m.Run())
+}
 
 const (
 	replID   = "1f7c9b4f9be120e8d6513d80deffc596506747ff"

@@ -93,9 +93,12 @@ func TestALoopThatDoesNotAnswerIsNeitherHealthyNorReady(t *testing.T) {
 		return errors.New("it stands still")
 	}}}, Metrics: text, Page: text})
 	for _, path := range []string{"/healthz", "/readyz"} {
-		if code, body, _ := ask(h, "GET", path); code != 503 || body != "it stands still\n" {
-			t.Errorf("%s: %d %q", path, code, body)
-		}
+		t.Run(path, func(t *testing.T) {
+			t.Parallel()
+			if code, body, _ := ask(h, "GET", path); code != 503 || body != "it stands still\n" {
+				t.Errorf("%d %q", code, body)
+			}
+		})
 	}
 }
 

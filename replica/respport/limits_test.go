@@ -168,7 +168,9 @@ func TestMessagesComeBehindTheConfirmationAndInTheirOrder(t *testing.T) {
 			last = n
 		}
 		to.send("UNSUBSCRIBE\r\n")
-		poll.Until(t, "the end of the subscription", func() bool { return to.next() == "*3|$11|unsubscribe|$1|a|:0" })
+		for to.next() != "*3|$11|unsubscribe|$1|a|:0" {
+			// A message that was on its way.
+		}
 	}
 	close(stop)
 	<-done
