@@ -131,3 +131,14 @@ func Shutdown(fd int) error {
 	}
 	return nil
 }
+
+// Unread is how many bytes the kernel has received for a socket that were not
+// read yet (FIONREAD, tcp(7)), also of a connection that has ended; 0 where fd
+// is no socket.
+func Unread(fd int) int {
+	n, err := unix.IoctlGetInt(fd, unix.TIOCINQ)
+	if err != nil {
+		return 0
+	}
+	return n
+}

@@ -111,7 +111,13 @@ func (l *Loop) Run() error {
 // iterate waits once and calls whatever is due. Redis: aeProcessEvents, ae.c.
 func (l *Loop) iterate() error {
 	n, err := unix.EpollWait(l.epfd, l.batch, l.waitMillis())
-	if err != nil && err != unix.EINTR {
+	if err == unix.EINTR {
+		// A process that was stopped and goes on (SIGCONT) comes here. File
+		// events come first: what they bring may put off a timer that is
+		// overdue.
+		return nil
+	}
+	if err != nil {
 		return fmt.Errorf("eventloop: epoll_wait: %w", err)
 	}
 	ended := time.Since(l.start)

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"math"
 	"syscall"
 	"time"
 
@@ -45,6 +46,8 @@ type conn struct {
 	transfer *transfer // has the socket; nil without a transfer
 
 	// Stream.
+	streams  bool   // what comes from the socket goes on the store's history
+	unread   int    // of a connection that has ended: bytes in the kernel
 	resumed  bool   // STREAM was entered by a partial resync
 	begun    int64  // taken() when STREAM was entered
 	leftover []byte // stream bytes that were read before STREAM was entered
@@ -64,8 +67,8 @@ func (l *Link) newConn(cancel context.CancelFunc) *conn {
 	}
 }
 
-// disconnect forgets the connection and closes its socket. While a transfer has
-// the socket, transferEnded closes it.
+// disconnect forgets the connection and closes its socket, whatever the cause.
+// While a transfer has the socket, transferEnded does that.
 func (l *Link) disconnect() {
 	c := l.conn
 	if c == nil {
@@ -76,11 +79,86 @@ func (l *Link) disconnect() {
 	c.deadline.Stop()
 	c.cron.Stop()
 	c.progress.Stop()
-	if c.transfer != nil {
+	switch {
+	case c.transfer == nil:
+		l.drain(c)
+	case !c.streams:
 		c.transfer.cancel() // the goroutine wakes, ends, and posts transferEnded
-		return
+	}
+}
+
+// drain closes the socket of a connection that has ended. Of a stream, it first
+// reads what the kernel has received: for the master those bytes are delivered,
+// and it may not be there to send them again. Where the store has no room for
+// them yet, or a tunnel has not brought them yet, the link is busy until drainOn
+// has read them.
+func (l *Link) drain(c *conn) {
+	if c.streams && !l.needReset {
+		_ = l.loop.DeleteFileEvent(c.fd, eventloop.Readable|eventloop.Writable)
+		c.unread = anet.Unread(c.fd)
+		if c.tunnel != nil { // it holds bytes, too: it brings them, and then the end
+			c.unread = math.MaxInt
+			_ = c.tunnel.CloseWrite(c.fd)
+		}
+		if !l.readOut(c) {
+			l.ending, l.busy = c, true
+			c.deadline.Reset(l.cfg.ReplSyncioTimeout)
+			return
+		}
 	}
 	l.closeSocket(c)
+}
+
+// drainOn goes on with a drain that had to wait.
+func (l *Link) drainOn() {
+	if l.readOut(l.ending) {
+		l.drained()
+	}
+}
+
+// drainLate is the deadline of a drain. It ends a drain that waits for the other
+// side. Where the store has no room, another connection would not help: only a
+// link that was stopped gives the bytes up then.
+func (l *Link) drainLate() {
+	if len(l.store.Buffer()) == 0 && !l.needReset && !l.stopped {
+		l.ending.deadline.Reset(l.cfg.ReplSyncioTimeout)
+		return
+	}
+	l.drained()
+}
+
+func (l *Link) drained() {
+	c := l.ending
+	l.ending = nil
+	c.deadline.Stop()
+	l.closeSocket(c)
+	l.idle()
+}
+
+// readOut reads what is left of a stream that has ended. It is false where it
+// must go on later: when the store has room, or the tunnel something to read.
+func (l *Link) readOut(c *conn) bool {
+	for (len(c.leftover) > 0 || c.unread > 0) && !l.needReset {
+		buf := l.store.Buffer()
+		if len(buf) == 0 {
+			_ = l.loop.DeleteFileEvent(c.fd, eventloop.Readable)
+			return l.stopped && l.store.Progress().Stalled != nil
+		}
+		held := len(c.leftover)
+		n, err := l.receive(c, buf)
+		if held == 0 {
+			c.unread -= n
+		}
+		switch {
+		case errors.Is(err, anet.ErrWouldBlock) && c.tunnel != nil:
+			return l.loop.CreateFileEvent(c.fd, eventloop.Readable, func(int, eventloop.Mask) { l.drainOn() }) != nil
+		case errors.Is(err, resp.ErrProtocol):
+			l.needReset = true
+		case err != nil:
+			return true
+		}
+	}
+	return true
 }
 
 func (l *Link) closeSocket(c *conn) {

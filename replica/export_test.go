@@ -17,3 +17,6 @@ func (l *Link) FD() int {
 	}
 	return l.conn.fd
 }
+
+// Tick does what is done each second.
+func (l *Link) Tick() { l.everySecond() }

@@ -97,11 +97,12 @@ type Link struct {
 	onStop  func()
 
 	conn     *conn            // nil without an attempt
+	ending   *conn            // has ended, and is not read to its end yet; else nil
 	retry    *eventloop.Timer // begins the next attempt
 	failures int              // of attempts, in a row
 	// busy says that a goroutine resolves a name, runs a transfer or resets
-	// the store. There is never more than one; when it ends, what it posts
-	// lets the link go on.
+	// the store, or that a connection is ending. There is never more than
+	// one of these; its end lets the link go on.
 	busy bool
 	in   []byte // the replies of the handshake are read into it
 
@@ -227,7 +228,21 @@ func (l *Link) Stop(done func()) {
 		l.disconnect()
 		l.enter(None, NoPhase)
 	}
+	if l.ending != nil {
+		l.drainOn() // a store that stalls is not waited for any more
+	}
 	l.finishStop()
+}
+
+// idle lets the link go on when nothing uses the socket or the store any more.
+func (l *Link) idle() {
+	l.busy = false
+	switch {
+	case l.stopped:
+		l.finishStop()
+	case !l.retry.Armed():
+		l.connect()
+	}
 }
 
 func (l *Link) finishStop() {
@@ -486,6 +501,8 @@ func (l *Link) streamWasGood(c *conn) bool {
 func (l *Link) deadlinePassed() {
 	c := l.conn
 	switch {
+	case l.ending != nil:
+		l.drainLate()
 	case l.state == Connecting:
 		l.connectFailed(c, fmt.Errorf("%w after %v", ErrDeadline, l.cfg.ReplSyncioTimeout))
 	case l.phase == Psync || l.phase == Transfer:
@@ -511,6 +528,9 @@ func (l *Link) storeChanged() {
 		l.told, l.counted = p, l.scanner.Commands()
 		l.emit(Event{Kind: Advanced, Received: l.taken(), Offset: p.Stored, Durable: p.Durable, Commands: commands})
 	}
+	if l.ending != nil {
+		l.drainOn()
+	}
 	if l.phase != Stream {
 		return
 	}
@@ -530,6 +550,8 @@ func (l *Link) storeFailed(err error) {
 	switch {
 	case l.state != None:
 		l.fail(storeError(err))
+	case l.ending != nil:
+		l.drained()
 	case !l.busy:
 		l.retry.Reset(0)
 	}

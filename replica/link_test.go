@@ -583,7 +583,7 @@ func TestAStoreThatFailsWhileTheNameIsResolvedIsResetBeforeTheConnect(t *testing
 func TestAStreamThatBreaksTheProtocolIsCutAtTheLastCommandAndResumed(t *testing.T) {
 	for name, bad := range map[string][]string{
 		"in its own segment":      {selectDB + setFoo, "garbage\r\n"},
-		"behind good commands":    {selectDB + setFoo, setFoo + "garbage\r\n"},
+		"with the good commands":  {"", selectDB + setFoo + "garbage\r\n"},
 		"inside a command":        {selectDB + setFoo, "*3\r\n$3\r\nset", "\r\nx"},
 		"inside a transaction":    {selectDB + setFoo, "*1\r\n$5\r\nMULTI\r\n" + setFoo, "+OK\r\n"},
 		"a reply":                 {selectDB + setFoo, "-ERR what\r\n"},

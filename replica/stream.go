@@ -18,7 +18,7 @@ import (
 func (l *Link) beginStream(c *conn, resumed bool, untold []byte) {
 	c.deadline.Stop()
 	c.lastByte = time.Now()
-	c.resumed, c.begun = resumed, l.taken()
+	c.streams, c.resumed, c.begun = true, resumed, l.taken()
 	l.enter(Sync, Stream)
 	if len(untold) > 0 {
 		l.emit(Event{Kind: Received, Data: untold, Bytes: int64(len(untold))})
@@ -46,50 +46,59 @@ func (l *Link) streamEvent(fd int, mask eventloop.Mask) {
 	}
 }
 
-// readStream reads once into the store's buffer, after the bytes that were read
-// together with a reply of the handshake or with the payload.
+// readStream reads the socket once, behind the bytes that were read together
+// with a reply of the handshake or with the payload.
 func (l *Link) readStream(c *conn) {
-	for {
+	for more := true; more; {
 		buf := l.store.Buffer()
 		if len(buf) == 0 {
 			l.pause(c)
 			return
 		}
-		buf = buf[:min(len(buf), maxRead)]
-		if len(c.leftover) > 0 {
-			n := copy(buf, c.leftover)
-			c.leftover = c.leftover[n:]
-			if !l.take(c, buf[:n]) {
+		more = len(c.leftover) > 0
+		if _, err := l.receive(c, buf); err != nil && !errors.Is(err, anet.ErrWouldBlock) {
+			l.fail(err)
+			return
+		}
+		if c.ackAt >= 0 {
+			l.stored = l.store.Progress()
+			if l.answerGetAck(c); l.conn != c {
 				return
 			}
-			continue
 		}
-		n, err := anet.Read(c.fd, buf)
-		switch {
-		case err == nil:
-			c.lastByte = time.Now()
-			l.emit(Event{Kind: Received, Data: buf[:n], Bytes: int64(n)})
-			l.take(c, buf[:n])
-		case errors.Is(err, anet.ErrWouldBlock):
-		case errors.Is(err, io.EOF):
-			l.fail(ErrClosed)
-		default:
-			l.fail(err)
-		}
-		return
 	}
 }
 
-// take walks p, which lies in the store's buffer, and commits it. It does not
-// commit a chunk that breaks the protocol. It returns false where the connection
-// has ended.
-func (l *Link) take(c *conn, p []byte) bool {
-	for rest := p; len(rest) > 0; {
-		n, kind, err := l.scanner.Scan(rest)
-		if err != nil {
-			l.fail(fmt.Errorf("the stream is damaged near offset %d: %w", l.taken(), err))
-			return false
-		}
+// receive reads once into buf, which is the store's, and commits what it read.
+// The error is ErrClosed at the end of the connection.
+func (l *Link) receive(c *conn, buf []byte) (n int, err error) {
+	buf = buf[:min(len(buf), maxRead)]
+	if len(c.leftover) > 0 {
+		n = copy(buf, c.leftover)
+		c.leftover = c.leftover[n:]
+		return n, l.take(c, buf[:n])
+	}
+	switch n, err = anet.Read(c.fd, buf); {
+	case err == io.EOF:
+		return 0, ErrClosed
+	case err != nil:
+		return 0, err
+	}
+	c.lastByte = time.Now()
+	l.emit(Event{Kind: Received, Data: buf[:n], Bytes: int64(n)})
+	return n, l.take(c, buf[:n])
+}
+
+// take walks p, which lies in the store's buffer, and commits it. Where p breaks
+// the protocol, take commits what is before the offending byte, and the error
+// says so.
+func (l *Link) take(c *conn, p []byte) error {
+	good, err := 0, error(nil)
+	for good < len(p) && err == nil {
+		var n int
+		var kind resp.Kind
+		n, kind, err = l.scanner.Scan(p[good:])
+		good += n
 		if kind == resp.GetAck && !l.cfg.Aside {
 			// "Redis answers the offset before the GETACK command."
 			c.ackLast = l.pos.Offset + l.scanner.CommandStart()
@@ -97,15 +106,15 @@ func (l *Link) take(c *conn, p []byte) bool {
 				c.ackAt = c.ackLast
 			}
 		}
-		rest = rest[n:]
 	}
-	b := l.scanner.Boundary()
-	l.store.Commit(len(p), Boundary{Offset: l.pos.Offset + b.Offset, DB: b.DB})
-	if c.ackAt >= 0 {
-		l.stored = l.store.Progress()
-		l.answerGetAck(c)
+	if good > 0 {
+		b := l.scanner.Boundary()
+		l.store.Commit(good, Boundary{Offset: l.pos.Offset + b.Offset, DB: b.DB})
 	}
-	return l.conn == c
+	if err != nil {
+		return fmt.Errorf("the stream is damaged behind offset %d: %w", l.taken(), err)
+	}
+	return nil
 }
 
 // pause drops the read event, for the store has no room.

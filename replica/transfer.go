@@ -341,6 +341,7 @@ func (l *Link) transferReceived(c *conn) {
 		anet.Shutdown(t.fd)
 		return
 	}
+	c.streams = true   // or will, once the base is durable
 	c.cron.Reset(tick) // first: an ACK that fails stops it again
 	l.sendAck(c)
 }
@@ -355,13 +356,12 @@ func (l *Link) transferEnded(c *conn) {
 		l.setHistory(t.pos, t.full.ReplID != "")
 		l.stored = l.store.Progress()
 	}
+	if c.streams = c.streams && t.err == nil; c.streams {
+		c.leftover = t.leftover
+	}
 	if l.conn != c {
-		anet.Close(t.fd)
-		switch {
-		case l.stopped:
-			l.finishStop()
-		case !l.retry.Armed():
-			l.connect()
+		if l.drain(c); l.ending == nil {
+			l.idle()
 		}
 		return
 	}
@@ -374,6 +374,5 @@ func (l *Link) transferEnded(c *conn) {
 		l.Stop(l.onStop)
 		return
 	}
-	c.leftover = t.leftover
 	l.beginStream(c, false, t.leftover[len(t.leftover)-t.untold:])
 }

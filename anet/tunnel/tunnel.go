@@ -19,6 +19,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -52,6 +53,9 @@ type Tunnel struct {
 	up   chan struct{} // closed after the handshake
 	out  chan error    // what outward returned; nil before it runs
 	done chan struct{} // closed when nothing is carried any more
+
+	finishing atomic.Bool // CloseWrite was called
+	closing   atomic.Bool // nothing more goes out
 
 	mu    sync.Mutex
 	ended bool
@@ -112,6 +116,14 @@ func (t *Tunnel) Established() bool {
 	default:
 		return false
 	}
+}
+
+// CloseWrite ends the direction out: fd is what Open returned. What the server has
+// sent until it closes too, or is silent for a second, can still be read from
+// fd, and then the end.
+func (t *Tunnel) CloseWrite(fd int) error {
+	t.finishing.Store(true)
+	return os.NewSyscallError("shutdown", unix.Shutdown(fd, unix.SHUT_WR))
 }
 
 // Done is closed when the tunnel uses its sockets no more.
@@ -206,6 +218,9 @@ func (t *Tunnel) early(cancel func()) []byte {
 func (t *Tunnel) inward(c *tls.Conn) error {
 	buf := make([]byte, record)
 	for {
+		if t.closing.Load() {
+			t.lastWords()
+		}
 		n, err := c.Read(buf)
 		if n > 0 {
 			if _, err := t.inner.Write(buf[:n]); err != nil {
@@ -218,25 +233,40 @@ func (t *Tunnel) inward(c *tls.Conn) error {
 	}
 }
 
+// lastWords gives the server a moment to say something. The time counts anew for
+// each read: what the kernel has received is read to the end, however long that
+// takes the loop's side.
+func (t *Tunnel) lastWords() { _ = t.outer.SetReadDeadline(time.Now().Add(lastWords)) }
+
 // outward carries what goes out; first has been read already. When the loop's
-// side has ended, outward ends the connection. Where the connection takes no
-// more, outward returns the cause, and leaves inward a moment to read what the
-// server says about it: since TLS 1.3, a server refuses a client's certificate
-// when the client has begun to write.
+// side has ended, outward ends the connection; after CloseWrite, it leaves
+// inward time for what the server has sent. So it does where the connection
+// takes no more: since TLS 1.3, a server refuses a client's certificate when the
+// client has begun to write. Then outward returns the cause.
 func (t *Tunnel) outward(c *tls.Conn, first []byte) error {
 	buf := make([]byte, record)
 	for p := first; ; {
 		if len(p) > 0 {
 			_ = t.outer.SetWriteDeadline(time.Now().Add(writeTimeout))
 			if _, err := c.Write(p); err != nil {
-				_ = t.outer.SetReadDeadline(time.Now().Add(lastWords))
+				t.closing.Store(true)
+				t.lastWords()
 				return err
 			}
 		}
 		n, err := t.inner.Read(buf)
 		if n == 0 && err != nil {
 			t.end(nil)
-			_ = c.Close() // with close_notify
+			if !t.finishing.Load() {
+				_ = c.Close() // with close_notify
+				return nil
+			}
+			_ = c.CloseWrite()
+			if o, ok := t.outer.(*net.TCPConn); ok {
+				_ = o.CloseWrite()
+			}
+			t.closing.Store(true)
+			t.lastWords()
 			return nil
 		}
 		p = buf[:n]

@@ -18,6 +18,7 @@ import (
 
 	"replicad/anet/tunnel"
 	"replicad/anet/tunnel/tunneltest"
+	"replicad/integration/poll"
 )
 
 const patience = time.Minute
@@ -270,5 +271,74 @@ func TestFilesAreReadAnewForEachConnection(t *testing.T) {
 		if _, err := f.Config("h"); !errors.Is(err, tunnel.ErrFiles) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+func TestWhatAServerSentBeforeItDiedIsReadThoughTheReaderIsSlow(t *testing.T) {
+	a := tunneltest.NewAuthority(t)
+	cfg := &tls.Config{Certificates: []tls.Certificate{a.Sign("master", time.Now().Add(time.Hour))}}
+	wrote := make(chan int, 1)
+	f, _ := open(t, serve(t, func(c net.Conn) {
+		s := tls.Server(c, cfg)
+		n := 0
+		for buf := make([]byte, 16<<10); ; { // until nobody takes more
+			_ = s.SetWriteDeadline(time.Now().Add(300 * time.Millisecond))
+			k, err := s.Write(buf)
+			n += k
+			if err != nil {
+				break
+			}
+		}
+		// What has not left is lost with the server.
+		_ = c.(*net.TCPConn).SetLinger(0)
+		raw, _ := c.(*net.TCPConn).SyscallConn()
+		_ = raw.Control(func(fd uintptr) {
+			left, _ := unix.IoctlGetInt(int(fd), unix.TIOCOUTQ)
+			wrote <- n - left
+		})
+	}), client(a))
+	n := <-wrote
+	// Nothing is read for longer than the server's last words have, and what
+	// is written does not arrive any more.
+	for end := time.Now().Add(1500 * time.Millisecond); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		_, _ = f.WriteString("ACK")
+	}
+	got, err := io.Copy(io.Discard, f)
+	// The last record is cut, and records have headers.
+	if least := int64(n - n/100 - 32<<10); got < least {
+		t.Errorf("%d bytes were read of %d that were delivered: %v", got, n, err)
+	}
+}
+
+func TestAfterCloseWriteWhatTheServerSentIsReadToTheEnd(t *testing.T) {
+	a := tunneltest.NewAuthority(t)
+	cfg := &tls.Config{Certificates: []tls.Certificate{a.Sign("master", time.Now().Add(time.Hour))}}
+	for name, closes := range map[string]bool{"a server that closes": true, "a server that does not": false} {
+		t.Run(name, func(t *testing.T) {
+			sent, over := make(chan bool), make(chan bool)
+			defer close(over)
+			f, tun := open(t, serve(t, func(c net.Conn) {
+				s := tls.Server(c, cfg)
+				_, _ = s.Write(make([]byte, 400_000))
+				close(sent)
+				if closes {
+					_, _ = io.Copy(io.Discard, s)
+					return
+				}
+				<-over
+			}), client(a))
+			<-sent
+			poll.Until(t, "the handshake to be over", tun.Established)
+			raw, err := f.SyscallConn()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := raw.Control(func(fd uintptr) { _ = tun.CloseWrite(int(fd)) }); err != nil {
+				t.Fatal(err)
+			}
+			if n, err := io.Copy(io.Discard, f); n != 400_000 || err != nil {
+				t.Errorf("%d bytes, %v", n, err)
+			}
+		})
 	}
 }
