@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/tidwall/redcon"
@@ -74,11 +73,7 @@ type link struct {
 	accepted time.Time
 	replied  time.Time // when the reply to PSYNC or SYNC was written
 	resumed  bool      // that reply was CONTINUE
-
-	mu    sync.Mutex
-	acked ack
-	ended error
-	news  chan struct{} // one is waiting after acked or ended changed
+	acked    ack
 }
 
 // ack is what a REPLCONF ACK says; durable is -1 without a FACK.
@@ -101,7 +96,7 @@ func (m *master) accept() (*link, error) {
 	if m.eager {
 		in = eagerly{conn}
 	}
-	l := &link{conn: conn, in: redcon.NewReader(in), accepted: time.Now(), acked: ack{-1, -1}, news: make(chan struct{}, 1)}
+	l := &link{conn: conn, in: redcon.NewReader(in), accepted: time.Now(), acked: ack{-1, -1}}
 	conn.SetDeadline(time.Now().Add(patience))
 	if err := l.handshake(); err != nil {
 		conn.Close()
@@ -145,12 +140,9 @@ func (l *link) handshake() error {
 	return nil
 }
 
-// send sends a payload, in one framing or the other, and starts to listen for
-// ACKs.
+// send sends a payload, in one framing or the other.
 func (l *link) send(p *payload, eof bool) error {
-	l.conn.SetDeadline(time.Time{})
 	l.conn.SetWriteDeadline(time.Now().Add(patience))
-	go l.listen()
 	pieces := p.buffers()
 	preamble := fmt.Sprintf("$%d\r\n", p.size)
 	if eof {
@@ -164,27 +156,6 @@ func (l *link) send(p *payload, eof bool) error {
 	return err
 }
 
-// listen takes what the replica says until it ends.
-func (l *link) listen() {
-	for {
-		c, err := l.in.ReadCommand()
-		l.mu.Lock()
-		if err != nil {
-			l.ended = err
-		} else if a, ok := parseAck(c.Args); ok {
-			l.acked = a
-		}
-		l.mu.Unlock()
-		select {
-		case l.news <- struct{}{}:
-		default:
-		}
-		if err != nil {
-			return
-		}
-	}
-}
-
 // parseAck reads REPLCONF ACK offset [FACK offset].
 func parseAck(args [][]byte) (a ack, ok bool) {
 	says := strings.ToUpper(string(bytes.Join(args, []byte(" "))))
@@ -193,26 +164,19 @@ func parseAck(args [][]byte) (a ack, ok bool) {
 	return a, n > 0
 }
 
-// await waits until an ACK satisfies enough.
+// await reads what the replica says until an ACK satisfies enough.
 func (l *link) await(enough func(ack) bool) error {
-	late := time.NewTimer(patience)
-	defer late.Stop()
-	for {
-		l.mu.Lock()
-		a, ended := l.acked, l.ended
-		l.mu.Unlock()
-		switch {
-		case enough(a):
-			return nil
-		case ended != nil:
-			return fmt.Errorf("the replica left after ACK %d: %w", a.offset, ended)
+	l.conn.SetDeadline(time.Now().Add(patience))
+	for !enough(l.acked) {
+		c, err := l.in.ReadCommand()
+		if err != nil {
+			return fmt.Errorf("waiting for the replica after ACK %d: %w", l.acked.offset, err)
 		}
-		select {
-		case <-l.news:
-		case <-late.C:
-			return fmt.Errorf("no further than ACK %d within %v", a.offset, patience)
+		if a, ok := parseAck(c.Args); ok {
+			l.acked = a
 		}
 	}
+	return nil
 }
 
 func (l *link) close() { l.conn.Close() }

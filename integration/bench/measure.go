@@ -382,8 +382,6 @@ func (h *handshaker) again() (time.Duration, error) {
 	if !l.resumed {
 		return 0, errors.New("it asked for a full sync instead of the rest")
 	}
-	l.conn.SetDeadline(time.Time{})
-	go l.listen()
 	return l.replied.Sub(l.accepted), h.settle()
 }
 

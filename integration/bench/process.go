@@ -1,10 +1,8 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -25,7 +23,8 @@ type process struct {
 	synced chan struct{} // closed when the log said that the full sync is done
 
 	mu   sync.Mutex
-	said []byte // the end of the log
+	said []byte    // the end of the log
+	done sync.Once // closes synced
 }
 
 // syncedLine is part of the line of replicad's log that tells that a full sync
@@ -35,36 +34,30 @@ const syncedLine = "full sync done"
 // start starts a program.
 func start(name string, args ...string) (*process, error) {
 	p := &process{cmd: exec.Command(name, args...), exited: make(chan struct{}), synced: make(chan struct{})}
-	r, w := io.Pipe()
-	p.cmd.Stdout = w
-	p.cmd.Stderr = w
+	p.cmd.Stdout, p.cmd.Stderr = p, p
 	// A program that is killed takes its replicas along.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := p.cmd.Start(); err != nil {
 		return nil, err
 	}
-	go p.read(r)
 	go func() {
 		p.err = p.cmd.Wait()
-		w.Close()
 		close(p.exited)
 	}()
 	return p, nil
 }
 
-// read keeps the end of the log, for an error message, and waits for syncedLine.
-func (p *process) read(log io.Reader) {
-	done := sync.OnceFunc(func() { close(p.synced) })
-	for lines := bufio.NewScanner(log); lines.Scan(); {
-		if bytes.Contains(lines.Bytes(), []byte(syncedLine)) {
-			done()
-		}
-		p.mu.Lock()
-		p.said = append(append(p.said, lines.Bytes()...), '\n')
-		p.said = p.said[max(0, len(p.said)-2048):]
-		p.mu.Unlock()
+// Write takes a piece of the log. It keeps the end of the log, for an error
+// message, and looks for syncedLine there.
+func (p *process) Write(log []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.said = append(p.said, log...)
+	if bytes.Contains(p.said, []byte(syncedLine)) {
+		p.done.Do(func() { close(p.synced) })
 	}
-	io.Copy(io.Discard, log)
+	p.said = p.said[max(0, len(p.said)-2048):]
+	return len(log), nil
 }
 
 // replicad is the daemon, on an empty folder.
