@@ -19,7 +19,8 @@ import (
 // patience bounds every wait for something that is going to happen.
 const patience = time.Minute
 
-// listen opens a listener of package net, which accepts nothing by itself; its end is the test's.
+// listen opens a listener of package net, which accepts nothing by itself; its
+// end is the test's.
 func listen(t *testing.T, network, address string) net.Listener {
 	t.Helper()
 	l, err := net.Listen(network, address)
@@ -30,7 +31,8 @@ func listen(t *testing.T, network, address string) net.Listener {
 	return l
 }
 
-// listenTCP is a listener on a free port of 127.0.0.1, and the endpoint to reach it.
+// listenTCP is a listener on a free port of 127.0.0.1, and the endpoint to
+// reach it.
 func listenTCP(t *testing.T) (net.Listener, anet.Endpoint) {
 	t.Helper()
 	l := listen(t, "tcp4", "127.0.0.1:0")
@@ -63,8 +65,8 @@ func unixEndpoint(t *testing.T, path string) anet.Endpoint {
 	return ep
 }
 
-// refusing is an endpoint of 127.0.0.1 where nobody listens: a socket holds the port without listen(2), so that no
-// other program can take it meanwhile.
+// refusing is an endpoint of 127.0.0.1 where nobody listens: a socket holds the
+// port without listen(2), so that no other program can take it meanwhile.
 func refusing(t *testing.T) anet.Endpoint {
 	t.Helper()
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
@@ -78,7 +80,8 @@ func refusing(t *testing.T) anet.Endpoint {
 	return anet.TCP(netip.MustParseAddrPort(anet.LocalAddr(fd)))
 }
 
-// saturated is an endpoint of 127.0.0.1 whose accept queue is full: the kernel drops every further SYN.
+// saturated is an endpoint of 127.0.0.1 whose accept queue is full: the kernel
+// drops every further SYN.
 func saturated(t *testing.T) anet.Endpoint {
 	t.Helper()
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
@@ -107,7 +110,8 @@ func saturated(t *testing.T) anet.Endpoint {
 	return ep
 }
 
-// poll waits until one of the events, an error or a hang-up is there, and tells whether one came in time.
+// poll waits until one of the events, an error or a hang-up is there, and tells
+// whether one came in time.
 func poll(t *testing.T, fd int, events int16, timeout time.Duration) bool {
 	t.Helper()
 	deadline := time.Now().Add(timeout)
@@ -158,7 +162,8 @@ func closeAfter(t *testing.T, fd int) {
 	})
 }
 
-// sockets counts the process' open sockets; the runtime's own descriptors do not disturb the count.
+// sockets counts the process' open sockets; the runtime's own descriptors do
+// not disturb the count.
 func sockets(t *testing.T) int {
 	t.Helper()
 	entries, err := os.ReadDir("/proc/self/fd")

@@ -234,7 +234,8 @@ func TestTheZeroSourceBindsNothing(t *testing.T) {
 	}
 }
 
-// notOurs is an address reserved for documentation (RFC 5737): no machine has it.
+// notOurs is an address reserved for documentation (RFC 5737): no machine has
+// it.
 var notOurs = netip.MustParseAddr("192.0.2.1")
 
 func TestASourceThatIsNotOursFailsStrictly(t *testing.T) {

@@ -8,14 +8,18 @@
 // be minutes later. On a non-blocking one it returns at once, and the
 // connection is made while the caller does something else:
 //
-//  1. [NonBlockConnect] creates a socket and calls connect(2). Three things can happen: it is connected already
-//     (usual for unix sockets), it failed (no route, no such file), or errno is EINPROGRESS: the SYN is on its way.
-//  2. After EINPROGRESS the caller waits, with epoll or poll, until the descriptor is *writable*. Connected and
-//     failed sockets are both reported as writable, so this says only that the outcome is known.
-//  3. [SocketError] asks for the outcome (getsockopt SO_ERROR): nil is a connection, anything else is why not,
-//     ECONNREFUSED for instance. The kernel hands an error out once; a second call says nil.
-//  4. The caller drops its interest in *writable*, which an idle connection is all the time, and goes on with [Read]
-//     and [Write], or closes the descriptor.
+//  1. [NonBlockConnect] creates a socket and calls connect(2). Three things can
+//     happen: it is connected already (usual for unix sockets), it failed (no
+//     route, no such file), or errno is EINPROGRESS: the SYN is on its way.
+//  2. After EINPROGRESS the caller waits, with epoll or poll, until the
+//     descriptor is *writable*. Connected and failed sockets are both reported
+//     as writable, so this says only that the outcome is known.
+//  3. [SocketError] asks for the outcome (getsockopt SO_ERROR): nil is a
+//     connection, anything else is why not, ECONNREFUSED for instance. The
+//     kernel hands an error out once; a second call says nil.
+//  4. The caller drops its interest in *writable*, which an idle connection is
+//     all the time, and goes on with [Read] and [Write], or closes the
+//     descriptor.
 //
 // A name has often more than one address. A [Connector] walks them in order:
 // [Connector.Next] starts the first one that does not fail at once,

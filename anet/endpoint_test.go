@@ -116,7 +116,8 @@ func TestResolveGivesUpWhenItsContextEnds(t *testing.T) {
 	if err == nil {
 		t.Fatal("no error")
 	}
-	// net reports a cancelled lookup as a DNSError; newer releases of Go wrap context.Canceled in it.
+	// net reports a cancelled lookup as a DNSError; newer releases of Go wrap
+	// context.Canceled in it.
 	if !errors.Is(err, context.Canceled) && !strings.Contains(err.Error(), "cancel") {
 		t.Errorf("the error does not tell of the cancellation: %v", err)
 	}

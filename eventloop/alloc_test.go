@@ -9,8 +9,8 @@ import (
 	"replicad/eventloop"
 )
 
-// rig is a running loop with one of each kind of event; its functions make one happen and wait for it without
-// allocating themselves.
+// rig is a running loop with one of each kind of event; its functions make one
+// happen and wait for it without allocating themselves.
 type rig struct {
 	l     *eventloop.Loop
 	fd    int
@@ -109,7 +109,8 @@ func BenchmarkPostStorm(b *testing.B) {
 	}
 }
 
-// BenchmarkTimer is a timer that resets itself to zero: one iteration of the loop for each.
+// BenchmarkTimer is a timer that resets itself to zero: one iteration of the
+// loop for each.
 func BenchmarkTimer(b *testing.B) {
 	l := newLoop(b)
 	left := b.N
@@ -127,7 +128,8 @@ func BenchmarkTimer(b *testing.B) {
 	run(b, l)
 }
 
-// BenchmarkReset moves one of a thousand armed timers, as every byte of a link moves its timeout.
+// BenchmarkReset moves one of a thousand armed timers, as every byte of a link
+// moves its timeout.
 func BenchmarkReset(b *testing.B) {
 	l := newLoop(b)
 	timers := make([]*eventloop.Timer, 1000)

@@ -6,7 +6,8 @@
 //
 // Three kinds of things happen on a [Loop]:
 //
-//   - a file event: a descriptor is readable or writable, [Loop.CreateFileEvent];
+//   - a file event: a descriptor is readable or writable,
+//     [Loop.CreateFileEvent];
 //   - a time event: a [Timer] has run down, [Loop.NewTimer];
 //   - a posted function: the way in for every other goroutine, [Loop.Post].
 //

@@ -43,7 +43,8 @@ func ExampleLoop() {
 		unix.Close(pipe[1])
 	})
 
-	// A posted function: how another goroutine does something on the loop's thread.
+	// A posted function: how another goroutine does something on the loop's
+	// thread.
 	go loop.Post(func() {
 		fmt.Println("posted")
 		unix.Write(pipe[1], []byte("hello"))

@@ -154,8 +154,9 @@ func TestAHandlerMayReplaceItselfAsTheHandshakeDoes(t *testing.T) {
 	}
 }
 
-// twoReady is a loop with two descriptors that are both readable; first gets the loop's first call of the batch,
-// whichever of the two it is for, and second every call after that.
+// twoReady is a loop with two descriptors that are both readable; first gets
+// the loop's first call of the batch, whichever of the two it is for, and
+// second every call after that.
 func twoReady(t *testing.T, first func(l *eventloop.Loop, other int), second eventloop.FileProc) {
 	t.Helper()
 	l := newLoop(t)
@@ -218,7 +219,8 @@ func TestAnEventOfTheSameBatchIsNotDeliveredAfterRemovingAndRegisteringTheSameDe
 	}
 }
 
-// reopen closes a descriptor and opens a socket, with nothing to read, under the same number.
+// reopen closes a descriptor and opens a socket, with nothing to read, under
+// the same number.
 func reopen(t *testing.T, fd int) {
 	t.Helper()
 	fresh, peer, err := func() (int, int, error) {
@@ -283,7 +285,8 @@ func TestARegistrationOfAClosedDescriptorIsAnErrorAndForgotten(t *testing.T) {
 	}
 }
 
-// closedNumber closes a descriptor behind everyone's back. Nothing opens descriptors at the same time in these tests.
+// closedNumber closes a descriptor behind everyone's back. Nothing opens
+// descriptors at the same time in these tests.
 func closedNumber(t *testing.T, fd int) int {
 	t.Helper()
 	if err := unix.Close(fd); err != nil {
@@ -357,7 +360,8 @@ func TestWithoutABitTheDescriptorLeavesTheEpollSet(t *testing.T) {
 	}
 }
 
-// watched tells whether an epoll set of this process holds the descriptor: each lists them as "tfd:" in fdinfo, proc(5).
+// watched tells whether an epoll set of this process holds the descriptor: each
+// lists them as "tfd:" in fdinfo, proc(5).
 func watched(t *testing.T, fd int) bool {
 	t.Helper()
 	entries, err := os.ReadDir("/proc/self/fd")

@@ -18,7 +18,8 @@ import (
 // patience bounds every wait for something that is going to happen.
 const patience = time.Minute
 
-// newLoop is a loop that is given back at the end of the test, whether it ran or not.
+// newLoop is a loop that is given back at the end of the test, whether it ran
+// or not.
 func newLoop(t testing.TB) *eventloop.Loop {
 	t.Helper()
 	l, err := eventloop.New()
@@ -33,7 +34,8 @@ func newLoop(t testing.TB) *eventloop.Loop {
 	return l
 }
 
-// run runs the loop here, until a handler stops it. When that does not happen in time the test fails.
+// run runs the loop here, until a handler stops it. When that does not happen
+// in time the test fails.
 func run(t testing.TB, l *eventloop.Loop) {
 	t.Helper()
 	var late atomic.Bool
@@ -47,7 +49,8 @@ func run(t testing.TB, l *eventloop.Loop) {
 	}
 }
 
-// runElsewhere runs the loop on a goroutine; the function that it returns stops it and waits.
+// runElsewhere runs the loop on a goroutine; the function that it returns stops
+// it and waits.
 func runElsewhere(t testing.TB, l *eventloop.Loop) (stop func()) {
 	t.Helper()
 	ended := make(chan error, 1)
@@ -87,7 +90,8 @@ func on(t testing.TB, l *eventloop.Loop, fn func()) {
 	receive(t, done)
 }
 
-// socketPair is two connected non-blocking descriptors. They are closed at the end, if they are still open.
+// socketPair is two connected non-blocking descriptors. They are closed at the
+// end, if they are still open.
 func socketPair(t testing.TB) (int, int) {
 	t.Helper()
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
@@ -130,8 +134,8 @@ func remove(t testing.TB, l *eventloop.Loop, fd int, mask eventloop.Mask) {
 	}
 }
 
-// loopDescriptors counts the epoll sets and eventfds of the process but for those of the Go runtime, which are there
-// from the first count on.
+// loopDescriptors counts the epoll sets and eventfds of the process but for
+// those of the Go runtime, which are there from the first count on.
 func loopDescriptors(t *testing.T) int {
 	t.Helper()
 	entries, err := os.ReadDir("/proc/self/fd")

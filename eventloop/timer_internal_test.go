@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// The longest time from now is the end of the clock, whenever it is asked for: the one deadline that many Resets can share.
+// The longest time from now is the end of the clock, whenever it is asked for:
+// the one deadline that many Resets can share.
 func TestTimersWithEqualDeadlinesFireInTheOrderOfTheirResets(t *testing.T) {
 	l, err := New()
 	if err != nil {

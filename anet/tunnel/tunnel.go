@@ -118,9 +118,9 @@ func (t *Tunnel) Established() bool {
 	}
 }
 
-// CloseWrite ends the direction out: fd is what Open returned. What the server has
-// sent until it closes too, or is silent for a second, can still be read from
-// fd, and then the end.
+// CloseWrite ends the direction out: fd is what Open returned. What the server
+// has sent until it closes too, or is silent for a second, can still be read
+// from fd, and then the end.
 func (t *Tunnel) CloseWrite(fd int) error {
 	t.finishing.Store(true)
 	return os.NewSyscallError("shutdown", unix.Shutdown(fd, unix.SHUT_WR))
@@ -233,16 +233,16 @@ func (t *Tunnel) inward(c *tls.Conn) error {
 	}
 }
 
-// lastWords gives the server a moment to say something. The time counts anew for
-// each read: what the kernel has received is read to the end, however long that
-// takes the loop's side.
+// lastWords gives the server a moment to say something. The time counts anew
+// for each read: what the kernel has received is read to the end, however long
+// that takes the loop's side.
 func (t *Tunnel) lastWords() { _ = t.outer.SetReadDeadline(time.Now().Add(lastWords)) }
 
 // outward carries what goes out; first has been read already. When the loop's
 // side has ended, outward ends the connection; after CloseWrite, it leaves
 // inward time for what the server has sent. So it does where the connection
-// takes no more: since TLS 1.3, a server refuses a client's certificate when the
-// client has begun to write. Then outward returns the cause.
+// takes no more: since TLS 1.3, a server refuses a client's certificate when
+// the client has begun to write. Then outward returns the cause.
 func (t *Tunnel) outward(c *tls.Conn, first []byte) error {
 	buf := make([]byte, record)
 	for p := first; ; {

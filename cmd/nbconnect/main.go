@@ -1,12 +1,12 @@
-// Command nbconnect makes one non-blocking TCP connection and prints every event
-// of it. It is the smallest program on anet and eventloop, and shows the first
-// step of every replication link.
+// Command nbconnect makes one non-blocking TCP connection and prints every
+// event of it. It is the smallest program on anet and eventloop, and shows the
+// first step of every replication link.
 //
 //	$ nc -l 8888 &
 //	$ nbconnect localhost 8888
 //
-// It exits with 0 when the connection was made, 1 when it was not, and 2 when it
-// was called wrongly.
+// It exits with 0 when the connection was made, 1 when it was not, and 2 when
+// it was called wrongly.
 package main
 
 import (

@@ -19,7 +19,8 @@ import (
 	"replicad/anet"
 )
 
-// listening is a listener of package net on a free port; what connects to it waits in its accept queue.
+// listening is a listener of package net on a free port; what connects to it
+// waits in its accept queue.
 func listening(t *testing.T, network, address string) (host, port string) {
 	t.Helper()
 	l, err := net.Listen(network, address)
@@ -34,7 +35,8 @@ func listening(t *testing.T, network, address string) (host, port string) {
 	return host, port
 }
 
-// socket is a bound IPv4 socket of 127.0.0.1. While it does not listen(2), connections to it are refused.
+// socket is a bound IPv4 socket of 127.0.0.1. While it does not listen(2),
+// connections to it are refused.
 func socket(t *testing.T) (fd int, port string) {
 	t.Helper()
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
@@ -52,7 +54,8 @@ func socket(t *testing.T) (fd int, port string) {
 	return fd, port
 }
 
-// silent is a port of 127.0.0.1 whose accept queue is full, so that the kernel drops every SYN.
+// silent is a port of 127.0.0.1 whose accept queue is full, so that the kernel
+// drops every SYN.
 func silent(t *testing.T) (port string) {
 	t.Helper()
 	fd, port := socket(t)
@@ -81,8 +84,9 @@ func endpoint(t *testing.T, host, port string) anet.Endpoint {
 
 var timedLine = regexp.MustCompile(`^ *([0-9]+\.[0-9]{3})ms  (.+)$`)
 
-// told takes the times off the output, after it has seen that every line has one and that they ascend. It puts N for
-// the number of the descriptor, and for the port that the kernel chose.
+// told takes the times off the output, after it has seen that every line has
+// one and that they ascend. It puts N for the number of the descriptor, and for
+// the port that the kernel chose.
 func told(t *testing.T, out string) []string {
 	t.Helper()
 	var lines []string

@@ -18,8 +18,8 @@ type payload struct {
 
 const valueSize = 1 << 20
 
-// newPayload makes an RDB of about size bytes, with keys of 1 MiB. In place of a
-// checksum it ends in eight zeros, as a master with rdbchecksum no writes it.
+// newPayload makes an RDB of about size bytes, with keys of 1 MiB. In place of
+// a checksum it ends in eight zeros, as a master with rdbchecksum no writes it.
 func newPayload(size int64) *payload {
 	value := make([]byte, valueSize)
 	random := rand.NewChaCha8([32]byte{})

@@ -167,8 +167,9 @@ func (p *prober) ask() {
 // askACL finds out who the probe is, and whether that user may do what a link
 // must.
 func (p *prober) askACL(c *redis.Client) Check {
-	// Too few arguments, and one too many: whether a command is there is said
-	// before anything else is looked at (processCommand in Redis' server.c).
+	// PSYNC has too few arguments here and SYNC one too many, so neither is
+	// executed. A server that does not know the command says that before it looks
+	// at the arguments (processCommand in Redis' server.c).
 	r := p.pipeline(c, "ACL WHOAMI", "PSYNC", "SYNC x")
 	p.user = units.Printable(cmp.Or(r[0].text, p.opt.Master.User, "default"), 80)
 	if r[1].unknown() {

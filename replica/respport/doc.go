@@ -7,10 +7,10 @@
 //	defer s.Close()
 //
 // Each client has a goroutine, which reads queries with [resp.QueryReader] and
-// writes replies in the form that redcon gives them. Anybody who reaches the port
-// may send anything, so a query has a bounded size, and there is a bound for the
-// memory that all clients together make the port hold. A client that sends
-// nonsense, or does not read its replies, is cut, at no cost to anybody else.
+// writes replies in the form that redcon gives them. A client may be hostile:
+// the size of a query is bounded, and so is the memory that the port holds for
+// all clients together. A client that breaks the protocol, or does not read its
+// replies, is cut; other clients notice nothing of it.
 //
 // commands.txt lists what a client may send, and handlers in commands.go what is
 // served of it. info.tmpl is the text of INFO.

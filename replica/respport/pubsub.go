@@ -38,7 +38,8 @@ type topic struct {
 // size is how many bytes a client is charged with for a subscription.
 func (t topic) size() int64 { return int64(len(t.name) + 256) }
 
-// pubsub knows who subscribed to what. Its lock also guards client.subs.
+// pubsub has the subscribers of each channel and pattern. Its lock also guards
+// client.subs.
 type pubsub struct {
 	mu  sync.Mutex
 	all map[topic]map[*client]struct{}

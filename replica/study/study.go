@@ -111,7 +111,8 @@ func (i Item) Heading() string {
 	return i.Title
 }
 
-// Alternative is the step as one sentence, for readers who can't see a picture.
+// Alternative is the step as one sentence: the text of the diagram for screen
+// readers.
 func (s Step) Alternative() string {
 	text := fmt.Sprintf("%.4f s, ", s.At)
 	if s.Kind == KindMessage {

@@ -39,7 +39,7 @@ type measure func(all []sample, i int) (v float64, ok bool)
 // plot says what a graph shows.
 type plot struct {
 	title  string
-	says   string // what it shows, for those who do not see it
+	says   string // what the graph shows, as its label begins
 	curves []curve
 	write  func(float64) string
 	growth bool // from the smallest value up; else from zero up
@@ -100,7 +100,7 @@ type graph struct {
 	Title  string
 	Now    string // the newest value
 	Top    string // the largest value
-	Label  string // all of it in a sentence, for those who do not see it
+	Label  string // the graph in a sentence, for screen readers (aria-label)
 	Curves []curve
 	Down   []band
 }
