@@ -71,6 +71,7 @@ type Walk struct {
 	at      place
 	broken  bool                 // the scanner found no well-formed command
 	each    func(p []byte) error // is given what was read; nil for nobody
+	found   func(from, to int64) error
 	buf     []byte
 }
 
@@ -79,6 +80,12 @@ type Walk struct {
 func (s Segment) Walk(file io.ReaderAt) *Walk {
 	start := s.start()
 	return s.walkFrom(file, start.boundary, resp.NewScanner(start.db, resp.Limits{}))
+}
+
+// Watch has To call found with the offsets of each command that asks says true
+// of; asks is that of [resp.Scanner]. An error of found ends To.
+func (w *Walk) Watch(asks func(name []byte, args uint64) bool, found func(from, to int64) error) {
+	w.scanner.Watch, w.found = asks, found
 }
 
 func (s Segment) walkFrom(file io.ReaderAt, at place, scanner *resp.Scanner) *Walk {
@@ -118,12 +125,17 @@ func (w *Walk) To(ctx context.Context, offset int64) error {
 
 func (w *Walk) scan(p []byte) error {
 	for len(p) > 0 && w.scanner != nil && !w.broken {
-		n, _, err := w.scanner.Scan(p)
+		n, kind, err := w.scanner.Scan(p)
 		if err != nil {
 			w.broken = true
 			return err
 		}
 		p = p[n:]
+		if kind == resp.Watched {
+			if err := w.found(w.from+w.scanner.CommandStart(), w.from+w.scanner.CommandEnd()); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }
@@ -143,6 +155,9 @@ func (w *Walk) Boundary() (offset int64, db int) {
 
 // Parsed is the offset up to which the bytes are well-formed.
 func (w *Walk) Parsed() int64 { return w.from + w.scanner.Scanned() }
+
+// HighestDB is the highest database that the segment selects.
+func (w *Walk) HighestDB() int { return w.scanner.HighestDB() }
 
 // Commands counts the commands that are complete.
 func (w *Walk) Commands() int64 { return w.scanner.Commands() }

@@ -72,9 +72,15 @@ func (r *Reader) Skip(n uint64) error {
 	if n > math.MaxInt64 {
 		return malformed(fmt.Sprintf("%d bytes", n))
 	}
-	skipped, err := io.CopyN(io.Discard, r.r, int64(n))
-	r.at += skipped
-	return err
+	for n > 0 {
+		skipped, err := r.r.Discard(int(min(n, 1<<30)))
+		r.at += int64(skipped)
+		n -= uint64(skipped)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // length reads a length. If encoded, n is instead the way in which the string

@@ -12,8 +12,9 @@ const crlf = '\r' | '\n'<<8 // as two bytes are loaded, little endian
 func (s *Scanner) fast(p []byte, i int) (int, Kind) {
 	for {
 		if s.state == atCommand {
-			if i = s.commandsIn(p, i); s.state == atCommand {
-				return i, More
+			var kind Kind
+			if i, kind = s.commandsIn(p, i); s.state == atCommand {
+				return i, kind
 			}
 		}
 		// A second argument of SELECT or REPLCONF is looked at; what
@@ -38,8 +39,8 @@ func (s *Scanner) fast(p []byte, i int) (int, Kind) {
 			s.left -= many - left
 		}
 		s.state = atCommand
-		if s.complete(s.scanned + int64(i)) {
-			return i, GetAck
+		if kind := s.complete(s.scanned + int64(i)); kind != More {
+			return i, kind
 		}
 	}
 }
@@ -54,7 +55,7 @@ func (s *Scanner) wantsNext() bool {
 // and those which consist of a name. It returns in state atCommand before
 // anything that is no plain begin of a command, or in state atBulk behind the
 // name or behind one of the arguments of a command.
-func (s *Scanner) commandsIn(p []byte, i int) int {
+func (s *Scanner) commandsIn(p []byte, i int) (int, Kind) {
 	for len(p)-i >= 16 {
 		// Most commands begin with these eight bytes: *3 CR LF $3 CR LF.
 		x := binary.LittleEndian.Uint64(p[i:])
@@ -72,6 +73,9 @@ func (s *Scanner) commandsIn(p []byte, i int) int {
 		if length-4 <= 4 {
 			v = verbOf(binary.LittleEndian.Uint64(p[i+8:]), length, args)
 		}
+		if s.Watch != nil && v == other && s.Watch(p[i+8:at], args) {
+			v = watched
+		}
 		left := args - 1
 		i = at + 2
 		if v == other {
@@ -79,7 +83,7 @@ func (s *Scanner) commandsIn(p []byte, i int) int {
 		}
 		if left > 0 {
 			s.verb, s.args, s.left, s.state = v, args, left, atBulk
-			return i
+			return i, More
 		}
 		if v == other {
 			s.commands++
@@ -87,9 +91,11 @@ func (s *Scanner) commandsIn(p []byte, i int) int {
 			continue
 		}
 		s.verb = v
-		s.complete(s.scanned + int64(i))
+		if kind := s.complete(s.scanned + int64(i)); kind != More {
+			return i, kind
+		}
 	}
-	return i
+	return i, More
 }
 
 // argumentsIn passes over at most left whole arguments from p[i] on, and returns

@@ -63,6 +63,9 @@ const (
 	More Kind = iota
 	// GetAck: a complete REPLCONF GETACK was just passed.
 	GetAck
+	// Watched: a complete command that Scanner.Watch asked for was just
+	// passed.
+	Watched
 )
 
 // Boundary is a place between two commands.
@@ -97,6 +100,7 @@ const (
 	discard
 	replconf
 	getAck
+	watched
 )
 
 // Scanner walks a replication stream in place, in pieces cut anywhere, and tells
@@ -114,6 +118,13 @@ const (
 // takes effect with EXEC and not with DISCARD. A MULTI inside a MULTI, an EXEC or
 // DISCARD without one, and a SELECT of no database number change nothing.
 type Scanner struct {
+	// Watch, unless nil, is asked about each command by its name, as it was
+	// sent, and its number of arguments, the name included; not about names
+	// of more than 16 bytes, nor about those that the scanner follows itself
+	// (SELECT, MULTI, EXEC, DISCARD, REPLCONF). Where it says true, Scan
+	// returns Watched behind the command. name is valid during the call.
+	Watch func(name []byte, args uint64) bool
+
 	scanned int64 // bytes walked by earlier calls of Scan
 	maxBulk uint64
 	maxArgs uint64
@@ -138,6 +149,7 @@ type Scanner struct {
 	lastStart int64 // of the last complete command
 	lastEnd   int64 // likewise
 	db        int   // the next command's
+	highest   int   // of the databases that were selected
 	inMulti   bool
 	outside   Boundary // where the open MULTI began; its database is restored by DISCARD
 
@@ -150,6 +162,7 @@ type Scanner struct {
 func NewScanner(db int, limits Limits) *Scanner {
 	return &Scanner{
 		db:      max(db, 0),
+		highest: max(db, 0),
 		maxBulk: uint64(cmp.Or(limits.MaxBulk, math.MaxInt64)),
 		maxArgs: uint64(cmp.Or(limits.MaxArgs, math.MaxInt64)),
 	}
@@ -177,10 +190,17 @@ func (s *Scanner) CommandStart() int64 { return s.lastStart }
 // Commands returns the number of complete commands.
 func (s *Scanner) Commands() int64 { return s.commands }
 
+// CommandEnd returns the offset behind the last complete command.
+func (s *Scanner) CommandEnd() int64 { return s.lastEnd }
+
+// HighestDB returns the highest database that was selected, in a transaction
+// that was discarded, too.
+func (s *Scanner) HighestDB() int { return s.highest }
+
 // Scan walks p, the bytes that follow those of earlier calls, and returns how
 // many it walked. With [More] that is all of p. With [GetAck] it is as many as
 // end with the REPLCONF GETACK command, inside a transaction too; the caller
-// answers it and calls again with the rest. The error is nil or a
+// answers it and calls again with the rest. Likewise with [Watched]. The error is nil or a
 // [*ProtocolError]; then n counts the bytes before the offending one, and the
 // scanner takes no more: it returns that error again. What it found up to there
 // stays readable.
@@ -285,8 +305,8 @@ func (s *Scanner) scan(p []byte) (int, Kind) {
 			s.state = atBulk
 			if s.left--; s.left == 0 {
 				s.state = atCommand
-				if s.complete(s.scanned + int64(i) + 1) {
-					return i + 1, GetAck
+				if kind := s.complete(s.scanned + int64(i) + 1); kind != More {
+					return i + 1, kind
 				}
 			}
 		}
@@ -328,7 +348,7 @@ func (s *Scanner) digit(c byte, limit uint64, beyond error) string {
 func (s *Scanner) wanted() bool {
 	switch s.args - s.left {
 	case 0:
-		return s.length-4 <= 4
+		return s.length-4 <= 4 || s.Watch != nil && s.length <= uint64(len(s.keep))
 	case 1:
 		return s.verb == selectDB && s.length <= 10 || s.verb == replconf && s.length == 6
 	}
@@ -344,6 +364,9 @@ func (s *Scanner) argument(b []byte) {
 			var name [8]byte
 			copy(name[:], b)
 			s.verb = verbOf(binary.LittleEndian.Uint64(name[:]), s.length, s.args)
+		}
+		if s.verb == other && s.Watch != nil && s.length <= uint64(len(s.keep)) && s.Watch(b, s.args) {
+			s.verb = watched
 		}
 	case 1:
 		switch s.verb {
@@ -411,12 +434,13 @@ func database(b []byte) int64 {
 }
 
 // complete accounts for the command that ends at offset end, and tells whether
-// it was GETACK.
-func (s *Scanner) complete(end int64) bool {
+// Scan is to return behind it.
+func (s *Scanner) complete(end int64) Kind {
 	switch s.verb {
 	case selectDB:
 		if s.target >= 0 {
 			s.db = int(s.target)
+			s.highest = max(s.highest, s.db)
 		}
 	case multi:
 		if !s.inMulti {
@@ -431,5 +455,11 @@ func (s *Scanner) complete(end int64) bool {
 	}
 	s.commands++
 	s.lastStart, s.lastEnd = s.start, end
-	return s.verb == getAck
+	switch s.verb {
+	case getAck:
+		return GetAck
+	case watched:
+		return Watched
+	}
+	return More
 }

@@ -452,3 +452,56 @@ func FuzzScanner(f *testing.F) {
 		compare(t, "in pieces", scanPieces(t, NewScanner(3, limits), pieces...), want)
 	})
 }
+
+func TestAWatchedCommandStopsTheScannerBehindItWhereverTheStreamIsCut(t *testing.T) {
+	var p []byte
+	type place struct{ start, end int64 }
+	var want []place
+	asked := 0
+	for _, args := range [][]string{
+		{"SET", "k", "v"}, {"setex", "k", "10", "v"}, {"SELECT", "40"}, {"PING"}, {"Watched"}, {"MULTI"}, {"SETEX", "k", "1", strings.Repeat("v", 3000)},
+		{"EXEC"}, {"RESTORE-ASKING", "k", "0", "x"}, {"a-name-that-is-too-long", "k"}, {"SELECT", "3"},
+	} {
+		from := int64(len(p))
+		p = AppendCommand(p, args...)
+		switch strings.ToUpper(args[0]) {
+		case "SETEX", "WATCHED", "RESTORE-ASKING":
+			want = append(want, place{from, int64(len(p))})
+		}
+	}
+	for cut := 0; cut <= len(p); cut++ {
+		s := NewScanner(2, Limits{})
+		asked = 0
+		s.Watch = func(name []byte, args uint64) bool {
+			asked++
+			switch strings.ToUpper(string(name)) {
+			case "SETEX":
+				return args == 4
+			case "WATCHED", "RESTORE-ASKING":
+				return true
+			case "SELECT", "MULTI", "EXEC":
+				t.Errorf("asked about %s, which it follows itself", name)
+			}
+			return false
+		}
+		var got []place
+		for _, piece := range [][]byte{p[:cut], p[cut:]} {
+			for len(piece) > 0 {
+				n, kind, err := s.Scan(piece)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if kind == Watched {
+					got = append(got, place{s.CommandStart(), s.CommandEnd()})
+					if s.CommandEnd() != s.Scanned() {
+						t.Fatalf("cut at %d: it stopped at %d, behind the end %d", cut, s.Scanned(), s.CommandEnd())
+					}
+				}
+				piece = piece[n:]
+			}
+		}
+		if !slices.Equal(got, want) || asked != 6 || s.HighestDB() != 40 || s.Boundary() != (Boundary{int64(len(p)), 3}) {
+			t.Fatalf("cut at %d: %v, want %v; asked %d times; highest %d; %+v", cut, got, want, asked, s.HighestDB(), s.Boundary())
+		}
+	}
+}

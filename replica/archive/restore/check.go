@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"replicad/replica/archive"
 	"replicad/replica/archive/redisserver"
@@ -23,7 +24,7 @@ func Check(ctx context.Context, res Result) (report redisserver.Report, err erro
 		if err := w.view(res, dir); err != nil {
 			return fmt.Errorf("preparing the check: %w", err)
 		}
-		report, err = b.Check(ctx, dir, res.Format.directives()...)
+		report, err = b.Check(ctx, dir, append(res.Format.directives(), "--databases", strconv.Itoa(res.Databases))...)
 		return err
 	})
 	return report, err
@@ -81,7 +82,7 @@ func Drill(ctx context.Context, opt Options) (res Result, report redisserver.Rep
 		if res, err = Run(ctx, opt); err != nil {
 			return err
 		}
-		report, err = b.Check(ctx, opt.Out, opt.Format.directives()...)
+		report, err = b.Check(ctx, opt.Out, append(opt.Format.directives(), "--databases", strconv.Itoa(res.Databases))...)
 		res.Out = ""
 		return err
 	})

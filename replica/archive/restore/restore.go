@@ -78,6 +78,7 @@ type Options struct {
 
 // Result is what was restored.
 type Result struct {
+	Meaning
 	Generation int   `json:"generation"`
 	Offset     int64 `json:"offset"` // where the result ends: the last boundary that is not behind the point
 	// Point is what was asked for.
@@ -151,11 +152,17 @@ func (opt Options) attempt(ctx context.Context, s *stage) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	w := &writer{ctx: ctx, reader: r, cut: c, link: opt.link(), progress: opt.Progress, total: r.BaseSize}
+	m, err := readMeaning(ctx, r, c)
+	if err != nil {
+		return Result{}, err
+	}
+	received, stop := clock(r)
+	defer stop()
+	w := &writer{ctx: ctx, reader: r, meaning: m, received: received, cut: c, link: opt.link(), progress: opt.Progress, total: r.BaseSize}
 	for _, s := range c {
 		w.total += s.Size()
 	}
-	res := Result{Generation: r.Number, Offset: c[len(c)-1].To, Point: p, Segments: len(c)}
+	res := Result{Meaning: *m, Generation: r.Number, Offset: c[len(c)-1].To, Point: p, Segments: len(c)}
 	switch opt.Format {
 	case AOF:
 		err = w.singleFile(s.path(opt.Format.entry()))

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -25,11 +26,13 @@ const (
 
 // writer makes a result from the files of a generation.
 type writer struct {
-	ctx    context.Context
-	reader *archive.Reader
-	cut    []archive.Segment // the last one ends at the cut, and redis-server will append to it
-	link   linking
-	base   Way // how the base came
+	ctx      context.Context
+	reader   *archive.Reader
+	cut      []archive.Segment // the last one ends at the cut, and redis-server will append to it
+	link     linking
+	meaning  *Meaning
+	received func(offset int64) time.Time
+	base     Way // how the base came
 
 	progress func(done, total int64)
 	done     int64
@@ -58,6 +61,12 @@ func (w *writer) multipart(dir string) (err error) {
 	last := w.cut[len(w.cut)-1].Seq
 	for _, s := range w.cut {
 		name := filepath.Base(w.reader.SegmentPath(s))
+		if w.meaning.edited[s.Seq] {
+			if err := w.edit(filepath.Join(dir, name), s); err != nil {
+				return err
+			}
+			continue
+		}
 		link := w.link
 		if s.Seq == last || !w.final(s) {
 			link = none
@@ -90,11 +99,30 @@ func (w *writer) singleFile(path string) (err error) {
 		return err
 	}
 	for _, s := range w.cut {
-		if err := w.appendFrom(dst, w.reader.SegmentPath(s), s.Size()); err != nil {
+		if w.meaning.edited[s.Seq] {
+			err = w.edited(dst, s)
+		} else {
+			err = w.appendFrom(dst, w.reader.SegmentPath(s), s.Size())
+		}
+		if err != nil {
 			return err
 		}
 	}
 	return dst.Sync()
+}
+
+// edit writes a segment in other words to a file of its own, durably but for
+// its name.
+func (w *writer) edit(path string, s archive.Segment) error {
+	f, err := create(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := w.edited(f, s); err != nil {
+		return err
+	}
+	return f.Sync()
 }
 
 // bring makes dst of the first n bytes of src, durably but for its name: by a
