@@ -27,8 +27,8 @@ var ErrUnknown = errors.New("rdb: unknown type of value")
 // are so many bytes, U sixteen. What stands in parentheses comes as often as the
 // length before says (rdbLoadRio and rdbLoadObject in Redis' rdb.c).
 const (
-	stream        = "(ss)lll"
-	stream2       = stream + "lllll"
+	stream  = "(ss)lll"
+	stream2 = stream + "lllll"
 )
 
 // forms are those of the types; "" for one that is unknown. Types 22 and
