@@ -316,16 +316,6 @@ func (h *heir) settle(end int64, db int, facts ...string) (Segment, checkpoint, 
 	return next, c, err
 }
 
-// segments are the complete ones that the heir has.
-func (h *heir) segments() (all []Segment) {
-	for _, s := range h.shares {
-		src := h.timeline.segment(int64(s.src))
-		s.is.Verified, s.is.Damaged = !s.copied && src.Verified, !s.copied && src.Damaged
-		all = append(all, s.is)
-	}
-	return all
-}
-
 // close lets the files go.
 func (h *heir) close() {
 	if h.copying != nil {
