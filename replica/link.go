@@ -60,9 +60,6 @@ type Config struct {
 	AnnouncePort int
 	// AckDurable makes ACK itself wait for the fsync (appendfsync always).
 	AckDurable bool
-	// Aside begins the link as a second one to a master that another link
-	// follows, until Promote: see [Link.Promote].
-	Aside bool
 	// Until has the link make one attempt, and stop when that phase is over,
 	// or when the attempt has failed. The last event is Stopped; after a
 	// failure, Failed comes before it. VERSION is the handshake alone.
@@ -155,21 +152,6 @@ func (l *Link) State() (State, Phase) { return l.state, l.phase }
 func (l *Link) Position() (Position, bool) {
 	return Position{l.pos.ReplID, l.taken(), l.scanner.Boundary().DB}, l.known
 }
-
-// Promote makes a link with Config.Aside the one that follows the master. Until
-// then the link acknowledges no more than its base: else WAIT and
-// min-replicas-to-write would count one archive as two replicas. Its events say
-// Rebase until then.
-func (l *Link) Promote() {
-	l.cfg.Aside = false
-	if l.phase == Stream {
-		l.sendAck(l.conn)
-	}
-}
-
-// StandAside is called when another link takes the place of this one: from now
-// on, this link's events say Rebase.
-func (l *Link) StandAside() { l.cfg.Aside = true }
 
 // Endpoint is the address that the link is connected to, of those that the
 // master's name has; false while it is not connected.
@@ -281,7 +263,7 @@ func (l *Link) emit(e Event) {
 	e.Time = time.Now()
 	e.Master = l.cfg.Master.Name
 	e.State, e.Phase = l.state, l.phase
-	e.Rebase = l.cfg.Until == Transfer || l.cfg.Aside
+	e.Rebase = l.cfg.Until == Transfer
 	l.cfg.Observer.Observe(e)
 }
 

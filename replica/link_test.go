@@ -1072,34 +1072,3 @@ func TestAPayloadOfManyPipesIsStoredByteForByte(t *testing.T) {
 		}
 	}
 }
-
-func TestALinkAsideAcknowledgesNoMoreThanItsBaseUntilItIsPromoted(t *testing.T) {
-	t.Parallel()
-	ln := listen(t)
-	r := newRig(t, replica.Config{Aside: true}, storeOptions{}, ln.Addr())
-	r.start()
-	k := accept(t, ln)
-	k.say(everyStep + fullSync + setFoo + getAck)
-	r.wait("the stream to be stored", func() bool { return r.store.stored >= 1068 })
-	r.on(func() {
-		if p, known := r.link.Position(); !known || p.Offset != 1068 {
-			t.Errorf("Position is %+v, %v", p, known)
-		}
-	})
-	r.wait("two acknowledgements", func() bool { return r.count(replica.Acknowledged) >= 2 })
-	r.w.do(func() {
-		for _, e := range r.events {
-			if e.Kind == replica.Acknowledged && e.Offset > 1000 || !e.Rebase {
-				t.Errorf("aside there was event %d with offset %d, Rebase %v", e.Kind, e.Offset, e.Rebase)
-			}
-		}
-	})
-	r.on(r.link.Promote)
-	k.hearAck(1068)
-	k.say(getAck)
-	k.hearAck(1068)
-	r.stop()
-	if last := r.events[len(r.events)-1]; last.Rebase {
-		t.Error("after Promote events still say Rebase")
-	}
-}

@@ -99,7 +99,7 @@ func (l *Link) take(c *conn, p []byte) error {
 		var kind resp.Kind
 		n, kind, err = l.scanner.Scan(p[good:])
 		good += n
-		if kind == resp.GetAck && !l.cfg.Aside {
+		if kind == resp.GetAck {
 			// "Redis answers the offset before the GETACK command."
 			c.ackLast = l.pos.Offset + l.scanner.CommandStart()
 			if c.ackAt < 0 {
@@ -200,10 +200,6 @@ func (l *Link) sendAck(c *conn) {
 		if c.full.ReplID != "" || c.full.Size < 0 {
 			l.ack(c, 0, 0)
 		}
-		return
-	}
-	if l.cfg.Aside {
-		l.ack(c, l.pos.Offset, 0)
 		return
 	}
 	l.ack(c, l.safe(), l.stored.Durable)

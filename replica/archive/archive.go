@@ -33,9 +33,8 @@ type Options struct {
 	// The kind's own fields are filled in, nothing else. May be nil.
 	Observe func(Event)
 	// ObserveFsync is told how long each fdatasync(2) of segments, timeline
-	// and slots took, also one that failed. The goroutine that fsyncs calls
-	// it; while a rebase runs, two goroutines may call it at once. It must
-	// not wait. May be nil.
+	// and slots took, also one that failed. Several goroutines may call it
+	// at once. It must not wait. May be nil.
 	ObserveFsync func(took time.Duration)
 
 	disk disk
@@ -52,8 +51,9 @@ type Archive struct {
 	log      atomic.Pointer[log] // nil before the first full sync
 	strict   bool                // an fsync failed, and no Reset has succeeded since; only Reset uses it
 	need     atomic.Int64        // bytes that a full sync needs, after one that found less room
-	numbers  sync.Mutex          // held while a generation in the making gets its number
-	next     atomic.Pointer[Successor]
+
+	makes  sync.Mutex   // guards making
+	making map[int]bool // the numbers of the generations in the making
 
 	mu     sync.Mutex // guards what follows
 	is     Current
@@ -76,7 +76,7 @@ func Open(dir string, opt Options) (*Archive, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", dir, err)
 	}
-	a := &Archive{dir: dir, opt: opt, lock: lock}
+	a := &Archive{dir: dir, opt: opt, lock: lock, making: map[int]bool{}}
 	if err := a.open(false); err != nil {
 		lock.Close()
 		return nil, err
@@ -86,8 +86,12 @@ func Open(dir string, opt Options) (*Archive, error) {
 
 // open recovers the newest generation, if there is one.
 func (a *Archive) open(strict bool) error {
-	done, err := a.sweep()
+	done, _, err := a.sweep()
 	if err != nil {
+		return err
+	}
+	// The name of the newest must be durable before anything in it counts.
+	if err := a.opt.disk.syncDir(a.dir); err != nil {
 		return err
 	}
 	a.mu.Lock()
@@ -135,43 +139,41 @@ func damaged(err error) bool {
 }
 
 // endOld ends a generation that a newer one has followed, where a crash or an
-// error kept adopt from ending it. A generation that can't be ended is left as
-// it is.
+// error kept the archive from ending it. A generation that can't be ended is
+// left as it is. Nothing is done to the files of one that ends with a complete
+// segment: after a rebase they are those of the newer generation, too.
 func (a *Archive) endOld(gen generation) {
 	if ended(gen.timeline()) {
 		return
+	}
+	if tl, _, err := gen.readTimeline(visitor{}); err == nil {
+		if last := tl.Segments[len(tl.Segments)-1]; last.Sealed {
+			_ = a.opt.disk.append(gen.timeline(), endFact(last.To))
+			return
+		}
 	}
 	if s, err := recoverGeneration(gen, a.opt, false); err == nil && !s.timeline.Closed {
 		_ = closeGeneration(gen, s.seg, s.at, a.opt.disk)
 	}
 }
 
-// sweep removes what interrupted full syncs and prunes left behind.
-func (a *Archive) sweep() (done []generation, err error) {
+// sweep removes what interrupted full syncs, rebases and prunes left behind. It
+// gives the generations, and those in the making.
+func (a *Archive) sweep() (done, making []generation, err error) {
+	a.makes.Lock()
+	defer a.makes.Unlock()
 	done, unfinished, err := generations(a.dir)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	next := a.next.Load()
 	for _, g := range unfinished {
-		if next.owns(g) {
-			continue
-		}
-		if err := os.RemoveAll(g.dir); err != nil {
-			return nil, err
+		if a.making[g.number] {
+			making = append(making, g)
+		} else if err := os.RemoveAll(g.dir); err != nil {
+			return nil, nil, err
 		}
 	}
-	return done, sweepPruned(a.dir)
-}
-
-// nextNumber is the number of the next generation.
-func (a *Archive) nextNumber() (int, error) {
-	done, unfinished, err := generations(a.dir)
-	n := 0
-	for _, g := range append(done, unfinished...) {
-		n = max(n, g.number)
-	}
-	return n + 1, err
+	return done, making, sweepPruned(a.dir)
 }
 
 // Current describes the generation that is written.

@@ -7,7 +7,6 @@ import (
 	"io"
 	"math"
 	"os"
-	"path/filepath"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -21,17 +20,19 @@ import (
 // base is a generation in the making. It implements replica.Base and
 // replica.Splicer.
 type base struct {
-	a     *Archive
-	next  *Successor // not nil where the generation stands aside until it takes over
-	need  *atomic.Int64
-	gen   generation // where it will be
-	full  replica.FullSync
-	f     *os.File // nil once committed or aborted
-	size  int64
-	ahead ahead
+	a      *Archive
+	rebase *Rebase // not nil where the base is taken beside a log
+	need   *atomic.Int64
+	gen    generation // where it will be
+	full   replica.FullSync
+	f      *os.File // nil once committed or aborted
+	size   int64
+	ahead  ahead
 
 	// Of a history that has begun before the base is whole.
-	log   *log // runs in the .tmp folder; nil before, and once aborted
+	log *log // runs in the .tmp folder; nil before, and once aborted
+
+	// Of a base that is complete, or behind which the history has begun.
 	pos   replica.Position
 	began time.Time
 }
@@ -63,28 +64,41 @@ func (b *base) open() error {
 	var err error
 	b.f, err = os.OpenFile(tmp.base(), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o640)
 	if err != nil {
-		os.RemoveAll(tmp.dir)
+		b.remove()
 		return b.failed(err)
 	}
 	return nil
 }
 
-// makeTmp gives a generation its number and its folder. Two may be in the
-// making at once.
+// makeTmp gives a generation its number and its folder, and removes those that
+// others have left. Two may be in the making at once.
 func (a *Archive) makeTmp(b *base) error {
-	a.numbers.Lock()
-	defer a.numbers.Unlock()
-	n, err := a.nextNumber()
+	done, making, err := a.sweep()
 	if err != nil {
 		return err
 	}
-	b.gen = generationIn(a.dir, n)
-	if b.next != nil {
-		b.next.mu.Lock()
-		b.next.gen = b.gen
-		b.next.mu.Unlock()
+	a.makes.Lock()
+	defer a.makes.Unlock()
+	n := 0
+	for _, g := range append(done, making...) {
+		n = max(n, g.number)
 	}
-	return os.MkdirAll(filepath.Join(b.gen.tmp().dir, AOFDir), 0o750)
+	b.gen = generationIn(a.dir, n+1)
+	a.making[b.gen.number] = true
+	return os.MkdirAll(b.gen.tmp().aofs(), 0o750)
+}
+
+// release says that a generation is not in the making any more.
+func (a *Archive) release(gen generation) {
+	a.makes.Lock()
+	defer a.makes.Unlock()
+	delete(a.making, gen.number)
+}
+
+// remove removes the folder of the generation in the making.
+func (b *base) remove() {
+	os.RemoveAll(b.gen.tmp().dir)
+	b.a.release(b.gen)
 }
 
 // Write implements io.Writer.
@@ -128,13 +142,21 @@ func (b *base) grew(n int) error {
 		last = math.MaxInt64
 	}
 	b.ahead.grew(b.f, b.a.opt.disk, b.size, last)
-	if b.full.Size >= 0 {
+	if b.full.Size >= 0 && b.rebase == nil {
 		return nil
 	}
-	if free, err := b.a.opt.disk.free(b.a.dir); err != nil || free >= spare {
+	if free, err := b.a.opt.disk.free(b.a.dir); err != nil || free >= b.spare() {
 		return err
 	}
 	return syscall.ENOSPC
+}
+
+// spare is what the base must leave free.
+func (b *base) spare() int64 {
+	if b.rebase != nil {
+		return spareBeside
+	}
+	return spare
 }
 
 func (b *base) failed(err error) error {
@@ -161,7 +183,7 @@ func (b *base) Abort() {
 		b.log = nil
 	}
 	b.close()
-	os.RemoveAll(b.gen.tmp().dir)
+	b.remove()
 }
 
 func (b *base) close() {
@@ -218,6 +240,7 @@ func (b *base) place() error {
 		return errors.Join(err, b.log.rename(b.gen.tmp()))
 	}
 	b.close()
+	b.a.release(b.gen)
 	b.a.made(b.log, Current{Generation: b.gen.number, BaseOffset: b.pos.Offset, BaseBytes: b.size, BaseTime: b.began})
 	return nil
 }
@@ -240,23 +263,22 @@ func (b *base) commit() (replica.Position, error) {
 	// The stream of a chained replica does not open with SELECT. The RDB's
 	// aux field repl-stream-db has the database in force.
 	pos.DB = header.ReplStreamDB
-	began := time.Now()
-	seg, c, err := b.files(pos, began)
+	b.pos, b.began = pos, time.Now()
+	if b.rebase != nil {
+		b.close()
+		b.rebase.base = b
+		return pos, nil
+	}
+	seg, c, err := b.files(pos, b.began)
 	if err != nil {
 		return replica.Position{}, err
 	}
-	is := Current{Generation: b.gen.number, BaseOffset: pos.Offset, BaseBytes: b.size, BaseTime: began}
-	if b.next != nil {
-		if err := b.next.adopt(b.gen, seg, c, is); err != nil {
-			return replica.Position{}, err
-		}
-		b.close()
-		return pos, nil
-	}
+	is := Current{Generation: b.gen.number, BaseOffset: pos.Offset, BaseBytes: b.size, BaseTime: b.began}
 	if err := os.Rename(b.gen.tmp().dir, b.gen.dir); err != nil {
 		return replica.Position{}, err
 	}
 	b.close()
+	b.a.release(b.gen)
 	if err = SyncPath(b.a.dir); err == nil {
 		err = b.a.adopt(b.gen, seg, c, is)
 	}
@@ -293,8 +315,13 @@ func (a *Archive) roomFor(needed *atomic.Int64, size int64) error {
 	return nil
 }
 
-// spare is what a full sync must leave free.
-const spare = 1 << 20
+const (
+	// spare is what a full sync must leave free.
+	spare = 1 << 20
+	// spareBeside is what a rebase must leave free: the disk gives up the base
+	// first, and never the stream.
+	spareBeside = 8 << 20
+)
 
 // spaceError remembers, when err says that the disk is full, how much a full
 // sync needs at least.

@@ -23,7 +23,20 @@ var ErrDamaged = errors.New("the file is damaged")
 type checks struct {
 	more         chan struct{} // something was added to shared.unread
 	baseVerified bool          // the base needs no reading again
-	stop         func()        // ends the checker, and waits for that; nil where there is none
+
+	sync.Mutex             // guards what follows
+	tell       func(error) // what the reading of the base has shown; nil before the start
+	stop       func()      // ends the checker, and waits for that; nil where none runs
+}
+
+// suspend ends the checker until resume.
+func (c *checks) suspend() {
+	c.Lock()
+	defer c.Unlock()
+	if c.stop != nil {
+		c.stop()
+		c.stop = nil
+	}
 }
 
 // check reads the files of the archive's generation again.
@@ -46,6 +59,21 @@ func badRDB(err error) bool {
 // startChecks starts the checker: it reads the base, and tells the result; then
 // the segments, as they become complete and durable.
 func (g *log) startChecks(base func(error)) {
+	g.checks.Lock()
+	g.checks.tell = base
+	g.checks.Unlock()
+	g.resumeChecks()
+}
+
+// resumeChecks starts the checker again behind a suspend, unless the checks have
+// not begun, or have ended.
+func (g *log) resumeChecks() {
+	g.checks.Lock()
+	defer g.checks.Unlock()
+	base := g.checks.tell
+	if base == nil {
+		return
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	g.checks.stop = func() {
@@ -75,8 +103,11 @@ func (g *log) startChecks(base func(error)) {
 
 // stopChecks ends the checker of the log that is open.
 func (a *Archive) stopChecks() {
-	if g := a.log.Load(); g != nil && g.checks.stop != nil {
-		g.checks.stop()
+	if g := a.log.Load(); g != nil {
+		g.checks.Lock()
+		g.checks.tell = nil
+		g.checks.Unlock()
+		g.checks.suspend()
 	}
 }
 

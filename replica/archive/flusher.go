@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"sync"
 	"time"
 )
 
@@ -42,6 +43,7 @@ func ParsePolicy(s string) (Policy, error) {
 type flusher struct {
 	*log
 
+	busy           sync.Mutex // held while files are made durable, or the writer changes them
 	timelineSynced time.Time
 
 	ended chan struct{}
@@ -85,6 +87,13 @@ type pending struct {
 
 // sync makes durable what the writer has stored.
 func (f *flusher) sync() {
+	f.busy.Lock()
+	defer f.busy.Unlock()
+	f.syncNow()
+}
+
+// syncNow is sync, for who holds busy.
+func (f *flusher) syncNow() {
 	s := &f.shared
 	s.Lock()
 	do := pending{s.stored, s.file, slices.Clone(s.sealing), s.factsStored, s.factsStored > s.factsDurable}

@@ -50,6 +50,7 @@ func (g generation) base() string            { return g.aof(baseName) }
 func (g generation) segment(seq int) string  { return g.aof(incrName(seq)) }
 func (g generation) timeline() string        { return filepath.Join(g.dir, TimelineName) }
 func (g generation) fsynced() string         { return filepath.Join(g.dir, FsyncedName) }
+func (g generation) parent() string          { return filepath.Dir(g.dir) }
 func (g generation) tmp() generation         { return generation{g.dir + tmpSuffix, g.number} }
 func (g generation) finished() (bool, error) { return exists(g.aof(ManifestName)) }
 

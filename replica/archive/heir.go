@@ -270,12 +270,11 @@ func (h *heir) flush() error {
 	return h.out.add(facts...)
 }
 
-// link makes the links to whole segments, of those whose number in the
-// generation before is smaller than one.
-func (h *heir) link(before int) error {
+// link makes the links to the whole segments that were carried to their end.
+func (h *heir) link() error {
 	for i := range h.shares {
 		s := &h.shares[i]
-		if s.copied || s.linked || s.src >= before {
+		if s.copied || s.linked || !s.done {
 			continue
 		}
 		if err := h.opt.disk.share(h.from.gen.segment(s.src), h.gen.segment(s.is.Seq), s.is.Size()); err != nil {

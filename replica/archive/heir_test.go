@@ -77,7 +77,7 @@ func inherit(g, to generation, lo, hi int64, db int, opt Options, carries ...int
 			return h, err
 		}
 	}
-	if err := h.link(math.MaxInt); err != nil {
+	if err := h.link(); err != nil {
 		return h, err
 	}
 	_, _, err = h.settle(hi, db)
@@ -309,7 +309,7 @@ func TestTheTimelineIsCarriedOnWhileItGrows(t *testing.T) {
 	if err := h.carry(context.Background(), last.To); err != nil {
 		t.Fatal(err)
 	}
-	if err := h.link(math.MaxInt); err != nil {
+	if err := h.link(); err != nil {
 		t.Fatal(err)
 	}
 	if _, _, err := h.settle(last.To, end.db); err != nil {

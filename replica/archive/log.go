@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -73,9 +74,11 @@ type shared struct {
 	sync.Mutex
 
 	// From the link to the writer; facts from anybody.
-	received int64            // the offset of the last byte that the link committed
-	boundary replica.Boundary // the last one at or before received
-	facts    []string         // for the timeline, before any byte received later
+	received  int64            // the offset of the last byte that the link committed
+	boundary  replica.Boundary // the last one at or before received
+	facts     []string         // for the timeline, before any byte received later
+	histories []History        // the replication ids, as the timeline has them or will
+	act       *act             // what the writer is asked to do at a boundary; nil for nothing
 
 	// From the writer to the flusher.
 	stored  checkpoint // what is in the files, but for the serial
@@ -119,6 +122,7 @@ func continueLog(s *state, opt Options, notify func()) (*log, error) {
 		shared: shared{
 			received: end.offset, boundary: replica.Boundary{Offset: end.offset, DB: s.at.db},
 			stored: s.at, durable: end.offset, unread: s.timeline.unread(),
+			histories: s.timeline.Histories,
 		},
 		checks: checks{more: make(chan struct{}, 1), baseVerified: s.timeline.Verified},
 		wake:   make(chan struct{}, 1), flush: make(chan struct{}, 1),
@@ -197,6 +201,7 @@ func (g *log) goOnAs(replID string) {
 	}
 	g.shared.Lock()
 	from := g.shared.received
+	g.shared.histories = append(slices.Clone(g.shared.histories), History{replID, from})
 	g.shared.Unlock()
 	g.note(replidFact(replID, from))
 }

@@ -36,6 +36,7 @@ type writer struct {
 
 	seg      Segment // that is written
 	at       place   // where it ends
+	wanted   *act    // waits for a boundary; nil for nothing
 	ahead    ahead
 	marked   int64 // offset of the last mark
 	markedAt time.Time
@@ -51,13 +52,13 @@ func (w *writer) run() {
 		s := &w.shared
 		s.Lock()
 		target, b, facts := s.received, s.boundary, s.facts
-		s.facts = nil
+		w.wanted, s.facts = s.act, nil
 		closing, failed := s.closing, s.failed
 		s.Unlock()
 		if failed != nil || !w.addFacts(facts) {
 			return
 		}
-		if target > w.at.offset && !w.writeUpTo(target, b) {
+		if target > w.at.offset && !w.writeUpTo(target, b) || !w.perform() {
 			return
 		}
 		wait := w.mark(closing)
@@ -65,7 +66,7 @@ func (w *writer) run() {
 			continue
 		}
 		s.Lock()
-		idle := s.received == w.at.offset && len(s.facts) == 0
+		idle := s.received == w.at.offset && len(s.facts) == 0 && (s.act == nil || s.act == w.wanted)
 		closing = s.closing
 		s.Unlock()
 		if !idle {
@@ -101,7 +102,7 @@ func (w *writer) addFacts(facts []string) bool {
 // before it. It returns false when it had to give up.
 func (w *writer) writeUpTo(target int64, b replica.Boundary) bool {
 	for w.at.offset < target {
-		if w.full() && !w.rotate() {
+		if !w.perform() || w.full() && !w.rotate() {
 			return false
 		}
 		p := w.ring.behind(w.at.offset, w.piece(target, b))
@@ -193,13 +194,20 @@ func (w *writer) persist(write func() error) bool {
 // full says whether the next byte belongs into the next segment: the file has
 // its size, and ends on a boundary.
 func (w *writer) full() bool {
-	return w.position() >= w.opt.SegmentSize && w.at == w.shared.stored.boundary && w.at.offset > w.seg.From
+	return w.position() >= w.opt.SegmentSize && w.bounded() && !w.empty()
 }
 
+// bounded says whether the file ends on a boundary.
+func (w *writer) bounded() bool { return w.at == w.shared.stored.boundary }
+
+// empty says whether the segment holds nothing yet.
+func (w *writer) empty() bool { return w.at.offset == w.seg.From }
+
 // piece is how many of the bytes up to target go into the segment's file before
-// full has to be asked again; b is the last boundary among them.
+// full has to be asked again, or what is wanted be done; b is the last boundary
+// among them.
 func (w *writer) piece(target int64, b replica.Boundary) int64 {
-	if b.Offset > w.at.offset && b.Offset < target && w.seg.Position(b.Offset) >= w.opt.SegmentSize {
+	if b.Offset > w.at.offset && b.Offset < target && (w.wanted != nil || w.seg.Position(b.Offset) >= w.opt.SegmentSize) {
 		target = b.Offset
 	}
 	return target - w.at.offset
@@ -212,14 +220,26 @@ func (w *writer) rotate() bool {
 	if !w.awaitSealing() {
 		return false
 	}
+	done := w.sealed()
+	return w.begin(done, sealedFact(done))
+}
+
+// sealed is the segment that is written, as one that is complete.
+func (w *writer) sealed() Segment {
 	done := w.seg
 	done.Sealed, done.To, done.CRC = true, w.at.offset, w.at.crc
+	return done
+}
+
+// begin begins the segment behind one that is complete; facts come before its
+// own. It returns false when it had to give up.
+func (w *writer) begin(done Segment, facts ...string) bool {
 	next := newSegment(done.Seq+1, w.at.offset, w.shared.stored.db)
 	var f *os.File
 	if !w.persist(func() (err error) { f, err = w.create(next); return err }) {
 		return false
 	}
-	facts := []string{sealedFact(done), segmentFact(next)}
+	facts = append(facts, segmentFact(next))
 	if !w.persist(func() error { return w.timeline.add(facts...) }) {
 		f.Close()
 		return false

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"path/filepath"
 	"sync"
@@ -97,7 +98,7 @@ func (f *follower) open(opt archive.Options, log *slog.Logger) (err error) {
 	if log != nil && (ordered || void != "") {
 		logOrder(log, f.origin, m, void)
 	}
-	f.link = f.newLink(f.archive, false)
+	f.link = replica.NewLink(f.loop, f.archive, f.cfg)
 	return nil
 }
 
@@ -111,12 +112,6 @@ func logOrder(log *slog.Logger, origin string, m replica.Master, void string) {
 	default:
 		log.Warn("the last order was REPLICAOF: it counts, not the configuration", "master", m.Name, "replicaof", m.Address(), "configured", origin)
 	}
-}
-
-func (f *follower) newLink(s replica.Store, aside bool) *replica.Link {
-	cfg := f.cfg
-	cfg.Aside = aside
-	return replica.NewLink(f.loop, s, cfg)
 }
 
 func (f *follower) start() {
@@ -149,8 +144,12 @@ func (f *follower) observe(e replica.Event) {
 	case re == nil:
 	case e.Rebase && e.Kind == replica.Failed:
 		f.loop.Post(func() { re.fail(e.Err) })
+	case e.Rebase && e.Kind == replica.FullSyncDone:
+		f.loop.Post(re.takeOver)
 	case !e.Rebase && e.Kind == replica.FullSyncBegun:
 		f.loop.Post(func() { re.fail(errOvertaken) })
+	case !e.Rebase && e.Kind == replica.Stalled:
+		f.loop.Post(func() { re.fail(fmt.Errorf("%w: %w", errStalled, e.Err)) })
 	}
 }
 

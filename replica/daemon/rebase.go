@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"time"
 
-	"replicad/eventloop"
+	"replicad/anet"
 	"replicad/replica"
 	"replicad/replica/archive"
 )
 
-// Rebase says when a new full sync is taken beside the running link, so that
+// Rebase says when a new base is taken beside the running link, so that
 // what has to be loaded does not grow for ever. The names are redis.conf's; its
 // zero value never rebases.
 type Rebase struct {
@@ -35,23 +35,13 @@ const (
 var (
 	ErrRebase    = errors.New("rebase")
 	errOvertaken = fmt.Errorf("%w: the link itself had to take a full sync", ErrRebase)
-	errNoHistory = fmt.Errorf("%w: the master knows no PSYNC, so nothing tells when a second link has caught up; each reconnect is a full sync anyway", ErrRebase)
-	errOther     = fmt.Errorf("%w: the two links are in different histories", ErrRebase)
+	errNoHistory = fmt.Errorf("%w: the master knows no PSYNC, so nothing tells where a base stands in the log; each reconnect is a full sync anyway", ErrRebase)
 	errRepointed = fmt.Errorf("%w: the link follows another master now", ErrRebase)
 	errStopped   = fmt.Errorf("%w: the daemon stops", ErrRebase)
-	errBehind    = fmt.Errorf("%w: the new generation did not catch up", ErrRebase)
+	errStalled   = fmt.Errorf("%w: the disk is needed for the stream", ErrRebase)
 )
 
 const (
-	// near is how far the second link may be behind for the first one to
-	// stop: what is missing comes in a moment, as both read the same bytes.
-	near = 1 << 20
-	// lookEvery is how often it is looked how far the second link is.
-	lookEvery = 10 * time.Millisecond
-	// takeOverWithin bounds the time in which the first link is stopped and
-	// the second has not taken over.
-	takeOverWithin = time.Minute
-
 	firstPause = 10 * time.Second // after a rebase that failed
 	lastPause  = time.Hour
 )
@@ -82,78 +72,57 @@ func (r Rebase) due(is archive.Current, stream int64, now time.Time) string {
 	return ""
 }
 
-// rebase is one under way: a second link takes a full sync into a generation
-// beside the one that is followed. When it has caught up the first link ends
-// and the generation takes over; until then everything can be given up.
+// rebase is one under way: a short link takes a base beside the log, and then the
+// archive makes a generation of both. The link that is followed goes on all the
+// while; until the end everything can be given up.
 type rebase struct {
-	f     *follower
-	next  *archive.Successor
-	link  *replica.Link
-	look  *eventloop.Timer
-	began time.Time
-
-	master string // its address
-
-	taking context.CancelFunc // not nil while TakeOver runs
-	cause  error              // why it ends without having taken over
-	onEnd  func()             // called when it has ended
+	f      *follower
+	next   *archive.Rebase
+	link   *replica.Link
+	began  time.Time
+	ctx    context.Context // of the take-over
+	cancel context.CancelFunc
+	taking bool   // the take-over runs
+	cause  error  // why it is given up
+	onEnd  func() // called when it has ended
 }
 
-// beginRebase starts the second link.
+// beginRebase starts the short link. It goes to the very address that the link
+// has, of those that the master's name may have.
 func (f *follower) beginRebase(why string) {
 	f.tell(archive.Event{Kind: archive.RebaseBegun, Text: why})
-	r := &rebase{f: f, began: time.Now(), master: f.cfg.Master.Address()}
-	if p, _ := f.link.Position(); p.ReplID == "" {
+	r := &rebase{f: f, began: time.Now(), next: f.archive.NewRebase()}
+	at, connected := f.link.Endpoint()
+	if p, _ := f.link.Position(); p.ReplID == "" || !connected {
 		f.rebaseFailed(errNoHistory)
 		return
 	}
-	r.next = f.archive.NewSuccessor()
-	r.link = f.newLink(r.next, true)
-	r.look = f.loop.NewTimer(r.caughtUp)
+	r.ctx, r.cancel = context.WithCancel(context.Background())
+	cfg := f.cfg
+	cfg.Until = replica.Transfer
+	cfg.Resolve = func(context.Context, string, int) ([]anet.Endpoint, error) { return []anet.Endpoint{at}, nil }
+	r.link = replica.NewLink(f.loop, r.next, cfg)
 	f.rebase = r
 	r.link.Start()
-	r.look.Reset(lookEvery)
 }
 
-// caughtUp is the time event that looks how far the second link is.
-func (r *rebase) caughtUp() {
-	if r.taking != nil || r.cause != nil {
+// takeOver has the archive go on behind the base, which is complete. The short
+// link has ended.
+func (r *rebase) takeOver() {
+	if r.cause != nil {
 		return
 	}
-	old, _ := r.f.link.Position()
-	now, known := r.link.Position()
-	_, phase := r.link.State()
-	switch {
-	case phase != replica.Stream || !known || !r.next.Ready() || old.Offset-now.Offset > near:
-		r.look.Reset(lookEvery)
-	case now.ReplID != old.ReplID:
-		r.fail(errOther)
-	default:
-		r.takeOver()
-	}
+	r.taking = true
+	go func() {
+		err := r.next.TakeOver(r.ctx)
+		r.f.loop.Post(func() { r.tookOver(err) })
+	}()
 }
 
-// takeOver stops the first link, whose end the second one reaches in a moment,
-// and has the archive go on in the new generation.
-func (r *rebase) takeOver() {
-	ctx, cancel := context.WithTimeout(context.Background(), takeOverWithin)
-	r.taking = cancel
-	r.f.link.StandAside()
-	r.f.link.Stop(func() {
-		go func() {
-			err := r.next.TakeOver(ctx)
-			if errors.Is(err, context.DeadlineExceeded) {
-				err = fmt.Errorf("%w within %v: %w", errBehind, takeOverWithin, err)
-			}
-			r.f.loop.Post(func() { r.tookOver(err) })
-		}()
-	})
-}
-
-// tookOver goes on with the second link as the one that is followed, or begins
-// to give it up.
+// tookOver tells that the archive went on in the new generation, or removes what
+// was made of it.
 func (r *rebase) tookOver(err error) {
-	r.taking()
+	r.taking = false
 	if err != nil {
 		if r.cause == nil {
 			r.cause = err
@@ -162,15 +131,11 @@ func (r *rebase) tookOver(err error) {
 		return
 	}
 	f := r.f
-	f.link, f.rebase, f.failures = r.link, nil, 0
+	r.cancel()
+	f.rebase, f.failures = nil, 0
 	f.nextPrune, f.near = time.Time{}, false
-	f.link.Promote()
-	if r.master != f.cfg.Master.Address() { // an order came too late to give it up
-		f.link.Follow(f.cfg.Master)
-	}
 	is, _ := f.archive.Current()
-	p, _ := f.link.Position()
-	f.tell(archive.Event{Kind: archive.RebaseDone, Generation: is.Generation, Offset: p.Offset, Took: time.Since(r.began)})
+	f.tell(archive.Event{Kind: archive.RebaseDone, Generation: is.Generation, Offset: is.BaseOffset, Took: time.Since(r.began)})
 	if r.onEnd != nil {
 		r.onEnd()
 	}
@@ -182,12 +147,10 @@ func (r *rebase) fail(cause error) {
 		return
 	}
 	r.cause = cause
-	r.look.Stop()
-	if r.taking != nil {
-		r.taking() // tookOver ends it
-		return
+	r.cancel()
+	if !r.taking { // else tookOver ends it
+		r.end()
 	}
-	r.end()
 }
 
 // stop gives it up because the daemon stops.
@@ -196,35 +159,23 @@ func (r *rebase) stop(done func()) {
 	r.fail(errStopped)
 }
 
-// end stops the second link and removes what it has made. Where the first one
-// was stopped already, another takes its place.
+// end stops the short link, and removes what was made.
 func (r *rebase) end() {
-	stopped := r.taking != nil
 	r.link.Stop(func() {
 		go func() {
 			err := r.next.Abort()
-			if stopped {
-				err = errors.Join(err, r.f.archive.Reset())
-			}
-			r.f.loop.Post(func() { r.ended(stopped, err) })
+			r.f.loop.Post(func() { r.ended(err) })
 		}()
 	})
 }
 
-func (r *rebase) ended(stopped bool, err error) {
-	f := r.f
-	f.rebase = nil
-	if stopped {
-		f.link = f.newLink(f.archive, false)
-		if r.onEnd == nil {
-			f.start()
-		}
-	}
+func (r *rebase) ended(err error) {
+	r.f.rebase = nil
 	if r.onEnd != nil {
 		r.onEnd()
 		return
 	}
-	f.rebaseFailed(errors.Join(r.cause, err))
+	r.f.rebaseFailed(errors.Join(r.cause, err))
 }
 
 // rebaseFailed tells it, and keeps the next one from coming at once: a full sync

@@ -1,0 +1,587 @@
+package archive
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"replicad/integration/poll"
+	"replicad/replica"
+	"replicad/replica/rdb/rdbtest"
+	"replicad/replica/resp"
+)
+
+// takeBase takes a base beside the log.
+func takeBase(t *testing.T, a *Archive, id string, at resp.Boundary) *Rebase {
+	t.Helper()
+	r := a.NewRebase()
+	b, err := r.BeginBase(replica.FullSync{ReplID: id, Offset: at.Offset, Size: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Write(rdbtest.Empty(uint8(at.DB), true)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// boundariesOf gives the places where a stream behind an offset may be divided.
+func boundariesOf(t *testing.T, stream []byte, base int64) (all []resp.Boundary) {
+	t.Helper()
+	s := resp.NewScanner(0, resp.Limits{})
+	for i := range stream {
+		if _, _, err := s.Scan(stream[i : i+1]); err != nil {
+			t.Fatal(err)
+		}
+		if b := s.Boundary(); len(all) == 0 || base+b.Offset > all[len(all)-1].Offset {
+			all = append(all, resp.Boundary{Offset: base + b.Offset, DB: b.DB})
+		}
+	}
+	return all
+}
+
+// log1 is an archive with a log of many segments behind offset 50.
+func log1(t *testing.T, dir string, seed uint64, opt Options) (*Archive, *feeder, *rand.Rand) {
+	t.Helper()
+	r := rand.New(rand.NewPCG(60, seed))
+	opt.SegmentSize, opt.TimelineResolution = small, time.Nanosecond
+	a := open(t, dir, opt)
+	f := fullSync(t, a, replica.FullSync{ReplID: idA, Offset: 50, Size: -1}, rdbtest.Empty(0, true))
+	f.feedSlowly(r, commands(r, 40))
+	return a, f, r
+}
+
+func TestARebaseMakesAGenerationOfItsBaseAndTheLogBehindTheBase(t *testing.T) {
+	t.Parallel()
+	linked, copied := 0, 0
+	for seed := range uint64(soak(12, 300)) {
+		dir := t.TempDir()
+		a, f, r := log1(t, dir, seed, Options{AppendFsync: Policy(seed % 2)})
+		if seed%2 == 0 {
+			a.Continue(idB)
+			f.feedSlowly(r, commands(r, 10))
+		}
+		f.awaitStored()
+		all := boundariesOf(t, f.sent.Bytes(), 50)
+		at := all[1+r.IntN(len(all)-1)]
+		id := idA
+		for _, h := range a.log.Load().shared.histories {
+			if h.From <= at.Offset {
+				id = h.ReplID
+			}
+		}
+		re := takeBase(t, a, id, at)
+		done := make(chan error, 1)
+		go func() { done <- re.TakeOver(context.Background()) }()
+		f.feedSlowly(r, commands(r, 30))
+		if err := <-done; err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+		if err := re.Abort(); err != nil {
+			t.Fatal(err)
+		}
+		if is, ok := a.Current(); !ok || is.Generation != 2 || is.BaseOffset != at.Offset {
+			t.Fatalf("the current generation is %+v, %v", is, ok)
+		}
+		f.feedSlowly(r, commands(r, 30))
+		f.awaitDurable()
+		g1, g2 := generationIn(dir, 1), generationIn(dir, 2)
+		poll.Until(t, "all is verified", func() bool {
+			m, _, _ := Describe(dir)
+			g := m.Generations[1]
+			return g.BaseVerified && g.Verified == segmentsOf(t, g2)-1
+		})
+		mustClose(t, a)
+		tl, _, _ := g1.readTimeline(visitor{})
+		end := tl.Segments[len(tl.Segments)-1].To
+		if !tl.Closed || end < at.Offset {
+			t.Fatalf("seed %d: generation 1 ends at %d, closed: %v", seed, end, tl.Closed)
+		}
+		if got := segmentBytes(t, g1); !bytes.Equal(got, f.sent.Bytes()[:end-50]) {
+			t.Fatalf("seed %d: generation 1 has changed", seed)
+		}
+		if got := segmentBytes(t, g2); !bytes.Equal(got, f.sent.Bytes()[at.Offset-50:]) {
+			t.Fatalf("seed %d: generation 2 holds %d other bytes", seed, len(got))
+		}
+		loadable(t, g1)
+		loadable(t, g2)
+		agreesUpTo(t, g1, g2, at.Offset, end)
+		now, _, _ := g2.readTimeline(visitor{})
+		for _, s := range now.Segments {
+			for _, old := range tl.Segments {
+				if old.From == s.From && old.To == s.To && old.Sealed && s.To > s.From {
+					if inode(t, g1.segment(old.Seq)) != inode(t, g2.segment(s.Seq)) {
+						t.Errorf("segment %d is a copy of %d", s.Seq, old.Seq)
+					}
+					linked++
+				}
+			}
+			if s.From == at.Offset && s.To <= end {
+				copied++
+			}
+		}
+		a = open(t, dir, Options{})
+		if p, ok := a.Position(); !ok || p.Offset != boundariesOf(t, f.sent.Bytes(), 50)[len(boundariesOf(t, f.sent.Bytes(), 50))-1].Offset || a.Recovery().Why != "" {
+			t.Errorf("seed %d: opened at %+v, %v; %+v", seed, p, ok, a.Recovery())
+		}
+		mustClose(t, a)
+	}
+	if linked == 0 || copied == 0 {
+		t.Errorf("%d segments were linked, %d copied", linked, copied)
+	}
+}
+
+// agreesUpTo is agrees for a generation that goes on behind hi.
+func agreesUpTo(t *testing.T, g, to generation, lo, hi int64) {
+	t.Helper()
+	marks := func(g generation) (all []Moment) {
+		r, err := openReader(g)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		if err := r.Marks(func(m Mark) bool {
+			if m.Offset > lo && m.Offset <= hi {
+				all = append(all, Moment{m.Time, m.Offset})
+			}
+			return true
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return all
+	}
+	if old, now := marks(g), marks(to); fmt.Sprint(old) != fmt.Sprint(now) {
+		t.Fatalf("behind %d there are %d marks, and were %d", lo, len(now), len(old))
+	}
+}
+
+func TestARebaseWaitsUntilTheLogHasReachedItsBase(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	a, f, r := log1(t, dir, 1, Options{})
+	more := commands(r, 20)
+	ahead := boundariesOf(t, append(bytes.Clone(f.sent.Bytes()), more...), 50)
+	at := ahead[len(ahead)-5]
+	re := takeBase(t, a, idB, at) // an id that is not known yet
+	done := make(chan error, 1)
+	go func() { done <- re.TakeOver(context.Background()) }()
+	a.Continue(idB)
+	for i := range more {
+		if f.end() < at.Offset {
+			select {
+			case err := <-done:
+				t.Fatalf("at %d it had taken over at %d: %v", f.end(), at.Offset, err)
+			default:
+			}
+		}
+		f.feed(more[i:i+1], 1)
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	f.awaitDurable()
+	mustClose(t, a)
+	if got := segmentBytes(t, generationIn(dir, 2)); !bytes.Equal(got, f.sent.Bytes()[at.Offset-50:]) {
+		t.Errorf("generation 2 holds %d other bytes", len(got))
+	}
+}
+
+func TestABaseThatHasNoPlaceInTheLogIsGivenUp(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	a, f, _ := log1(t, dir, 2, Options{})
+	f.feed(resp.AppendCommand(nil, "MULTI"), 1000)
+	f.feed(resp.AppendCommand(nil, "SET", "in", "it"), 1000)
+	inside := f.end()
+	f.feed(resp.AppendCommand(nil, "SET", "in", "it"), 1000)
+	f.feed(resp.AppendCommand(nil, "EXEC"), 1000)
+	f.awaitStored()
+	all := boundariesOf(t, f.sent.Bytes(), 50)
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	for name, c := range map[string]struct {
+		id   string
+		at   int64
+		want error
+		ctx  context.Context
+	}{
+		"another history":             {idB, all[3].Offset, ErrRebase, context.Background()},
+		"inside a command":            {idA, all[3].Offset + 1, ErrBoundary, context.Background()},
+		"inside a transaction":        {idA, inside, ErrBoundary, context.Background()},
+		"at the base before":          {idA, 50, ErrRebase, context.Background()},
+		"never reached":               {idA, f.end() + 1, context.Canceled, ctx},
+		"cancelled in the middle":     {idA, all[3].Offset, context.Canceled, ctx},
+		"before the log":              {idA, 20, ErrRebase, context.Background()},
+		"an offset beyond everything": {idA, 1 << 60, context.Canceled, ctx},
+	} {
+		re := takeBase(t, a, c.id, resp.Boundary{Offset: c.at})
+		if err := re.TakeOver(c.ctx); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err := re.Abort(); err != nil {
+			t.Error(err)
+		}
+		f.feed(resp.AppendCommand(nil, "SET", "goes", "on"), 1000)
+		f.awaitStored()
+		if left := inTheMaking(t, dir); len(left) > 0 {
+			t.Errorf("%s: it left %v", name, left)
+		}
+	}
+	mustClose(t, a)
+	if got := segmentBytes(t, generationIn(dir, 1)); !bytes.Equal(got, f.sent.Bytes()) {
+		t.Error("generation 1 does not hold the stream")
+	}
+	if n := numbers(t, dir); len(n) != 1 {
+		t.Errorf("the generations are %v", n)
+	}
+}
+
+func TestADamagedBaseBeginsNoGeneration(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	a, f, _ := log1(t, dir, 3, Options{})
+	f.awaitStored()
+	all := boundariesOf(t, f.sent.Bytes(), 50)
+	re := takeBase(t, a, idA, all[len(all)-1])
+	path := generationIn(dir, 2).tmp().base()
+	p, _ := os.ReadFile(path)
+	p[len(p)-1] ^= 1
+	os.WriteFile(path, p, 0o640)
+	if err := re.TakeOver(context.Background()); !errors.Is(err, ErrRebase) || !badRDB(err) {
+		t.Error(err)
+	}
+	re.Abort()
+	if a.Progress().Failed != nil || len(numbers(t, dir)) != 1 {
+		t.Error("the log has failed")
+	}
+}
+
+func TestTheBaseOfARebaseIsGivenUpBeforeTheDiskIsFull(t *testing.T) {
+	t.Parallel()
+	free := int64(100 << 20)
+	opt := Options{disk: realDisk()}
+	opt.disk.free = func(string) (int64, error) { return free, nil }
+	a, _, _ := log1(t, t.TempDir(), 4, opt)
+	for _, size := range []int64{-1, 1 << 20} {
+		re := a.NewRebase()
+		b, err := re.BeginBase(replica.FullSync{ReplID: idA, Offset: 99, Size: size})
+		if err != nil {
+			t.Fatal(err)
+		}
+		free = spareBeside - 1
+		if _, err := b.Write([]byte("REDIS0011")); !errors.Is(err, replica.ErrNoRoom) {
+			t.Errorf("size %d: %v", size, err)
+		}
+		b.Abort()
+		free = 100 << 20
+	}
+	if err := a.Room(); err != nil {
+		t.Errorf("a full sync of the link itself: %v", err)
+	}
+}
+
+func TestFoldersThatAKillLeftAreRemovedWhenTheNextBaseIsTaken(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	a, f, _ := log1(t, dir, 5, Options{})
+	f.awaitStored()
+	for n := 2; n < 6; n++ {
+		if err := os.MkdirAll(generationIn(dir, n).tmp().aofs(), 0o750); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all := boundariesOf(t, f.sent.Bytes(), 50)
+	one := takeBase(t, a, idA, all[len(all)-1])
+	two := takeBase(t, a, idA, all[len(all)-1])
+	if left := inTheMaking(t, dir); len(left) != 2 {
+		t.Errorf("beside two bases that are taken there are %v", left)
+	}
+	one.Abort()
+	if err := two.TakeOver(context.Background()); err != nil {
+		t.Error(err)
+	}
+	if left := inTheMaking(t, dir); len(left) != 0 {
+		t.Errorf("left are %v", left)
+	}
+}
+
+// inTheMaking lists the generations that are in the making.
+func inTheMaking(t *testing.T, dir string) []generation {
+	t.Helper()
+	_, making, err := generations(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return making
+}
+
+// copyTree copies a folder as it is on the disk: files that are one stay one.
+func copyTree(from, to string) error {
+	seen := map[uint64]string{}
+	return filepath.WalkDir(from, func(path string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		dst := to + strings.TrimPrefix(path, from)
+		if e.IsDir() {
+			return os.MkdirAll(dst, 0o750)
+		}
+		st, err := e.Info()
+		if err != nil {
+			return err
+		}
+		n := st.Sys().(*syscall.Stat_t).Ino
+		if first, ok := seen[n]; ok {
+			return os.Link(first, dst)
+		}
+		seen[n] = dst
+		p, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(dst, p, 0o640)
+	})
+}
+
+// stepped is a disk whose every call goes through step, which may refuse it.
+func stepped(step func(op, name string) error) disk {
+	d, real := realDisk(), realDisk()
+	d.pwrite = func(f *os.File, p []byte, off int64) (int, error) {
+		if err := step("pwrite", f.Name()); err != nil {
+			return 0, err
+		}
+		return real.pwrite(f, p, off)
+	}
+	d.fdatasync = func(f *os.File) error {
+		if err := step("fdatasync", f.Name()); err != nil {
+			return err
+		}
+		return real.fdatasync(f)
+	}
+	d.syncDir = func(path string) error {
+		if err := step("fsync", path); err != nil {
+			return err
+		}
+		return real.syncDir(path)
+	}
+	d.link = func(from, to string) error {
+		if err := step("link", to); err != nil {
+			return err
+		}
+		return real.link(from, to)
+	}
+	d.rename = func(from, to string) error {
+		if err := step("rename", to); err != nil {
+			return err
+		}
+		return real.rename(from, to)
+	}
+	return d
+}
+
+// checkHolds opens an archive and checks that its newest generation holds the
+// stream from its base on, up to least at least, and each older one what it
+// held; then that it goes on.
+func checkHolds(t *testing.T, dir string, stream []byte, least int64) {
+	t.Helper()
+	a, err := Open(dir, Options{AppendFsync: Always})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pos, ok := a.Position()
+	s := resp.NewScanner(0, resp.Limits{})
+	if _, _, err := s.Scan(stream[:least-50]); err != nil {
+		t.Fatal(err)
+	}
+	if want := 50 + s.Boundary().Offset; !ok || pos.Offset < want {
+		t.Fatalf("opened at %+v, %v: %d were stored; %+v", pos, ok, want, a.Recovery())
+	}
+	f := newFeeder(t, a, pos)
+	f.feed(stream[pos.Offset-50:], 10_000)
+	f.awaitDurable()
+	mustClose(t, a)
+	done, making, err := generations(dir)
+	if err != nil || len(making) > 0 || len(done) == 0 {
+		t.Fatalf("the generations are %v and %v, %v", done, making, err)
+	}
+	for i, g := range done {
+		tl, _, err := g.readTimeline(visitor{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := segmentBytes(t, g)
+		if !bytes.HasPrefix(stream[tl.BaseOffset-50:], got) {
+			t.Fatalf("generation %d holds %d other bytes", g.number, len(got))
+		}
+		if last := i+1 == len(done); last && tl.BaseOffset+int64(len(got)) != 50+int64(len(stream)) {
+			t.Fatalf("generation %d ends at %d of %d", g.number, tl.BaseOffset+int64(len(got)), 50+len(stream))
+		} else if !last && !tl.Closed {
+			t.Fatalf("generation %d is not ended", g.number)
+		}
+		loadable(t, g)
+	}
+}
+
+func TestAKillAtAnyStepOfARebaseLosesNothing(t *testing.T) {
+	t.Parallel()
+	type kill struct {
+		dir    string
+		stored int64
+		at     string
+	}
+	var kills []kill
+	var streams [][]byte
+	var of []int
+	after := 0
+	for seed := range uint64(soak(3, 20)) {
+		dir := t.TempDir()
+		chance := rand.New(rand.NewPCG(61, seed))
+		var a *Archive
+		var mu sync.Mutex
+		on, n := false, 0
+		a, f, r := log1(t, dir, 10+seed, Options{AppendFsync: No, disk: stepped(func(op, name string) error {
+			mu.Lock()
+			defer mu.Unlock()
+			if !on || n == 40 || !strings.Contains(name, "generation-000002") && op != "fsync" && chance.IntN(4) > 0 {
+				return nil
+			}
+			k := kill{t.TempDir(), a.Progress().Stored, op + " " + filepath.Base(name)}
+			if copyTree(dir, k.dir) == nil { // else something was renamed meanwhile
+				kills, of, n = append(kills, k), append(of, int(seed)), n+1
+			}
+			return nil
+		})})
+		f.awaitStored()
+		all := boundariesOf(t, f.sent.Bytes(), 50)
+		re := takeBase(t, a, idA, all[len(all)/2+chance.IntN(len(all)/2)])
+		mu.Lock()
+		on = true
+		mu.Unlock()
+		done := make(chan error, 1)
+		go func() { done <- re.TakeOver(context.Background()) }()
+		f.feedSlowly(r, commands(r, 20))
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		mustClose(t, a)
+		streams = append(streams, bytes.Clone(f.sent.Bytes()))
+	}
+	for i, k := range kills {
+		if ok, _ := exists(generationIn(k.dir, 2).dir); ok {
+			after++
+		}
+		t.Run(k.at, func(t *testing.T) { checkHolds(t, k.dir, streams[of[i]], k.stored) })
+	}
+	t.Logf("%d kills, %d of them behind the rename", len(kills), after)
+	if after == 0 || after == len(kills) {
+		t.Error("the test does not test what it says")
+	}
+}
+
+func TestARebaseThatFailsAtAnyStepLeavesALogThatGoesOn(t *testing.T) {
+	t.Parallel()
+	failed := map[string]bool{}
+	causes := []error{syscall.ENOSPC, syscall.EMFILE, syscall.EROFS}
+	for n, done := 0, false; !done; n++ {
+		cause := causes[n%3]
+		dir := t.TempDir()
+		var mu sync.Mutex
+		left, what := -1, ""
+		a, f, r := log1(t, dir, 8, Options{AppendFsync: No, disk: stepped(func(op, name string) error {
+			mu.Lock()
+			defer mu.Unlock()
+			if left < 0 || !strings.Contains(name, "generation-000002") {
+				return nil
+			}
+			if left--; left >= 0 {
+				return nil
+			}
+			what = op + " " + filepath.Base(name)
+			return &os.PathError{Op: op, Path: name, Err: cause}
+		})})
+		f.awaitStored()
+		all := boundariesOf(t, f.sent.Bytes(), 50)
+		re := takeBase(t, a, idA, all[1+r.IntN(len(all)-1)])
+		mu.Lock()
+		left = n
+		mu.Unlock()
+		err := re.TakeOver(context.Background())
+		mu.Lock()
+		at := what
+		left = -1
+		mu.Unlock()
+		if at == "" && err != nil || at != "" && !errors.Is(err, cause) {
+			t.Fatalf("%q: %v", at, err)
+		}
+		if abort := re.Abort(); abort != nil || len(inTheMaking(t, dir)) > 0 {
+			t.Fatalf("%q left %v, %v", at, inTheMaking(t, dir), abort)
+		}
+		f.feedSlowly(r, commands(r, 10))
+		f.awaitStored()
+		if p := a.Progress(); p.Failed != nil || p.Stalled != nil {
+			t.Fatalf("%q: %+v", at, p)
+		}
+		mustClose(t, a)
+		checkHolds(t, dir, f.sent.Bytes(), f.end())
+		done = at == ""
+		failed[at] = true
+	}
+	if !failed["rename generation-000002"] || !failed["pwrite "+ManifestName] || !failed["pwrite "+FsyncedName] {
+		t.Errorf("the steps that failed are %v", failed)
+	}
+}
+
+func TestAParentFolderThatCanNotBeFsyncedIsFoundWholeByReset(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	var mu sync.Mutex
+	broken := false
+	a, f, r := log1(t, dir, 7, Options{AppendFsync: No, disk: stepped(func(op, name string) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if broken && op == "fsync" && name == dir {
+			return &os.PathError{Op: op, Path: name, Err: syscall.EIO}
+		}
+		return nil
+	})})
+	f.awaitStored()
+	all := boundariesOf(t, f.sent.Bytes(), 50)
+	re := takeBase(t, a, idA, all[len(all)/2])
+	set := func(is bool) { mu.Lock(); broken = is; mu.Unlock() }
+	set(true)
+	if err := re.TakeOver(context.Background()); !errors.Is(err, errDoubtful) {
+		t.Fatal(err)
+	}
+	re.Abort()
+	if a.Progress().Failed == nil {
+		t.Fatal("the log has not failed")
+	}
+	if err := a.Reset(); err == nil {
+		t.Fatal("opened, though nobody knows the newest generation's name")
+	}
+	set(false)
+	if err := a.Reset(); err != nil {
+		t.Fatal(err)
+	}
+	pos, ok := a.Position()
+	if last := all[len(all)-1]; !ok || pos.Offset != last.Offset {
+		t.Fatalf("%+v, %v; want %+v", pos, ok, last)
+	}
+	g := newFeeder(t, a, pos)
+	g.feedSlowly(r, commands(r, 10))
+	mustClose(t, a)
+	checkHolds(t, dir, append(bytes.Clone(f.sent.Bytes()[:pos.Offset-50]), g.sent.Bytes()...), g.end())
+}
