@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -223,12 +224,18 @@ func TestARebaseUnderLoadHasNoGapAndTakesLittleMemory(t *testing.T) {
 	m, stop := startMoments(t, master, 500*time.Millisecond)
 	load := startLoad(t, master, rate)
 	poll.Seen(t, "some moments", func() (bool, string) { m.mu.Lock(); defer m.mu.Unlock(); return len(m.written) > 2, "" })
+	buffered := sampleBuffers(t, master)
 	began := time.Now()
 	if err := d.cmd.Process.Signal(syscall.SIGUSR1); err != nil {
 		t.Fatal(err)
 	}
 	d.waitLog(`msg="rebase done`)
 	took := time.Since(began)
+	links, most := buffered()
+	t.Logf("the master had %d replica links, and buffered at most %d bytes for one", links, most)
+	if links < 2 || most > 1<<20 {
+		t.Errorf("of %d replica links one had a buffer of %d bytes, want at most 1 MiB", links, most)
+	}
 	m.mu.Lock()
 	n := len(m.written)
 	m.mu.Unlock()
@@ -267,6 +274,46 @@ func TestARebaseUnderLoadHasNoGapAndTakesLittleMemory(t *testing.T) {
 	}
 	if out, _, code := once(t, nil, "verify", "--dir", dir); code != 0 {
 		t.Errorf("verify: code %d\n%s", code, out)
+	}
+}
+
+// sampleBuffers asks each 50 ms how much the master holds back for its replicas,
+// until the function that it returns is called: that gives the largest number of
+// links at once, and the largest buffer of one.
+func sampleBuffers(t *testing.T, s *redistest.Server) (stop func() (links, most int)) {
+	t.Helper()
+	c := s.NewClient(0)
+	quit := make(chan struct{})
+	var done sync.WaitGroup
+	links, most := 0, 0
+	done.Go(func() {
+		tick := time.NewTicker(50 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			out, err := c.Do(context.Background(), "CLIENT", "LIST", "TYPE", "replica").Text()
+			if err != nil {
+				t.Errorf("CLIENT LIST: %v", err)
+				return
+			}
+			links = max(links, strings.Count(out, " omem="))
+			for _, field := range strings.Fields(out) {
+				if n, ok := strings.CutPrefix(field, "omem="); ok {
+					held, _ := strconv.Atoi(n)
+					most = max(most, held)
+				}
+			}
+			select {
+			case <-quit:
+				return
+			case <-tick.C:
+			}
+		}
+	})
+	return func() (int, int) {
+		close(quit)
+		done.Wait()
+		c.Close()
+		return links, most
 	}
 }
 

@@ -19,8 +19,8 @@
 //   - sealed: a sealed segment is complete: nothing is written to it any more. A
 //     sealed line ends with its checksum.
 //   - rotation: the start of the next segment.
-//   - rebase: a new base, taken while the log goes on, and with it a new
-//     generation.
+//   - rebase: a new base, taken beside the log while the log goes on, and with
+//     it a new generation.
 //
 // # Layout
 //
@@ -34,7 +34,7 @@
 //	      appendonly.aof.2.incr.aof   likewise, after a rotation
 //	    timeline                      facts, one a line; see timeline.go
 //	    fsynced                       how far it is durable; see fsynced.go
-//	  generation-000002.tmp/          a full sync that is under way
+//	  generation-000002.tmp/          a full sync or a rebase that is under way
 //
 // A generation is made in a .tmp folder, which is renamed when everything in it
 // is fsynced: a generation without a finished base does not exist.
@@ -77,6 +77,29 @@
 // segment that the slot names, and goes on to the next one only where that is
 // whole up to its end. What is behind the first that is not whole goes, and the
 // manifest follows the timeline.
+//
+// # A base beside the log
+//
+// A rebase takes its base by a link of its own. The base's offset lies anywhere
+// in the log, also far before its end. The next generation is the base, a copy
+// of what the segment of that offset holds behind the offset, and hard links of
+// the later segments, with their marks. All but the last segment is made beside
+// the writer. Then the writer, at a boundary, takes over in one act:
+//
+//  1. The last segment is sealed. All that is stored becomes durable.
+//  2. The segment is linked. The new generation's timeline, first slot, next
+//     segment and manifest are made and fsynced, and the folders with them.
+//  3. The .tmp folder gets its name, and the folder around it is fsynced.
+//  4. Only now the writer goes on, in the next segment of the new generation.
+//     Meanwhile the ring fills, and then the link reads no more.
+//
+// Where a step fails, the writer goes on in a next segment of the generation
+// before. So a crash finds either generation whole, and both hold what was
+// acknowledged.
+//
+// A file that is linked is never written to again: it is complete, and no
+// recovery changes it. A generation that a newer one has followed is not
+// recovered any more: it is at most ended, by a line of its timeline.
 //
 // A complete segment is read again once, in the background, after it is
 // durable, and so is the base. The timeline says what was found.

@@ -17,10 +17,11 @@ const (
 	// BaseVerified: the base was read again, and is what the master sent.
 	// Generation, Bytes, Took.
 	BaseVerified
-	// RebaseBegun: a second link takes a full sync into the next generation.
+	// RebaseBegun: a short link takes the base of the next generation.
 	// Text says why.
 	RebaseBegun
-	// RebaseDone: the new generation has taken over. Generation, Offset, Took.
+	// RebaseDone: the log goes on in the new generation. Generation, Offset (of
+	// its base), Took.
 	RebaseDone
 	// RebaseFailed: the generation before goes on as it was. Err; Delay is
 	// the time until the next rebase may begin.

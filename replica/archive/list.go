@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -49,7 +50,16 @@ type Generation struct {
 	To      time.Time `json:"to,omitzero"`
 	Rebased bool      `json:"rebased"` // a rebase began it, not a full sync
 	Bytes   int64     `json:"bytes"`   // base and segments
-	Problem string    `json:"problem,omitempty"`
+	// Alone is how many of the bytes no other generation has: two generations
+	// may share segments, as hard links.
+	Alone int64 `json:"bytes_alone"`
+	// Frees is how many bytes go from the disk with the generation, when all
+	// before it have gone: those that no later generation has. The sum over
+	// all is what the archive takes.
+	Frees   int64  `json:"bytes_freed"`
+	Problem string `json:"problem,omitempty"`
+
+	files []os.FileInfo // base and segments
 }
 
 // lostFound is the folder that fsck(8) keeps for itself on each file system.
@@ -168,7 +178,37 @@ func (d *Describer) describe() (Master, bool, error) {
 		}
 		m.Generations = append(m.Generations, is)
 	}
+	apportion(m.Generations)
 	return m, true, nil
+}
+
+// apportion says what the generations hold alone. They are in order.
+func apportion(all []Generation) {
+	type inode struct{ dev, number uint64 }
+	times := map[inode]int{}
+	of := func(st os.FileInfo) inode {
+		s := st.Sys().(*syscall.Stat_t)
+		return inode{s.Dev, s.Ino}
+	}
+	for _, g := range all {
+		for _, st := range g.files {
+			times[of(st)]++
+		}
+	}
+	seen := map[inode]int{}
+	for i := range all {
+		g := &all[i]
+		for _, st := range g.files {
+			n := of(st)
+			if seen[n]++; seen[n] == times[n] {
+				g.Frees += st.Size()
+			}
+			if times[n] == 1 {
+				g.Alone += st.Size()
+			}
+		}
+		g.files = nil
+	}
 }
 
 // locked says whether somebody holds the lock. It takes a shared lock for a
@@ -196,7 +236,7 @@ func (d *Describer) generation(g generation) (Generation, error) {
 	if err != nil {
 		return is, err
 	}
-	is.BaseBytes, is.Bytes = st.Size(), st.Size()
+	is.BaseBytes, is.Bytes, is.files = st.Size(), st.Size(), []os.FileInfo{st}
 	if filepath.Ext(g.dir) == tmpSuffix {
 		return is, nil
 	}
@@ -217,7 +257,7 @@ func (d *Describer) generation(g generation) (Generation, error) {
 		if err != nil {
 			return is, err
 		}
-		is.Bytes += st.Size()
+		is.Bytes, is.files = is.Bytes+st.Size(), append(is.files, st)
 		is.EndOffset = s.From + max(st.Size()-s.Header, 0)
 	}
 	if !is.Complete {

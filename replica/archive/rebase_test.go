@@ -585,3 +585,55 @@ func TestAParentFolderThatCanNotBeFsyncedIsFoundWholeByReset(t *testing.T) {
 	mustClose(t, a)
 	checkHolds(t, dir, append(bytes.Clone(f.sent.Bytes()[:pos.Offset-50]), g.sent.Bytes()...), g.end())
 }
+
+func TestAFileThatTwoGenerationsShareCountsOnce(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	a, f, r := log1(t, dir, 9, Options{})
+	f.awaitStored()
+	all := boundariesOf(t, f.sent.Bytes(), 50)
+	for i := range 2 {
+		if err := takeBase(t, a, idA, all[len(all)/4*(i+1)]).TakeOver(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		f.feedSlowly(r, commands(r, 20))
+	}
+	mustClose(t, a)
+	seen, sum := map[uint64]bool{}, int64(0)
+	for n := 1; n <= 3; n++ {
+		entries, err := os.ReadDir(generationIn(dir, n).aofs())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			path := generationIn(dir, n).aof(e.Name())
+			if st, _ := e.Info(); e.Name() != ManifestName && !seen[inode(t, path)] {
+				seen[inode(t, path)] = true
+				sum += st.Size()
+			}
+		}
+	}
+	m, _, err := Describe(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var frees int64
+	for i, g := range m.Generations {
+		frees += g.Frees
+		if g.Alone > g.Frees || g.Frees > g.Bytes || i < 2 && g.Alone == g.Bytes || i == 2 && g.Frees != g.Bytes {
+			t.Errorf("generation %d: %d bytes, %d go with it, %d alone", g.Number, g.Bytes, g.Frees, g.Alone)
+		}
+	}
+	if frees != sum {
+		t.Errorf("the archive takes %d bytes, and says %d", sum, frees)
+	}
+	p, err := Prune(dir, Retention{KeepGenerations: 2, MaxBytes: 1}, time.Now(), false)
+	if err != nil || p.Bytes != sum {
+		t.Fatalf("%+v, %v", p, err)
+	}
+	m, _, _ = Describe(dir)
+	left := m.Generations[len(m.Generations)-1]
+	if p.BytesAfter != left.Bytes || len(m.Generations) != 1 {
+		t.Errorf("%d bytes stay, of which the plan said %d", left.Bytes, p.BytesAfter)
+	}
+}

@@ -27,8 +27,8 @@ type Retention struct {
 	KeepFor time.Duration
 	// KeepGenerations is how many stay however old they are.
 	KeepGenerations int
-	// MaxBytes bounds the size of the finished generations of one archive; 0
-	// is no bound. It overrides the other two. A full sync that is under way
+	// MaxBytes bounds the size of the finished generations of one archive,
+	// where a file that several have counts once; 0 is no bound. It overrides the other two. A full sync that is under way
 	// does not count, for it may fail.
 	MaxBytes int64
 }
@@ -72,7 +72,7 @@ type Plan struct {
 type Removal struct {
 	Generation int    `json:"generation"`
 	Dir        string `json:"dir"`
-	Bytes      int64  `json:"bytes"`
+	Bytes      int64  `json:"bytes"` // that go from the disk
 	Reason     Reason `json:"reason"`
 	// From and To are the times that can't be restored without the generation,
 	// To not included; both are zero where there are none.
@@ -128,7 +128,7 @@ func (r Retention) Plan(m Master, now time.Time) Plan {
 	all := m.retained()
 	p := Plan{WindowStart: now.Add(-r.KeepFor), Removals: []Removal{}}
 	for _, g := range all {
-		p.Bytes += g.Bytes
+		p.Bytes += g.Frees
 		if g.sound() {
 			p.counted++
 		}
@@ -152,10 +152,10 @@ func (r Retention) Plan(m Master, now time.Time) Plan {
 		} else if !r.full(bytes) {
 			break
 		}
-		gone := Removal{Generation: g.Number, Dir: g.Dir, Bytes: g.Bytes, Reason: reason, sound: g.sound()}
+		gone := Removal{Generation: g.Number, Dir: g.Dir, Bytes: g.Frees, Reason: reason, sound: g.sound()}
 		gone.From, gone.To = g.alone(later)
 		p.Removals = append(p.Removals, gone)
-		bytes -= g.Bytes
+		bytes -= g.Frees
 		if g.sound() {
 			left--
 		}

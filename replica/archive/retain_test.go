@@ -31,7 +31,7 @@ func kept(spans ...[2]float64) Master {
 	m := Master{Name: "main", Dir: "main"}
 	for i, s := range spans {
 		m.Generations = append(m.Generations, Generation{Number: i + 1, Dir: generationIn("main", i+1).dir, Complete: true, Closed: true,
-			BaseVerified: true, Bytes: 100, From: daysAgo(s[0]), To: daysAgo(s[1])})
+			BaseVerified: true, Bytes: 100, Frees: 100, From: daysAgo(s[0]), To: daysAgo(s[1])})
 	}
 	return m
 }

@@ -1,6 +1,6 @@
 // Package daemon puts the pieces together: an archive and a link for each
-// master, all links on one event loop; now and then a rebase, by a second link
-// to the same master. Who asks or orders from outside the loop, as REPLICAOF and
+// master, all links on one event loop; now and then a rebase, by a short link
+// that takes a base. Who asks or orders from outside the loop, as REPLICAOF and
 // the Sentinels do, has a [Handle] for each master.
 package daemon
 

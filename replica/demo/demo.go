@@ -87,7 +87,7 @@ func (s *show) Observe(e replica.Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if e.Rebase && e.Kind != replica.FullSyncBegun && e.Kind != replica.FullSyncDone {
-		return // the second link goes the same way as the first one
+		return // the short link goes the same way as the first one
 	}
 	switch e.Kind {
 	case replica.StateEntered, replica.PhaseEntered:
@@ -205,7 +205,7 @@ func (s *show) script(ctx context.Context, d *daemon.Daemon) error {
 	if n := s.master.Stats().SyncFull; n != 1 {
 		return fmt.Errorf("%d full syncs, want 1: the cuts were not survived", n)
 	}
-	s.say("5. A rebase: a second link takes a new full sync beside the running one, and takes over from it:")
+	s.say("5. A rebase: a short link takes a new base beside the running one, and the log goes on behind it:")
 	d.RebaseNow("the demo shows it")
 	if err := s.await(ctx, "a new generation", func() bool { return s.rebased }); err != nil {
 		return err

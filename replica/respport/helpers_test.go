@@ -40,7 +40,7 @@ func newBackend() *backend {
 		Received: 120, Stored: 110, Durable: 100, LastByte: time.Now(), FullSyncs: map[string]int64{}, Failures: map[string]int64{},
 	}}
 	b.m.Dir = "data/m"
-	b.m.Generations = []archive.Generation{{Number: 1, Complete: true, From: time.Unix(1000, 0), To: time.Unix(2000, 0), Bytes: 77, BaseBytes: 7}}
+	b.m.Generations = []archive.Generation{{Number: 1, Complete: true, From: time.Unix(1000, 0), To: time.Unix(2000, 0), Bytes: 77, Frees: 77, BaseBytes: 7}}
 	return b
 }
 

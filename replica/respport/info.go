@@ -217,7 +217,7 @@ type totals struct {
 func (v *view) Totals() totals {
 	t := totals{Oldest: -1, Newest: -1}
 	for _, g := range v.Archive().Generations {
-		t.Bytes += g.Bytes
+		t.Bytes += g.Frees
 		t.Damaged += g.Damaged
 		if t.Oldest < 0 && g.Complete && !g.From.IsZero() {
 			t.Oldest = g.From.Unix()

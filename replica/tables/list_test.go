@@ -14,7 +14,7 @@ func TestTheTableShowsEachGeneration(t *testing.T) {
 	at := time.Date(2026, 11, 23, 10, 0, 0, 0, time.Local)
 	id := strings.Repeat("abcdefgh", 5)
 	err := Print(&out, Archives, "data", []archive.Master{{Name: "main", Running: true, Generations: []archive.Generation{
-		{Number: 1, Complete: true, BaseVerified: true, BaseBytes: 1536, Bytes: 5 << 30, BaseOffset: 100, EndOffset: 123_456_789_012,
+		{Number: 1, Complete: true, BaseVerified: true, BaseBytes: 1536, Bytes: 5 << 30, Alone: 1 << 20, BaseOffset: 100, EndOffset: 123_456_789_012,
 			From: at, To: at.Add(time.Hour), Segments: 40, Verified: 39, Histories: []archive.History{{ReplID: "abc", From: 7}, {ReplID: id, From: 9}}},
 		{Number: 2, Complete: true, Segments: 3, Verified: 1, Damaged: 1, Histories: []archive.History{{From: 0}}},
 		{Number: 3, Problem: "no timeline"},
@@ -23,7 +23,7 @@ func TestTheTableShowsEachGeneration(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"main: a daemon writes to it", "2026-11-23 10:00:00  2026-11-23 11:00:00", "100-123456789012", "5.0 GiB",
+	for _, want := range []string{"main: a daemon writes to it", "2026-11-23 10:00:00  2026-11-23 11:00:00", "100-123456789012", "5.0 GiB, 1.0 MiB alone",
 		"base, 39/40", "pending, 1/3, 1 damaged", "abcdefgh +1\n", "transferring", "none (SYNC)", "generation 3 is damaged: no timeline"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the table lacks %q:\n%s", want, out.String())
@@ -37,7 +37,7 @@ func TestTheTableShowsEachGeneration(t *testing.T) {
 
 func TestTheTableFitsIn120Columns(t *testing.T) {
 	var out bytes.Buffer
-	g := archive.Generation{Number: 123, Complete: true, BaseVerified: true, BaseBytes: 1023 << 20, Bytes: 1023 << 30, BaseOffset: 1234567, EndOffset: 1234567890,
+	g := archive.Generation{Number: 123, Complete: true, BaseVerified: true, BaseBytes: 1023 << 20, Bytes: 1023 << 30, Alone: 1023 << 30, BaseOffset: 1234567, EndOffset: 1234567890,
 		From: time.Now(), To: time.Now(), Segments: 999, Verified: 998, Histories: []archive.History{{ReplID: strings.Repeat("a", 40)}}}
 	if err := Print(&out, Archives, "data", []archive.Master{{Name: "main", Generations: []archive.Generation{g}}}); err != nil {
 		t.Fatal(err)

@@ -55,8 +55,8 @@ func (t *Tracker) Status() Status {
 	return s
 }
 
-// Observe implements replica.Observer. Of a rebase's second link it follows only
-// bytes and transfer: until the second link has taken over, the first one counts.
+// Observe implements replica.Observer. Of the short link
+// of a rebase it follows only bytes and transfer.
 func (t *Tracker) Observe(e replica.Event) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

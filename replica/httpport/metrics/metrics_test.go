@@ -120,9 +120,9 @@ func filed(e archive.Event) func(*fake, *Metrics) {
 }
 
 var (
-	whole = archive.Generation{Complete: true, From: at(100), To: at(200), Bytes: 1000, Segments: 3}
-	newer = archive.Generation{Complete: true, From: at(150), To: at(300), Bytes: 500, Segments: 2, Damaged: 1}
-	torn  = archive.Generation{Bytes: 7, From: at(1), To: at(999)}
+	whole = archive.Generation{Complete: true, From: at(100), To: at(200), Bytes: 1000, Frees: 1000, Segments: 3}
+	newer = archive.Generation{Complete: true, From: at(150), To: at(300), Bytes: 500, Frees: 500, Segments: 2, Damaged: 1}
+	torn  = archive.Generation{Bytes: 7, Frees: 7, From: at(1), To: at(999)}
 )
 
 func TestEachMetricIsMovedByWhatItMeasures(t *testing.T) {

@@ -49,7 +49,7 @@ func newTimebar(all []archive.Generation, now time.Time) timebar {
 		b.Rows = append(b.Rows, newRow(g))
 	}
 	for _, g := range all {
-		b.Bytes += g.Bytes
+		b.Bytes += g.Frees
 	}
 	var sound []archive.Generation
 	sound, b.Oldest, b.Newest = status.Restorable(all)

@@ -114,7 +114,7 @@ func underWay(s status.Status) *progress {
 	case s.Transfer.Running():
 		return &progress{s.Transfer, "Full sync"}
 	case s.Rebase.Transfer.Running():
-		return &progress{s.Rebase.Transfer, "Rebase: full sync of a second link"}
+		return &progress{s.Rebase.Transfer, "Rebase: a new base"}
 	}
 	return nil
 }
