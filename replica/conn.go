@@ -32,6 +32,7 @@ type conn struct {
 	deadline *eventloop.Timer // of the current state or phase
 	cron     *eventloop.Timer // each second in STREAM, and while a base is made durable
 	progress *eventloop.Timer // while a transfer runs
+	again    *eventloop.Timer // asks INFO again
 
 	// Handshake.
 	lines      resp.LineReader
@@ -40,6 +41,11 @@ type conn struct {
 	authReply  byte            // the first byte of the reply to AUTH; 0 before it came
 	authHidden bool            // what follows of that reply may quote the password
 	useSync    bool            // the master does not know PSYNC: SYNC was sent
+	asked      time.Time       // when the steps were sent first
+	info       *infoReply      // comes in; nil before and after
+	master     Replication     // what the master's INFO said
+	fork       *Position       // where the history is to be continued, before its end; nil for the end
+	goingBack  bool            // the store goes back to the fork
 	waited     time.Time       // when PSYNC or SYNC was sent
 	full       FullSync
 
@@ -64,6 +70,7 @@ func (l *Link) newConn(cancel context.CancelFunc) *conn {
 		deadline: l.loop.NewTimer(l.deadlinePassed),
 		cron:     l.loop.NewTimer(l.everySecond),
 		progress: l.loop.NewTimer(l.transferProgress),
+		again:    l.loop.NewTimer(l.askAgain),
 	}
 }
 
@@ -79,6 +86,7 @@ func (l *Link) disconnect() {
 	c.deadline.Stop()
 	c.cron.Stop()
 	c.progress.Stop()
+	c.again.Stop()
 	switch {
 	case c.transfer == nil:
 		l.drain(c)

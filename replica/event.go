@@ -53,6 +53,11 @@ const (
 	// Resumed: the master answered CONTINUE. ReplID, Offset (of the last byte
 	// that the store has). Text is the former replication id where it changed.
 	Resumed
+	// Forked: the history went back to a fork, from which the master continues.
+	// ReplID, Offset (of the fork), Received (where the history ended before);
+	// Text is the id of the new history, "" where the master named none. The
+	// store keeps what lay behind the fork.
+	Forked
 	// Acknowledged: Offset and Durable were sent as ACK and FACK.
 	Acknowledged
 	// Advanced: the store wrote or fsynced. The last byte that was received

@@ -50,6 +50,12 @@ func (l *Link) readReplies(c *conn) {
 		return
 	}
 	for len(p) > 0 {
+		if c.info != nil {
+			if p = p[l.takeInfo(c, p):]; l.conn != c {
+				return
+			}
+			continue
+		}
 		line, k, err := c.lines.Read(p)
 		p = p[k:]
 		if err != nil {
@@ -150,8 +156,9 @@ type HandshakeStep struct {
 }
 
 // handshakeSteps are the commands between PING and PSYNC, in the order in which
-// they are sent. Only an error reply to AUTH ends the attempt.
-func handshakeSteps(cfg Config) []HandshakeStep {
+// they are sent. Only an error reply to AUTH ends the attempt. info asks for the
+// master's histories, too.
+func handshakeSteps(cfg Config, info bool) []HandshakeStep {
 	m := cfg.Master
 	var steps []HandshakeStep
 	add := func(p Phase, name string, args ...string) {
@@ -173,6 +180,9 @@ func handshakeSteps(cfg Config) []HandshakeStep {
 		add(Capa, "REPLCONF rdb-only", "REPLCONF", "rdb-only", "1")
 	}
 	add(Version, "REPLCONF version", "REPLCONF", "version", announcedVersion)
+	if info {
+		add(Version, "INFO replication", infoStep...)
+	}
 	return steps
 }
 
@@ -180,7 +190,8 @@ func handshakeSteps(cfg Config) []HandshakeStep {
 func (l *Link) sendHandshake(c *conn) {
 	var out, shown []byte
 	c.password = l.cfg.Master.Password
-	c.steps = handshakeSteps(l.cfg)
+	c.steps = handshakeSteps(l.cfg, l.known && l.forker != nil && !l.noInfo)
+	c.asked = time.Now()
 	for _, s := range c.steps {
 		out = resp.AppendCommand(out, s.Args...)
 		if last := len(s.Args) - 1; s.Phase == Auth {
@@ -217,8 +228,15 @@ func (l *Link) send(c *conn, args ...string) {
 // handleStep takes the reply to the step that is awaited. Only AUTH is critical:
 // where an old master refuses another step, the link goes on without it.
 func (l *Link) handleStep(c *conn, line []byte) {
+	if len(c.steps) == 0 { // nothing is asked: the store looks for a fork
+		l.fail(unexpected("nothing", line))
+		return
+	}
 	s := c.steps[0]
 	switch {
+	case s.Args[0] == infoStep[0]:
+		l.handleInfo(c, line)
+		return
 	case len(line) > 0 && line[0] == '+':
 	case len(line) > 0 && line[0] == '-':
 		if s.Phase == Auth {
@@ -233,28 +251,30 @@ func (l *Link) handleStep(c *conn, line []byte) {
 		l.fail(unexpected(s.Name, line))
 		return
 	}
-	c.steps = c.steps[1:]
-	if len(c.steps) > 0 {
-		l.enterStep(c)
-		return
-	}
-	if l.cfg.Until == Version {
-		l.Stop(l.onStop)
-		return
-	}
-	l.sendPsync(c)
+	l.nextStep(c)
 }
 
-// sendPsync asks for a partial resync where the store has a history, else for a
-// full sync. (slaveTryPartialResynchronization)
-func (l *Link) sendPsync(c *conn) {
-	l.enter(Sync, Psync)
-	id, off := "?", int64(-1)
-	if l.known {
-		id, off = l.pos.ReplID, l.taken()+1
+// nextStep goes on behind a step that was answered.
+func (l *Link) nextStep(c *conn) {
+	c.steps = c.steps[1:]
+	switch {
+	case len(c.steps) > 0:
+		l.enterStep(c)
+	case l.cfg.Until == Version:
+		l.Stop(l.onStop)
+	case l.known:
+		l.resume(c)
+	default:
+		l.sendPsync(c, "?", -2)
 	}
+}
+
+// sendPsync asks for what is behind an offset of a history, or, with "?" and -2,
+// for a full sync. (slaveTryPartialResynchronization)
+func (l *Link) sendPsync(c *conn, id string, offset int64) {
+	l.enter(Sync, Psync)
 	l.beginWait(c)
-	l.send(c, "PSYNC", id, strconv.FormatInt(off, 10))
+	l.send(c, "PSYNC", id, strconv.FormatInt(offset+1, 10))
 }
 
 // beginWait starts the clock for a master that prepares a sync.
@@ -327,6 +347,9 @@ func (l *Link) handleFullResync(c *conn, line []byte, args string) {
 		l.fail(unexpected("PSYNC", line))
 		return
 	}
+	if l.distrust(c) {
+		return
+	}
 	c.full = FullSync{ReplID: id, Offset: n}
 	why, cause := "", SyncInitial
 	switch {
@@ -340,6 +363,9 @@ func (l *Link) handleFullResync(c *conn, line []byte, args string) {
 	case l.known:
 		cause = SyncHistory
 		why = fmt.Sprintf("the master has another history (asked for %s from offset %d)", l.pos.ReplID, l.taken()+1)
+	}
+	if l.known {
+		why += l.whyNoFork(c)
 	}
 	l.emit(Event{Kind: FullSyncBegun, ReplID: id, Offset: n, Text: why, Cause: cause})
 	l.enter(Sync, Transfer)
@@ -358,16 +384,27 @@ func (l *Link) handleContinue(c *conn, line []byte, id string, rest []byte) bool
 		l.fail(unexpected("PSYNC", line))
 		return false
 	}
+	l.doubted = false
+	c.leftover = bytes.Clone(rest)
+	if c.fork != nil {
+		l.goBack(c, id)
+		return true
+	}
+	l.continued(c, id)
+	return true
+}
+
+// continued goes on with the history, under the id that +CONTINUE named, if it
+// named one.
+func (l *Link) continued(c *conn, id string) {
 	former := ""
 	if id != "" && id != l.pos.ReplID {
 		former = l.pos.ReplID
 		l.pos.ReplID = id
 		l.store.Continue(id)
 	}
-	c.leftover = rest
 	l.emit(Event{Kind: Resumed, ReplID: l.pos.ReplID, Offset: l.taken(), Text: former})
 	l.beginStream(c, true, nil)
-	return true
 }
 
 // handlePreamble takes the line before the payload: $<len> or $EOF:<mark>.

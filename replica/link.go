@@ -81,9 +81,10 @@ type Config struct {
 // Link is one replica's link to one master. Its methods belong to the thread
 // of its loop.
 type Link struct {
-	cfg   Config
-	loop  *eventloop.Loop
-	store Store
+	cfg    Config
+	loop   *eventloop.Loop
+	store  Store
+	forker Forker // the store, where it can fork; else nil
 
 	state   State
 	phase   Phase
@@ -116,6 +117,9 @@ type Link struct {
 	stalled   time.Time // since when the store can't write; zero while it can
 	stallTold time.Time
 	needReset bool
+
+	noInfo  bool // the master refused INFO
+	doubted bool // a full sync was refused, to ask INFO once more
 }
 
 // NewLink makes a link in state NONE. Start begins its first attempt.
@@ -133,6 +137,7 @@ func NewLink(loop *eventloop.Loop, store Store, cfg Config) *Link {
 		cfg.Resolve = anet.Resolve
 	}
 	l := &Link{cfg: cfg, loop: loop, store: store, in: make([]byte, replyBuffer), entered: time.Now()}
+	l.forker, _ = store.(Forker)
 	l.retry = loop.NewTimer(l.connect)
 	l.setHistory(Position{}, false)
 	changed := l.storeChanged
@@ -177,7 +182,7 @@ func (l *Link) Follow(m Master) {
 	l.disconnect()
 	l.enter(None, NoPhase)
 	l.cfg.Master = m
-	l.failures = 0
+	l.failures, l.noInfo, l.doubted = 0, false, false
 	l.emit(Event{Kind: Repointed, Endpoint: m.Address()})
 	l.retry.Reset(0)
 }
@@ -186,7 +191,7 @@ func (l *Link) Follow(m Master) {
 // connection. A connection that stands is not touched, as by CONFIG SET in
 // Redis.
 func (l *Link) SetCredentials(user, password string) {
-	l.cfg.Master.User, l.cfg.Master.Password = user, password
+	l.cfg.Master.User, l.cfg.Master.Password, l.noInfo = user, password, false
 }
 
 // Start begins the first attempt.

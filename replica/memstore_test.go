@@ -75,6 +75,31 @@ type storeOptions struct {
 	largest  int64         // a larger payload finds no room; 0: any
 	gate     chan struct{} // Base.Commit waits until it is closed; nil: it does not
 	position *replica.Position
+	// fork makes the store a replica.Forker; ForkAt gives what it gives.
+	fork func(replica.Replication) (replica.Position, bool)
+}
+
+// forkStore is a memStore that can fork.
+type forkStore struct {
+	*memStore
+}
+
+func (s forkStore) ForkAt(m replica.Replication) (replica.Position, bool) {
+	defer s.alone("ForkAt")()
+	return s.opt.fork(m)
+}
+
+func (s forkStore) Fork(p replica.Position) (replica.Position, error) {
+	defer s.alone("Fork")()
+	if s.opt.gate != nil {
+		<-s.opt.gate
+	}
+	if s.resetErr != nil {
+		return p, s.resetErr
+	}
+	s.w.do(func() { s.begin(p) })
+	s.notify() // as the archive's new log does
+	return p, nil
 }
 
 // memStore is a replica.Store in memory. It records what it is given, and

@@ -77,7 +77,11 @@ func newRig(t testing.TB, cfg replica.Config, opt storeOptions, addr net.Addr) *
 	}
 	cfg.Observer = replica.ObserverFunc(r.observe)
 	r.cfg = cfg
-	r.link = replica.NewLink(loop, r.store, cfg)
+	var store replica.Store = r.store
+	if opt.fork != nil {
+		store = forkStore{r.store}
+	}
+	r.link = replica.NewLink(loop, store, cfg)
 	go func() { r.ran <- loop.Run() }()
 	return r
 }

@@ -115,3 +115,18 @@ type Splicer interface {
 	// payload, at least one, and returns how many.
 	SpliceFrom(pipe, n int) (int, error)
 }
+
+// Forker is a [Store] that can go back to a place of its history, from which
+// another master goes on. Where the store is one, the handshake asks INFO
+// replication. The methods are of the second block.
+type Forker interface {
+	// ForkAt says where the stored history leaves that of a master: the highest
+	// place, on a boundary, of anything that is stored and lies in one of the
+	// histories that the master can continue. DB is the database selected
+	// there. It is false where there is none.
+	ForkAt(Replication) (Position, bool)
+	// Fork has the history end at a place that ForkAt gave. What lies behind
+	// stays readable as it is, but is not continued. Fork returns the place,
+	// which is durable then. After an error the history is as it was.
+	Fork(Position) (Position, error)
+}

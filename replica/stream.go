@@ -196,6 +196,10 @@ func (l *Link) answerGetAck(c *conn) {
 // stream behind an $EOF payload, but WAIT must not count a base that a kill -9
 // would take away.
 func (l *Link) sendAck(c *conn) {
+	if c.goingBack {
+		l.ack(c, c.fork.Offset, 0)
+		return
+	}
 	if l.phase == Transfer {
 		if c.full.ReplID != "" || c.full.Size < 0 {
 			l.ack(c, 0, 0)

@@ -2,9 +2,11 @@ package archive
 
 import (
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -117,6 +119,24 @@ func (d disk) replace(path string, write func(*os.File) error) error {
 		return err
 	}
 	return d.syncDir(filepath.Dir(path))
+}
+
+// detach gives a path a file of its own, where other paths name the file too: it
+// may be changed then.
+func (d disk) detach(path string) error {
+	st, err := os.Stat(path)
+	if err != nil || st.Sys().(*syscall.Stat_t).Nlink < 2 {
+		return ignoreMissing(err)
+	}
+	return d.replace(path, func(f *os.File) error {
+		in, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		defer in.Close()
+		_, err = io.Copy(f, in)
+		return err
+	})
 }
 
 // Free says how much an unprivileged process may still write below path

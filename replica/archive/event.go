@@ -26,6 +26,10 @@ const (
 	// RebaseFailed: the generation before goes on as it was. Err; Delay is
 	// the time until the next rebase may begin.
 	RebaseFailed
+	// GenerationForked: the history went back to a fork, from which another
+	// master goes on, in a generation of its own. Generation, Offset (of the
+	// fork), Bytes (behind it, in the generation before). The archive tells it.
+	GenerationForked
 	// GenerationPruned: a generation was removed. Generation, Bytes; Text says
 	// why, and which times can't be restored any more. Only Err where the
 	// removal failed.

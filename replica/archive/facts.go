@@ -39,6 +39,10 @@ const (
 	// sinceForm: the generation took over at that time from the one before,
 	// which was followed until then: a rebase.
 	sinceForm = "since %d offset %d"
+	// forkForm: the history went back there, from what that generation holds,
+	// and goes on as another master has it. That generation keeps what lies
+	// behind.
+	forkForm = "fork %d from %d"
 	// cutForm: what earlier lines say of places beyond the offset no longer
 	// holds.
 	cutForm = "cut %d"
@@ -155,6 +159,10 @@ func clockFact(at, before time.Time) string {
 
 func sinceFact(at time.Time, offset int64) string {
 	return fmt.Sprintf(sinceForm, at.UnixMilli(), offset)
+}
+
+func forkFact(offset int64, generation int) string {
+	return fmt.Sprintf(forkForm, offset, generation)
 }
 
 func cutFact(offset int64) string { return fmt.Sprintf(cutForm, offset) }

@@ -61,7 +61,7 @@ func recoverGeneration(gen generation, opt Options, strict bool) (*state, error)
 		s.recovery = Recovery{Generation: gen.number, ReplID: id, Offset: s.timeline.Last.Offset}
 		return s, nil
 	}
-	e := &endSearch{state: s, strict: strict, known: known, marks: marks}
+	e := &endSearch{state: s, disk: opt.disk, strict: strict, known: known, marks: marks}
 	if err := e.run(); err != nil {
 		return nil, err
 	}
@@ -84,6 +84,7 @@ func recoverGeneration(gen generation, opt Options, strict bool) (*state, error)
 // fsynced: after a power cut what was written to any of them may be lost.
 type endSearch struct {
 	*state
+	disk   disk
 	strict bool
 	known  Fsynced
 	marks  []Mark // of all segments behind known
@@ -158,6 +159,9 @@ func (s *endSearch) marksOf(seq int) []Mark {
 // their names may not have been durable.
 func (s *endSearch) open(i int, first bool) (*examiner, error) {
 	seg := s.timeline.Segments[i]
+	if err := s.disk.detach(s.gen.segment(seg.Seq)); err != nil {
+		return nil, err
+	}
 	flags := os.O_RDWR
 	if !first {
 		flags |= os.O_CREATE

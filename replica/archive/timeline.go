@@ -17,6 +17,13 @@ type History struct {
 	From   int64  `json:"from"`
 }
 
+// Fork is a place where the history went back to, when a failover had lost what
+// lay behind.
+type Fork struct {
+	Offset     int64
+	Generation int // that holds what lay behind
+}
+
 // Mark is a moment: at that time the history had reached that offset.
 type Mark struct {
 	Time   time.Time
@@ -40,6 +47,7 @@ type Timeline struct {
 	Histories []History
 	Segments  []Segment
 	Last      Mark // zero when there is none
+	Fork      Fork // the last one; zero when there is none
 	Closed    bool // there is an "end"
 	Damaged   int  // lines that did not check
 
@@ -194,6 +202,10 @@ func (t *Timeline) fact(line string, v visitor) (ok bool) {
 			if v.since != nil {
 				v.since(m)
 			}
+		}
+	case "fork":
+		if is(forkForm) {
+			t.Fork = Fork{n[0], int(n[1])}
 		}
 	case "cut":
 		if is(cutForm) {

@@ -82,6 +82,7 @@ func thingOf() map[replica.EventKind]string {
 		replica.TransferReceived: "transfer-received",
 		replica.FullSyncDone:     "full-sync-done",
 		replica.Resumed:          "resumed",
+		replica.Forked:           "forked",
 		replica.Paused:           "paused",
 		replica.Unpaused:         "unpaused",
 		replica.Stalled:          "archive",

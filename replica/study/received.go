@@ -99,6 +99,10 @@ func (c *received) follow(key, to string, f facts) {
 		c.takePayload(number(f.Word(2)), nil)
 	case "eof":
 		c.takePayload(-1, []byte(f.Word(2)))
+	case "info-length":
+		if n := min(number(f.Word(2))+2, c.size()); n > 0 {
+			c.thing("info", n, n)
+		}
 	case "newline":
 	default:
 		if to == "payload" {

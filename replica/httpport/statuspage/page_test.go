@@ -236,7 +236,7 @@ func TestAFullSyncUnderWayShowsHowFarItIs(t *testing.T) {
 		f.status.Rebase.Transfer = status.Transfer{Began: time.Now(), Bytes: 1 << 20, Total: -1}
 	})
 	poll.Until(t, "the rebase to be shown", func() bool {
-		return strings.Contains(get(t, address), "Rebase: full sync of a second link: 1.0 MiB, for ")
+		return strings.Contains(get(t, address), "Rebase: a new base: 1.0 MiB, for ")
 	})
 }
 

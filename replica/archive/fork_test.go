@@ -1,0 +1,353 @@
+package archive
+
+import (
+	"bytes"
+	"errors"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"replicad/replica"
+	"replicad/replica/rdb/rdbtest"
+	"replicad/replica/resp"
+)
+
+const idC = "cccccccccccccccccccccccccccccccccccccccc"
+
+// master says what INFO of a master says that continues up to two lines.
+func master(id string, end int64, id2 string, end2 int64) replica.Replication {
+	return replica.Replication{Role: "master", ReplID: id, Offset: end, ReplID2: id2, Offset2: end2}
+}
+
+func TestTheForkIsWhereTheHistoryOfEitherSideEnds(t *testing.T) {
+	t.Parallel()
+	a, f, r := log1(t, t.TempDir(), 20, Options{})
+	second := f.end() // where A ends in our history, and B begins
+	a.Continue(idB)
+	f.feedSlowly(r, commands(r, 40))
+	f.feed(resp.AppendCommand(nil, "MULTI"), 100)
+	f.feed(resp.AppendCommand(nil, "SET", "k", "v"), 100)
+	inside := f.end()
+	f.feed(resp.AppendCommand(nil, "EXEC"), 100)
+	f.feed([]byte("*3\r\n$3\r\nSET\r\n$1"), 100)
+	f.awaitStored()
+	all := boundariesOf(t, f.sent.Bytes(), 50)
+	last := all[len(all)-1].Offset
+	upTo := func(offset int64) (b resp.Boundary) {
+		for _, x := range all {
+			if x.Offset <= offset {
+				b = x
+			}
+		}
+		return b
+	}
+	early := all[5].Offset
+	for name, c := range map[string]struct {
+		master replica.Replication
+		at     int64 // -1 for none
+		id     string
+	}{
+		"the master's history ends first":                    {master(idC, 1e6, idB, all[len(all)-8].Offset), all[len(all)-8].Offset, idB},
+		"ours goes on under another id first":                {master(idC, 1e6, idA, last), second, idA},
+		"an earlier id of ours is the master's present one":  {master(idA, early, idC, 20), early, idA},
+		"the master has all of ours, and the rest of a part": {master(idB, 1e6, "", 0), last, idB},
+		"of two the higher one":                              {master(idA, early, idB, all[len(all)-3].Offset), all[len(all)-3].Offset, idB},
+		"inside a transaction":                               {master(idB, inside, "", 0), upTo(inside).Offset, idB},
+		"inside a command":                                   {master(idB, all[len(all)-9].Offset+3, "", 0), all[len(all)-9].Offset, idB},
+		"before the base":                                    {master(idA, 49, "", 0), -1, ""},
+		"at the base":                                        {master(idA, 50, "", 0), 50, idA},
+		"before the place where that id begins in ours":      {master(idB, second-1, "", 0), -1, ""},
+		"another history":                                    {master(idC, 1e6, "", 0), -1, ""},
+		"no id":                                              {replica.Replication{}, -1, ""},
+	} {
+		at, ok := a.ForkAt(c.master)
+		if ok != (c.at >= 0) || ok && (at.Offset != c.at || at.ReplID != c.id || at.DB != upTo(c.at).DB) {
+			t.Errorf("%s: %+v, %v; want %d of %q", name, at, ok, c.at, c.id)
+		}
+	}
+}
+
+func TestAForkGoesOnFromThePlaceAndKeepsTheTail(t *testing.T) {
+	t.Parallel()
+	linked := 0
+	for seed := range uint64(soak(15, 300)) {
+		dir := t.TempDir()
+		a, f, r := log1(t, dir, 30+seed, Options{AppendFsync: Policy(seed % 3)})
+		if seed%2 == 0 {
+			a.Continue(idB)
+			f.feedSlowly(r, commands(r, 20))
+		}
+		f.feed([]byte("*3\r\n$3\r\nSET\r\n$1"), 100) // the link was cut here
+		f.awaitStored()
+		all := boundariesOf(t, f.sent.Bytes(), 50)
+		want := all[r.IntN(len(all))]
+		id := idA
+		for _, h := range a.log.Load().shared.histories {
+			if h.From <= want.Offset {
+				id = h.ReplID
+			}
+		}
+		at, ok := a.ForkAt(master(idC, 1e9, id, want.Offset))
+		if !ok || at.Offset != want.Offset || at.DB != want.DB {
+			t.Fatalf("seed %d: %+v, %v; want %+v of %s", seed, at, ok, want, id)
+		}
+		got, err := a.Fork(at)
+		if err != nil || got != at {
+			t.Fatalf("seed %d: %+v, %v", seed, got, err)
+		}
+		if p := a.Progress(); p.Stored != at.Offset || p.Durable != at.Offset {
+			t.Fatalf("seed %d: behind the fork at %d the progress is %+v", seed, at.Offset, p)
+		}
+		a.Continue(idC)
+		g := newFeeder(t, a, at)
+		g.feedSlowly(r, commands(r, 30))
+		g.awaitStored()
+		mustClose(t, a)
+		g1, g2 := generationIn(dir, 1), generationIn(dir, 2)
+		before := f.sent.Bytes()[:all[len(all)-1].Offset-50]
+		if got := segmentBytes(t, g1); !bytes.Equal(got, before) {
+			t.Fatalf("seed %d: generation 1 has changed", seed)
+		}
+		now := append(bytes.Clone(f.sent.Bytes()[:at.Offset-50]), g.sent.Bytes()...)
+		if got := segmentBytes(t, g2); !bytes.Equal(got, now) {
+			t.Fatalf("seed %d: generation 2 holds %d other bytes, want %d", seed, len(got), len(now))
+		}
+		loadable(t, g1)
+		loadable(t, g2)
+		agreesUpTo(t, g1, g2, 50, at.Offset)
+		tl, _, _ := g2.readTimeline(visitor{})
+		if tl.Fork != (Fork{at.Offset, 1}) || inode(t, g1.base()) != inode(t, g2.base()) {
+			t.Errorf("seed %d: %+v", seed, tl.Fork)
+		}
+		if inode(t, g1.segment(1)) == inode(t, g2.segment(1)) {
+			linked++
+		}
+		a = open(t, dir, Options{})
+		if p, ok := a.Position(); !ok || p.ReplID != idC || a.Recovery().Cut != 0 {
+			t.Errorf("seed %d: opened at %+v, %v; %+v", seed, p, ok, a.Recovery())
+		}
+		mustClose(t, a)
+	}
+	if linked == 0 {
+		t.Error("nothing was linked")
+	}
+}
+
+func TestTheHighestForkMayLieInAnOlderGeneration(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	a, f, r := log1(t, dir, 60, Options{})
+	f.awaitStored()
+	first := bytes.Clone(f.sent.Bytes())
+	all := boundariesOf(t, first, 50)
+	awaitVerified(t, dir)
+	other := fullSync(t, a, replica.FullSync{ReplID: idB, Offset: 9000, Size: -1}, rdbtest.Empty(0, true))
+	other.feedSlowly(r, commands(r, 10))
+	at, ok := a.ForkAt(master(idA, 1e9, "", 0))
+	if want := all[len(all)-1].Offset; !ok || at.Offset != want || at.ReplID != idA {
+		t.Fatalf("%+v, %v; want %d", at, ok, want)
+	}
+	if _, err := a.Fork(at); err != nil {
+		t.Fatal(err)
+	}
+	g := newFeeder(t, a, at)
+	g.feedSlowly(r, commands(r, 10))
+	mustClose(t, a)
+	if got := segmentBytes(t, generationIn(dir, 3)); !bytes.Equal(got, append(first[:at.Offset-50], g.sent.Bytes()...)) {
+		t.Error("generation 3 holds other bytes")
+	}
+	if got := segmentBytes(t, generationIn(dir, 2)); !bytes.HasPrefix(other.sent.Bytes(), got) {
+		t.Error("generation 2 has changed")
+	}
+	if tl, _, _ := generationIn(dir, 2).readTimeline(visitor{}); !tl.Closed {
+		t.Error("generation 2 is not closed")
+	}
+}
+
+func TestAForkThatIsNoneLeavesTheHistoryAsItWas(t *testing.T) {
+	t.Parallel()
+	a, f, r := log1(t, t.TempDir(), 61, Options{})
+	f.awaitStored()
+	all := boundariesOf(t, f.sent.Bytes(), 50)
+	for _, at := range []replica.Position{
+		{ReplID: idC, Offset: all[3].Offset}, {ReplID: idA, Offset: all[3].Offset + 1}, {ReplID: idA, Offset: f.end() + 9}, {ReplID: idA, Offset: 7},
+	} {
+		if _, err := a.Fork(at); !errors.Is(err, ErrNoFork) {
+			t.Errorf("%+v: %v", at, err)
+		}
+	}
+	f.feedSlowly(r, commands(r, 5))
+	f.awaitStored()
+}
+
+// forkedAt makes an archive whose disk is d, and forks it. It gives the stream
+// before, and where it was forked.
+func forkedAt(t *testing.T, dir string, d disk, begin func(a *Archive)) (before []byte, at replica.Position, a *Archive, err error) {
+	t.Helper()
+	a, f, _ := log1(t, dir, 62, Options{AppendFsync: No, disk: d})
+	f.awaitStored()
+	all := boundariesOf(t, f.sent.Bytes(), 50)
+	at, ok := a.ForkAt(master(idC, 1e9, idA, all[len(all)*2/3].Offset))
+	if !ok {
+		t.Fatal("no fork")
+	}
+	begin(a)
+	_, err = a.Fork(at)
+	return f.sent.Bytes()[:all[len(all)-1].Offset-50], at, a, err
+}
+
+func TestAForkThatFailsAtAnyStepLeavesTheHistoryAsItWas(t *testing.T) {
+	t.Parallel()
+	causes := []error{syscall.ENOSPC, syscall.EMFILE, syscall.EROFS}
+	failed := map[string]bool{}
+	for n, done := 0, false; !done; n++ {
+		cause := causes[n%3]
+		dir := t.TempDir()
+		var mu sync.Mutex
+		left, at := -1, ""
+		d := stepped(func(op, name string) error {
+			mu.Lock()
+			defer mu.Unlock()
+			if left < 0 || !strings.Contains(name, "generation-000002") {
+				return nil
+			}
+			if left--; left >= 0 {
+				return nil
+			}
+			at = op + " " + filepath.Base(name)
+			return &os.PathError{Op: op, Path: name, Err: cause}
+		})
+		before, _, a, err := forkedAt(t, dir, d, func(*Archive) { mu.Lock(); left = n; mu.Unlock() })
+		mu.Lock()
+		done, left = at == "", -1
+		failed[at] = true
+		mu.Unlock()
+		if done != (err == nil) || !done && !errors.Is(err, cause) {
+			t.Fatalf("%q: %v", at, err)
+		}
+		if done {
+			break
+		}
+		if left := inTheMaking(t, dir); len(left) > 0 || len(numbers(t, dir)) != 1 {
+			t.Fatalf("%q left %v, %v", at, left, numbers(t, dir))
+		}
+		end := a.Progress().Stored
+		mustClose(t, a)
+		checkHolds(t, dir, before, end)
+	}
+	if !failed["rename generation-000002"] || !failed["pwrite "+TimelineName] || !failed["link appendonly.aof.1.base.rdb"] {
+		t.Errorf("the steps that failed are %v", failed)
+	}
+}
+
+func TestAKillAtAnyStepOfAForkLeavesOneHistoryOrTheOther(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	var mu sync.Mutex
+	on := false
+	var kills []string
+	var what []string
+	d := stepped(func(op, name string) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if !on || len(kills) >= soak(60, 400) {
+			return nil
+		}
+		to := t.TempDir()
+		if copyTree(dir, to) == nil {
+			kills, what = append(kills, to), append(what, op+" "+filepath.Base(name))
+		}
+		return nil
+	})
+	before, at, a, err := forkedAt(t, dir, d, func(*Archive) { mu.Lock(); on = true; mu.Unlock() })
+	if err != nil {
+		t.Fatal(err)
+	}
+	after := commands(rand.New(rand.NewPCG(63, 1)), 20)
+	newFeeder(t, a, at).feed(after, 500)
+	mustClose(t, a)
+	forked := 0
+	for i, k := range kills {
+		b := open(t, k, Options{})
+		pos, ok := b.Position()
+		mustClose(t, b)
+		all, making, _ := generations(k)
+		if !ok || len(making) > 0 {
+			t.Fatalf("killed at %s: %+v, %v; %v", what[i], pos, ok, making)
+		}
+		if got := segmentBytes(t, generationIn(k, 1)); !bytes.Equal(got, before) {
+			t.Fatalf("killed at %s: generation 1 holds %d other bytes than %d", what[i], len(got), len(before))
+		}
+		if len(all) == 1 {
+			if pos.Offset != 50+int64(len(before)) {
+				t.Fatalf("killed at %s: %+v", what[i], pos)
+			}
+			continue
+		}
+		forked++
+		got := segmentBytes(t, generationIn(k, 2))
+		if pos.Offset != 50+int64(len(got)) || !bytes.HasPrefix(slices.Concat(before[:at.Offset-50], after), got) || pos.Offset < at.Offset {
+			t.Fatalf("killed at %s: generation 2 holds %d other bytes; %+v", what[i], len(got), pos)
+		}
+		if tl, _, _ := generationIn(k, 1).readTimeline(visitor{}); !tl.Closed {
+			t.Fatalf("killed at %s: generation 1 is not closed", what[i])
+		}
+	}
+	t.Logf("%d kills, %d behind the rename", len(kills), forked)
+	if forked == 0 || forked == len(kills) {
+		t.Error("the test does not test what it says")
+	}
+}
+
+func TestRecoveryChangesNoFileThatAnotherGenerationHas(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	_, _, a, err := forkedAt(t, dir, realDisk(), func(*Archive) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustClose(t, a)
+	g1, g2 := generationIn(dir, 1), generationIn(dir, 2)
+	shared := 0
+	for n := 1; n < segmentsOf(t, g2); n++ {
+		if inode(t, g1.segment(n)) == inode(t, g2.segment(n)) {
+			shared++
+		}
+	}
+	if shared < 2 {
+		t.Fatalf("%d segments are shared", shared)
+	}
+	had := snapshotDir(t, g1.dir)
+	// No slot tells where the history ends, and the second segment was torn.
+	if err := os.Remove(g2.fsynced()); err != nil {
+		t.Fatal(err)
+	}
+	p, err := os.ReadFile(g2.timeline())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var kept []byte
+	for line := range bytes.Lines(p) {
+		if !bytes.HasPrefix(line, []byte("verified segment")) {
+			kept = append(kept, line...)
+		}
+	}
+	if err := os.WriteFile(g2.timeline(), kept, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	a = open(t, dir, Options{AppendFsync: No})
+	mustClose(t, a)
+	for name, p := range snapshotDir(t, g1.dir) {
+		if !bytes.Equal(p, had[name]) {
+			t.Errorf("%s of generation 1 was changed", name)
+		}
+	}
+	if inode(t, g1.segment(1)) == inode(t, g2.segment(1)) {
+		t.Error("recovery did not look at the first segment: the test does not test what it says")
+	}
+}
