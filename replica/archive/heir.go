@@ -100,9 +100,6 @@ func newHeir(gen generation, from *Reader, b birth, opt Options) (*heir, error) 
 	for h.next+1 < len(h.timeline.Segments) && h.timeline.Segments[h.next+1].From <= h.lo {
 		h.next++
 	}
-	if s := h.timeline.Segments[h.next]; s.Sealed && s.To <= h.lo {
-		h.next++ // nothing of it is behind lo
-	}
 	return h, nil
 }
 
@@ -207,6 +204,10 @@ func (h *heir) reach(ctx context.Context, seq int, hi int64) error {
 		src := h.timeline.Segments[h.next]
 		if src.Seq > seq || src.From >= hi {
 			break
+		}
+		if src.Sealed && src.To <= h.lo {
+			h.next++
+			continue
 		}
 		if err := h.end(ctx, hi); err != nil {
 			return err

@@ -110,8 +110,10 @@ func (r *Rebase) takeOver(ctx context.Context, b *base, g *log) (is Current, err
 	if err := g.reach(ctx, b.pos); err != nil {
 		return is, err
 	}
-	if err := g.atBoundary(ctx, (*writer).turn); err != nil {
-		return is, err
+	if g.progress().Stored > b.pos.Offset { // else there is nothing to copy
+		if err := g.atBoundary(ctx, (*writer).turn); err != nil {
+			return is, err
+		}
 	}
 	if err := g.secure(); err != nil {
 		return is, err
