@@ -96,7 +96,7 @@ func (l *Link) handleInfo(c *conn, line []byte) {
 	s := string(line)
 	n, err := strconv.ParseInt(strings.TrimPrefix(s, "$"), 10, 64)
 	switch {
-	case strings.HasPrefix(s, "-"):
+	case strings.HasPrefix(s, "-"), strings.HasPrefix(s, "+"):
 		l.noInfo = true
 		l.note("INFO was answered "+s, errNoInfo)
 		l.nextStep(c)

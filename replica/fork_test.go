@@ -51,6 +51,7 @@ func TestAMasterThatHasAllOfTheHistoryIsAskedForTheNextByte(t *testing.T) {
 		"under the id before":  infoOf("master", otherID, 5000, replID, 1001, 1),
 		"it did not tell":      "-NOPERM this user has no permissions to run the 'info' command\r\n",
 		"an empty answer":      "$0\r\n\r\n",
+		"a proxy says OK":      "+OK\r\n",
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -272,7 +273,7 @@ func TestAConnectionThatEndsWhileTheStoreGoesBackIsFollowedByOneAtTheFork(t *tes
 func TestAnAnswerToINFOThatIsNoneEndsTheAttempt(t *testing.T) {
 	t.Parallel()
 	for _, said := range []string{
-		":5\r\n", "$-1\r\n", "$x\r\n", "$9223372036854775807\r\n" + strings.Repeat("x", 70_000), "$3\r\nabcdefgh\r\n", "+OK\r\n",
+		":5\r\n", "$-1\r\n", "$x\r\n", "$9223372036854775807\r\n" + strings.Repeat("x", 70_000), "$3\r\nabcdefgh\r\n",
 		infoOf("master", otherID, 5000, replID, 901, 1) + "+OK\r\n",
 	} {
 		gate := make(chan struct{})

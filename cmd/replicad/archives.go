@@ -21,8 +21,9 @@ import (
 // DIR. A flag that is not given has the value that run would have.
 type archiveFlags struct {
 	*config.Settings
-	name   string
-	asJSON bool
+	name       string
+	generation int // of verify
+	asJSON     bool
 }
 
 // register gives a command the flags, and those of more keys of run.
@@ -171,6 +172,7 @@ func verifyCommand() *cobra.Command {
 		RunE:  f.on(f.verify),
 	}
 	f.register(cmd)
+	cmd.Flags().IntVar(&f.generation, "generation", 0, "only that generation, by its `NUMBER`")
 	return cmd
 }
 
@@ -183,7 +185,7 @@ func (f *archiveFlags) verify(cmd *cobra.Command, masters []archive.Master) erro
 	var failed error
 	for _, m := range masters {
 		tell, end := tables.Bar(terminal(cmd.ErrOrStderr()), m.Name+": verify")
-		r, err := verify.Archive(cmd.Context(), m.Dir, verify.Options{Progress: tell})
+		r, err := verify.Archive(cmd.Context(), m.Dir, verify.Options{Progress: tell, Generation: f.generation})
 		end()
 		if err != nil {
 			failed = errors.Join(failed, fmt.Errorf("%s: %w", m.Name, err))

@@ -23,6 +23,7 @@ type restoreFlags struct {
 	to, format       string
 	owner            string
 	check, checkOnly bool
+	generation       int
 	opt              restore.Options
 }
 
@@ -36,6 +37,7 @@ func restoreCommand() *cobra.Command {
 	f.register(cmd)
 	fl := cmd.Flags()
 	fl.StringVar(&f.to, "to", "latest", "the moment")
+	fl.IntVar(&f.generation, "generation", 0, "only what that generation holds, by its `NUMBER`")
 	fl.StringVar(&f.opt.Out, "out", "", "the folder to restore to")
 	fl.StringVar(&f.format, "format", string(restore.Multipart), "multipart, aof or rdb")
 	fl.BoolVar(&f.check, "check", false, "load the result in a redis-server from the PATH")
@@ -85,6 +87,10 @@ func (f *restoreFlags) options(cmd *cobra.Command) (done tables.Restored, err er
 	if f.opt.Target, err = archive.ParseTarget(f.to, time.Now()); err != nil {
 		return done, usage(fmt.Errorf("--to: %w", err))
 	}
+	if f.generation < 0 {
+		return done, usage(fmt.Errorf("--generation %d: the first is 1", f.generation))
+	}
+	f.opt.Target = f.opt.Target.In(f.generation)
 	if f.opt.Owner, err = restore.ParseOwner(f.owner); err != nil {
 		return done, usage(fmt.Errorf("--chown: %w", err))
 	}

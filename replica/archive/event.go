@@ -30,6 +30,10 @@ const (
 	// master goes on, in a generation of its own. Generation, Offset (of the
 	// fork), Bytes (behind it, in the generation before). The archive tells it.
 	GenerationForked
+	// TailLost: it is known what the failover behind a fork has lost. Generation
+	// (that holds it), Offset (of the last byte before it), Bytes; Text counts
+	// the commands. The daemon tells it.
+	TailLost
 	// GenerationPruned: a generation was removed. Generation, Bytes; Text says
 	// why, and which times can't be restored any more. Only Err where the
 	// removal failed.

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"replicad/replica"
 	"replicad/replica/rdb/rdbtest"
@@ -349,5 +350,101 @@ func TestRecoveryChangesNoFileThatAnotherGenerationHas(t *testing.T) {
 	}
 	if inode(t, g1.segment(1)) == inode(t, g2.segment(1)) {
 		t.Error("recovery did not look at the first segment: the test does not test what it says")
+	}
+}
+
+func TestWhatAFailoverLostIsCountedFromTheFirstByteThatDiffers(t *testing.T) {
+	t.Parallel()
+	set := func(k, v string) []byte { return resp.AppendCommand(nil, "SET", k, v) }
+	ping := resp.AppendCommand(nil, "PING")
+	hello := resp.AppendCommand(nil, "PUBLISH", "__sentinel__:hello", "127.0.0.1,26379,x")
+	shared := slices.Concat(set("a", "1"), set("b", "2"))
+	for name, c := range map[string]struct {
+		tail, after []byte
+		want        Lost
+	}{
+		"nothing came since": {slices.Concat(set("t", "1"), ping), nil,
+			Lost{Pending: true, Bytes: int64(len(set("t", "1")) + len(ping)), Writes: 1, Pings: 1}},
+		"other writes came": {slices.Concat(set("t", "1"), ping, hello, resp.AppendCommand(nil, "PUBLISH", "c", "m")), set("new", "9"),
+			Lost{Bytes: 1 << 40, Writes: 1, Pings: 1, Hellos: 1, Publishes: 1}},
+		"the same came again, and then others": {slices.Concat(set("t", "1"), set("t", "2"), ping), slices.Concat(set("t", "1"), set("x", "2")),
+			Lost{Bytes: int64(len(set("t", "2")) + len(ping)), Writes: 1, Pings: 1}},
+		"all came again":        {slices.Concat(set("t", "1"), ping), slices.Concat(set("t", "1"), ping, set("x", "2")), Lost{}},
+		"a part of it came":     {slices.Concat(set("t", "1"), set("t", "2")), set("t", "1"), Lost{Pending: true, Bytes: int64(len(set("t", "2"))), Writes: 1}},
+		"nothing but pings":     {slices.Concat(ping, ping), set("x", "1"), Lost{Bytes: int64(2 * len(ping)), Pings: 2}},
+		"they differ in length": {set("t", "1"), set("t", "12345"), Lost{Bytes: int64(len(set("t", "1"))), Writes: 1}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			a := open(t, dir, Options{SegmentSize: 60})
+			f := fullSync(t, a, replica.FullSync{ReplID: idA, Offset: 50, Size: -1}, rdbtest.Empty(0, true))
+			f.feed(shared, 1000)
+			p := f.end()
+			for _, b := range []int{len(c.tail) / 2, len(c.tail)} { // in two segments, where it can be
+				f.feed(c.tail[f.end()-p:b], 1000)
+				f.awaitStored()
+			}
+			at, ok := a.ForkAt(master(idC, 1e9, idA, p))
+			if !ok || at.Offset != p {
+				t.Fatalf("%+v, %v", at, ok)
+			}
+			if _, err := a.Fork(at); err != nil {
+				t.Fatal(err)
+			}
+			g := newFeeder(t, a, at)
+			g.feed(c.after, 1000)
+			g.awaitStored()
+			m, _, err := Describe(dir)
+			if err != nil || len(m.Generations) != 2 || m.Generations[1].Lost == nil {
+				t.Fatalf("%+v, %v", m, err)
+			}
+			got := *m.Generations[1].Lost
+			if c.want.Bytes == 1<<40 {
+				c.want.Bytes = int64(len(c.tail))
+			}
+			if got.From != got.To-got.Bytes || got.To != p+int64(len(c.tail)) || got.ForkOffset != p || got.Generation != 1 || got.Since.IsZero() != (got.Bytes == 0) {
+				t.Errorf("%+v", got)
+			}
+			c.want.Generation, c.want.ForkOffset, c.want.From, c.want.To, c.want.Since, c.want.Until = got.Generation, got.ForkOffset, got.From, got.To, got.Since, got.Until
+			if got != c.want {
+				t.Errorf("lost are %+v, want %+v", got, c.want)
+			}
+			mustClose(t, a)
+		})
+	}
+}
+
+func TestATimeInTheTailNamesTheForkAndTheGenerationThatHasMore(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	written(t, dir, 1, 100, baseFact(0, 36, time.UnixMilli(epoch)), replidFact(idA, 0), segmentFact(newSegment(1, 0, 0)), at(10, 10), at(20, 20), at(30, 30), sealedFact(Segment{Seq: 1, To: 30}), endFact(30))
+	written(t, dir, 2, 100, baseFact(0, 36, time.UnixMilli(epoch)), replidFact(idA, 0), segmentFact(newSegment(1, 0, 0)), at(10, 10), at(15, 15), forkFact(15, 1), at(90, 40))
+	for _, c := range []struct {
+		ms, offset, lost int64
+	}{{12, 10, 0}, {16, 15, 0}, {25, 15, 20}, {60, 15, 30}, {95, 40, 0}} {
+		target, err := ParseTarget(ms(c.ms).Format(time.RFC3339Nano), time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, p, err := Locate(dir, target, ms(100))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Close()
+		if p.Generation != 2 || p.Offset != c.offset || (p.Lost != nil) != (c.lost > 0) || c.lost > 0 && (p.Lost.Offset != c.lost || p.Lost.Generation != 1) {
+			t.Errorf("at %d: %+v, lost %+v", c.ms, p, p.Lost)
+		}
+		r, p, err = Locate(dir, target.In(1), ms(100))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Close()
+		if p.Generation != 1 || c.lost > 0 && p.Offset != c.lost {
+			t.Errorf("at %d in generation 1: %+v", c.ms, p)
+		}
+	}
+	if _, _, err := Locate(dir, Target{}.In(7), ms(100)); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("generation 7: %v", err)
 	}
 }

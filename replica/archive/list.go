@@ -49,6 +49,7 @@ type Generation struct {
 	From    time.Time `json:"from,omitzero"`
 	To      time.Time `json:"to,omitzero"`
 	Rebased bool      `json:"rebased"` // a rebase began it, not a full sync
+	Forked  bool      `json:"forked"`  // a failover began it: it goes on from a fork
 	Bytes   int64     `json:"bytes"`   // base and segments
 	// Alone is how many of the bytes no other generation has: two generations
 	// may share segments, as hard links.
@@ -58,7 +59,11 @@ type Generation struct {
 	// all is what the archive takes.
 	Frees   int64  `json:"bytes_freed"`
 	Problem string `json:"problem,omitempty"`
+	// Lost is what the failover has lost behind which this generation goes on;
+	// nil where it goes on from no fork, or the generation before is not kept.
+	Lost *Lost `json:"lost,omitempty"`
 
+	fork  Fork
 	files []os.FileInfo // base and segments
 }
 
@@ -104,6 +109,7 @@ type Describer struct {
 
 	mu   sync.Mutex
 	read map[string]*readSoFar // by the generation's folder
+	lost map[string]*Lost      // likewise; what is settled
 }
 
 // readSoFar is a timeline that is known up to a length.
@@ -115,7 +121,7 @@ type readSoFar struct {
 
 // NewDescriber makes one for the archive in dir. It reads nothing yet.
 func NewDescriber(dir string) *Describer {
-	return &Describer{dir: dir, read: map[string]*readSoFar{}}
+	return &Describer{dir: dir, read: map[string]*readSoFar{}, lost: map[string]*Lost{}}
 }
 
 // Describe is [Describe].
@@ -179,7 +185,41 @@ func (d *Describer) describe() (Master, bool, error) {
 		m.Generations = append(m.Generations, is)
 	}
 	apportion(m.Generations)
+	for i := range m.Generations {
+		d.describeLoss(m.Generations, &m.Generations[i])
+	}
 	return m, true, nil
+}
+
+// describeLoss says what was lost where a generation goes on from a fork. What
+// can't be read is left out: the generation's own problem says so.
+func (d *Describer) describeLoss(all []Generation, g *Generation) {
+	if g.fork == (Fork{}) {
+		return
+	}
+	if g.Lost = d.lost[g.Dir]; g.Lost != nil {
+		return
+	}
+	i := slices.IndexFunc(all, func(o Generation) bool { return o.Number == g.fork.Generation })
+	if i < 0 {
+		return
+	}
+	now, err := g.OpenReader()
+	if err != nil {
+		return
+	}
+	defer now.Close()
+	was, err := all[i].OpenReader()
+	if err != nil {
+		return
+	}
+	defer was.Close()
+	if l, err := lost(now, was, g.fork); err == nil {
+		g.Lost = &l
+		if !l.Pending {
+			d.lost[g.Dir] = &l
+		}
+	}
 }
 
 // apportion says what the generations hold alone. They are in order.
@@ -250,7 +290,8 @@ func (d *Describer) generation(g generation) (Generation, error) {
 	is.Histories, is.BaseOffset, is.Closed = tl.Histories, tl.BaseOffset, tl.Closed
 	is.BaseVerified, is.BaseCRCKnown = tl.Verified, tl.HasBaseCRC
 	is.From, is.To = tl.span()
-	is.Rebased = !tl.Since.Equal(tl.BaseTime)
+	is.fork, is.Forked = tl.Fork, tl.Fork != Fork{}
+	is.Rebased = !is.Forked && !tl.Since.Equal(tl.BaseTime)
 	is.count(tl.Segments)
 	for _, s := range tl.Segments {
 		st, err := os.Stat(g.segment(s.Seq))

@@ -16,16 +16,29 @@ import (
 
 // Target is what to restore to; the zero value is the latest moment.
 type Target struct {
-	time   time.Time
-	offset int64
-	text   string
+	time       time.Time
+	offset     int64
+	text       string
+	generation int // zero for any
 	// Which of them hold. Of a bare number both do: it is whichever the archive
 	// has.
 	byTime, byOffset bool
 }
 
+// In gives the target in one generation: latest is where that ends.
+func (t Target) In(generation int) Target {
+	t.generation = generation
+	return t
+}
+
 // String gives the target as it was written.
-func (t Target) String() string { return cmp.Or(t.text, "latest") }
+func (t Target) String() string {
+	text := cmp.Or(t.text, "latest")
+	if t.generation > 0 {
+		text += fmt.Sprintf(" in generation %d", t.generation)
+	}
+	return text
+}
 
 // ParseTarget reads latest, a time, or an offset. A time is RFC 3339,
 // "2006-01-02 15:04:05" (local), unix seconds or milliseconds, or a duration
@@ -99,6 +112,16 @@ type Point struct {
 	// Twice is not nil where the clock was stepped back, so that the time came
 	// twice: Time is the second time, Twice the first.
 	Twice *Moment `json:"twice,omitempty"`
+	// Lost is not nil where a generation before holds another state for the
+	// time: what a failover has lost.
+	Lost *LostPoint `json:"lost,omitempty"`
+}
+
+// LostPoint is a place behind a fork, in the generation that was left there.
+type LostPoint struct {
+	Generation int       `json:"generation"`
+	Offset     int64     `json:"offset"`
+	Time       time.Time `json:"time"`
 }
 
 // ErrUnavailable is what errors.Is finds in every [UnavailableError].
@@ -171,6 +194,9 @@ func locate(dir string, to Target, now time.Time) (*Reader, Point, error) {
 		return nil, Point{}, err
 	}
 	e := &UnavailableError{Target: to}
+	if to.generation > 0 {
+		done = slices.DeleteFunc(done, func(g generation) bool { return g.number != to.generation })
+	}
 	var readers []*Reader // newest first
 	var chosen *Reader
 	defer func() {
@@ -260,10 +286,32 @@ func chooseTime(readers []*Reader, t time.Time, now time.Time, e *UnavailableErr
 		if err != nil {
 			return nil, Point{}, err
 		}
-		return r, Point{Generation: r.Number, ReplID: r.ReplID(at.Offset), Offset: at.Offset, Time: at.Time, Next: next.Time, Twice: twice}, nil
+		p := Point{Generation: r.Number, ReplID: r.ReplID(at.Offset), Offset: at.Offset, Time: at.Time, Next: next.Time, Twice: twice}
+		p.Lost, err = r.lostAt(readers, t, at.Offset)
+		return r, p, err
 	}
 	e.Reason = "that is before everything that is kept"
 	return nil, Point{}, e
+}
+
+// lostAt says what the generation that was left at the reader's fork has for a
+// time, where the reader's has no more than the fork.
+func (r *Reader) lostAt(readers []*Reader, t time.Time, offset int64) (*LostPoint, error) {
+	fork := r.Timeline.Fork
+	if fork == (Fork{}) || offset > fork.Offset {
+		return nil, nil
+	}
+	for _, was := range readers {
+		if was.Number != fork.Generation {
+			continue
+		}
+		at, _, _, err := was.At(t)
+		if err != nil || at.Offset <= fork.Offset {
+			return nil, err
+		}
+		return &LostPoint{was.Number, at.Offset, at.Time}, nil
+	}
+	return nil, nil
 }
 
 func (r *Reader) pointAt(offset int64) (*Reader, Point, error) {

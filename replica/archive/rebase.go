@@ -100,8 +100,8 @@ func (r *Rebase) TakeOver(ctx context.Context) error {
 
 func (r *Rebase) takeOver(ctx context.Context, b *base, g *log) (is Current, err error) {
 	newest, _ := r.a.Current()
-	if b.pos.Offset <= newest.BaseOffset {
-		return is, fmt.Errorf("its offset %d is not behind %d, that of the base before", b.pos.Offset, newest.BaseOffset)
+	if b.pos.Offset < newest.BaseOffset {
+		return is, fmt.Errorf("its offset %d is before %d, that of the base that the log has", b.pos.Offset, newest.BaseOffset)
 	}
 	crc, err := b.verify(ctx)
 	if err != nil {

@@ -42,6 +42,8 @@ type follower struct {
 	near         bool // the archive is near max-bytes
 	nextPrune    time.Time
 	nextOverfull time.Time
+	forked       bool // it is not told yet what the last failover lost
+	counting     bool // what it lost is being counted
 
 	wanted    string    // why a rebase was asked for; "" for none
 	notBefore time.Time // after one that failed
@@ -157,6 +159,7 @@ func (f *follower) observe(e replica.Event) {
 // segment is damaged.
 func (f *follower) ofTheFiles(e archive.Event) {
 	f.tell(e)
+	f.forked = f.forked || e.Kind == archive.GenerationForked
 	if e.Kind == archive.SegmentVerified && e.Err != nil && f.wanted == "" {
 		f.wanted = "a sealed segment is damaged"
 	}
@@ -169,6 +172,24 @@ func (f *follower) tell(e archive.Event) {
 	f.observers.ObserveArchive(e)
 }
 
+// countLost tells what the last failover has lost, once what came since shows it.
+func (f *follower) countLost() {
+	f.counting = true
+	f.work.Go(func() {
+		m, _, err := archive.Describe(f.dir)
+		f.loop.Post(func() {
+			f.counting = false
+			if err != nil || len(m.Generations) == 0 {
+				return
+			}
+			l := m.Generations[len(m.Generations)-1].Lost
+			if f.forked = l != nil && l.Pending; l != nil && !l.Pending && l.Bytes > 0 {
+				f.tell(archive.Event{Kind: archive.TailLost, Generation: l.Generation, Offset: l.From, Bytes: l.Bytes, Text: l.String()})
+			}
+		})
+	})
+}
+
 // rebaseNow begins a rebase as soon as the link streams.
 func (f *follower) rebaseNow(why string) {
 	f.wanted, f.notBefore = why, time.Time{}
@@ -176,6 +197,9 @@ func (f *follower) rebaseNow(why string) {
 }
 
 func (f *follower) everySecond(now time.Time) {
+	if f.forked && !f.counting && !f.stopping {
+		f.countLost()
+	}
 	if f.rebase != nil || f.stopping {
 		return
 	}

@@ -65,6 +65,7 @@ var archiveForms = map[archive.EventKind]form{
 	archive.RebaseDone:       {LevelNotice, "rebase done: the new generation has taken over", "generation offset took", ""},
 	archive.RebaseFailed:     {LevelWarning, "rebase failed: the generation before goes on", "error next_attempt_in", ""},
 	archive.GenerationForked: {LevelNotice, "a new generation goes on from the fork: the one before keeps what lies behind", "generation offset bytes", ""},
+	archive.TailLost:         {LevelNotice, "what the failover lost is kept", "generation offset bytes lost", ""},
 	archive.GenerationPruned: {LevelNotice, "generation pruned", "generation? bytes? why? error?", "old generations could not be pruned"},
 	archive.Overfull:         {LevelWarning, "the archive is larger than max-bytes, and holds nothing that may go", "bytes max_bytes", ""},
 }
@@ -145,7 +146,7 @@ func linkValues(e replica.Event) map[string]any {
 func archiveValues(e archive.Event) map[string]any {
 	return map[string]any{
 		"generation": e.Generation, "segment": e.Segment, "offset": e.Offset, "bytes": e.Bytes, "max_bytes": e.Total,
-		"took": e.Took.Round(time.Microsecond), "next_attempt_in": e.Delay.Round(time.Millisecond), "why": e.Text, "error": e.Err,
+		"took": e.Took.Round(time.Microsecond), "next_attempt_in": e.Delay.Round(time.Millisecond), "why": e.Text, "lost": e.Text, "error": e.Err,
 	}
 }
 

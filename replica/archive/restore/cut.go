@@ -38,6 +38,15 @@ func findCut(ctx context.Context, r *archive.Reader, point int64) ([]archive.Seg
 	return segments, err
 }
 
+// in names the generation in an error that says what is damaged.
+func in(r *archive.Reader, err error) error {
+	var damaged *DamagedError
+	if errors.As(err, &damaged) {
+		damaged.Generation = r.Number
+	}
+	return err
+}
+
 func checkBase(r *archive.Reader) error {
 	bad := &DamagedError{File: r.BasePath(), Offset: -1, Sound: -1}
 	if want := r.Timeline.BaseSize; r.BaseSize != want {
@@ -199,7 +208,9 @@ type DamagedError struct {
 	Byte   int64 // of the file, from 0
 	Offset int64 // the replication offset there; -1 in a base
 	Sound  int64 // the last offset before it that can be restored; -1 for none in this generation
-	Err    error // what is wrong there
+	// Generation has the file: another one may have other data at the offset.
+	Generation int
+	Err        error // what is wrong there
 }
 
 // Error says what to restore instead.
@@ -211,7 +222,7 @@ func (e *DamagedError) Error() string {
 	if e.Sound < 0 {
 		return fmt.Sprintf("%s: %v; nothing of this generation can be restored", text, e.Err)
 	}
-	return fmt.Sprintf("%s: %v; it can be restored up to there with --to offset:%d", text, e.Err, e.Sound)
+	return fmt.Sprintf("%s: %v; it can be restored up to there with --generation %d --to offset:%d", text, e.Err, e.Generation, e.Sound)
 }
 
 // Unwrap returns archive.ErrDamaged and the cause.

@@ -142,12 +142,13 @@ func (opt Options) build(ctx context.Context, s *stage) (Result, error) {
 }
 
 // attempt locates the target and makes the result.
-func (opt Options) attempt(ctx context.Context, s *stage) (Result, error) {
+func (opt Options) attempt(ctx context.Context, s *stage) (_ Result, err error) {
 	r, p, err := archive.Locate(opt.Dir, opt.Target, time.Now())
 	if err != nil {
 		return Result{}, err
 	}
 	defer r.Close()
+	defer func() { err = in(r, err) }()
 	c, err := findCut(ctx, r, p.Offset)
 	if err != nil {
 		return Result{}, err

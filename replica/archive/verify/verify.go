@@ -20,6 +20,7 @@ import (
 
 // Options of [Archive]; the zero value is fine.
 type Options struct {
+	Generation int // only that one; 0 for all
 	// Progress is told how many bytes of how many were read. Beside a daemon
 	// total may grow.
 	Progress func(done, total int64)
@@ -119,8 +120,12 @@ func Archive(ctx context.Context, dir string, opt Options) (Report, error) {
 	r := Report{Name: m.Name, Dir: m.Dir, Running: m.Running, Generations: []Generation{}}
 	p := &progress{tell: opt.Progress}
 	m.Generations = slices.DeleteFunc(m.Generations, func(g archive.Generation) bool {
-		return filepath.Ext(g.Dir) == ".tmp" // a full sync that is under way
+		return filepath.Ext(g.Dir) == ".tmp" || // a full sync that is under way
+			opt.Generation > 0 && g.Number != opt.Generation
 	})
+	if opt.Generation > 0 && len(m.Generations) == 0 {
+		return Report{}, fmt.Errorf("%s has no generation %d: %w", dir, opt.Generation, fs.ErrNotExist)
+	}
 	for _, g := range m.Generations {
 		p.total += g.Bytes
 	}
