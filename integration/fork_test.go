@@ -41,6 +41,7 @@ func TestAFailoverBySentinelUnderLoadCostsNoFullSync(t *testing.T) {
 	n := count(t, "failovers by SENTINEL FAILOVER", 2, 20)
 	p := startPair(t)
 	everyType(p.master, 0)
+	inStep(t, p.master, p.replica) // else it may lack what the base holds
 	dir := t.TempDir()
 	d := run(t, dir, "--sentinel", p.sentinel.Addr(), "--master-name", redistest.MasterName)
 	d.waitLog(`msg="full sync done"`)
