@@ -46,6 +46,7 @@ type conn struct {
 	master     Replication     // what the master's INFO said
 	fork       *Position       // where the history is to be continued, before its end; nil for the end
 	goingBack  bool            // the store goes back to the fork
+	besides    []string        // commands of the main channel beside an RDB channel, whose replies are awaited
 	waited     time.Time       // when PSYNC or SYNC was sent
 	full       FullSync
 

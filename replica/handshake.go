@@ -2,10 +2,12 @@ package replica
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -106,6 +108,8 @@ func HidePassword(text, password string) string {
 // handshake is over and rest, which was read behind the line, is taken too.
 func (l *Link) handleReply(c *conn, line, rest []byte) bool {
 	switch {
+	case len(c.besides) > 0:
+		return l.handleBeside(c, line, rest)
 	case l.state == ReceivePong:
 		l.handlePong(c, line)
 	case l.phase == Psync:
@@ -157,8 +161,8 @@ type HandshakeStep struct {
 
 // handshakeSteps are the commands between PING and PSYNC, in the order in which
 // they are sent. Only an error reply to AUTH ends the attempt. info asks for the
-// master's histories, too.
-func handshakeSteps(cfg Config, info bool) []HandshakeStep {
+// master's histories, too; channels offers a full sync on two connections.
+func handshakeSteps(cfg Config, info, channels bool) []HandshakeStep {
 	m := cfg.Master
 	var steps []HandshakeStep
 	add := func(p Phase, name string, args ...string) {
@@ -174,7 +178,11 @@ func handshakeSteps(cfg Config, info bool) []HandshakeStep {
 	if cfg.AnnounceIP != "" {
 		add(IP, "REPLCONF ip-address", "REPLCONF", "ip-address", cfg.AnnounceIP)
 	}
-	add(Capa, "REPLCONF capa", "REPLCONF", "capa", "eof", "capa", "psync2")
+	capa := []string{"REPLCONF", "capa", "eof", "capa", "psync2"}
+	if channels {
+		capa = append(capa, twoChannels...)
+	}
+	add(Capa, "REPLCONF capa", capa...)
 	if cfg.Until == Transfer {
 		// Refused before 6.2: then the full sync is an ordinary one.
 		add(Capa, "REPLCONF rdb-only", "REPLCONF", "rdb-only", "1")
@@ -190,7 +198,11 @@ func handshakeSteps(cfg Config, info bool) []HandshakeStep {
 func (l *Link) sendHandshake(c *conn) {
 	var out, shown []byte
 	c.password = l.cfg.Master.Password
-	c.steps = handshakeSteps(l.cfg, l.known && l.forker != nil && !l.noInfo)
+	c.steps = handshakeSteps(l.cfg, l.known && l.forker != nil && l.channel == nil && !l.noInfo, l.offersChannels())
+	if l.side != nil {
+		c.steps = slices.DeleteFunc(c.steps, func(s HandshakeStep) bool { return s.Phase != Auth })
+		c.steps = append(c.steps, l.channelStep())
+	}
 	c.asked = time.Now()
 	for _, s := range c.steps {
 		out = resp.AppendCommand(out, s.Args...)
@@ -239,7 +251,7 @@ func (l *Link) handleStep(c *conn, line []byte) {
 		return
 	case len(line) > 0 && line[0] == '+':
 	case len(line) > 0 && line[0] == '-':
-		if s.Phase == Auth {
+		if s.Phase == Auth || l.side != nil {
 			l.fail(&ReplyError{Command: s.Name, Text: HidePassword(string(line[1:]), c.password)})
 			return
 		}
@@ -264,6 +276,11 @@ func (l *Link) nextStep(c *conn) {
 		l.Stop(l.onStop)
 	case l.known:
 		l.resume(c)
+	case l.side != nil && l.side.client == "": // Valkey
+		l.enter(Sync, Psync)
+		c.useSync = true
+		l.beginWait(c)
+		l.send(c, "SYNC")
 	default:
 		l.sendPsync(c, "?", -2)
 	}
@@ -298,7 +315,15 @@ func (l *Link) handlePsync(c *conn, line, rest []byte) bool {
 	verb, args, _ := strings.Cut(s, " ")
 	switch {
 	case s == "": // a keep-alive
-	case c.useSync && s[0] == '$':
+	case l.side != nil && c.useSync && strings.HasPrefix(s, "$ENDOFF:"):
+		l.handleEndOffset(c, line)
+	case verb == "+RDBCHANNELSYNC" && l.offersChannels():
+		l.openChannel(c, line, cmp.Or(strings.TrimSpace(args), "none"), rest)
+		return true
+	case s == "+DUALCHANNELSYNC" && l.offersChannels():
+		l.openChannel(c, line, "", rest)
+		return true
+	case c.useSync && l.side == nil && s[0] == '$':
 		l.emit(Event{Kind: FullSyncBegun, Text: "the master does not know PSYNC", Cause: SyncNoPsync})
 		l.enter(Sync, Transfer)
 		return l.handlePreamble(c, line, rest)
@@ -344,6 +369,11 @@ func (l *Link) handleFullResync(c *conn, line []byte, args string) {
 	id, offset, ok := strings.Cut(args, " ")
 	n, err := strconv.ParseInt(strings.TrimSpace(offset), 10, 64)
 	if !ok || !isReplID(id) || err != nil || n < 0 || n > math.MaxInt64/2 {
+		l.fail(unexpected("PSYNC", line))
+		return
+	}
+	if l.channel != nil { // the log that has begun can't be continued
+		l.giveUpChannel()
 		l.fail(unexpected("PSYNC", line))
 		return
 	}

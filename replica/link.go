@@ -118,6 +118,10 @@ type Link struct {
 	stallTold time.Time
 	needReset bool
 
+	channel *channel // the RDB channel of a full sync on two connections; nil without one
+	broken  int      // of those full syncs, in a row
+	side    *sideOf  // this link is the RDB channel of another one; else nil
+
 	noInfo  bool // the master refused INFO
 	doubted bool // a full sync was refused, to ask INFO once more
 }
@@ -182,6 +186,8 @@ func (l *Link) Follow(m Master) {
 	l.disconnect()
 	l.enter(None, NoPhase)
 	l.cfg.Master = m
+	l.broken = 0
+	l.giveUpChannel()
 	l.failures, l.noInfo, l.doubted = 0, false, false
 	l.emit(Event{Kind: Repointed, Endpoint: m.Address()})
 	l.retry.Reset(0)
@@ -234,6 +240,10 @@ func (l *Link) idle() {
 
 func (l *Link) finishStop() {
 	if !l.stopped || l.busy {
+		return
+	}
+	if l.channel != nil {
+		l.cancelChannel()
 		return
 	}
 	if !l.ended {
@@ -295,7 +305,11 @@ func (l *Link) connect() {
 	if !l.started || l.stopped || l.state != None || l.busy {
 		return // while busy: what the goroutine posts at its end calls connect again
 	}
-	if l.needReset {
+	switch {
+	case l.channel != nil && (l.needReset || !l.channel.begun):
+		l.cancelChannel() // nothing of it can be continued
+		return
+	case l.needReset:
 		l.resetStore()
 		return
 	}
@@ -518,10 +532,10 @@ func (l *Link) storeChanged() {
 	if l.ending != nil {
 		l.drainOn()
 	}
-	if l.phase != Stream {
+	c := l.conn
+	if c == nil || !c.streams {
 		return
 	}
-	c := l.conn
 	l.answerGetAck(c)
 	if l.conn == c && c.paused {
 		l.unpause(c)

@@ -146,7 +146,7 @@ func (l *Link) unpause(c *conn) {
 // is made durable.
 func (l *Link) everySecond() {
 	c := l.conn
-	if l.phase == Stream && !c.paused && time.Since(c.lastByte) > l.cfg.ReplTimeout {
+	if l.phase == Stream && l.channel == nil && !c.paused && time.Since(c.lastByte) > l.cfg.ReplTimeout {
 		l.fail(fmt.Errorf("%w: no byte for %v", ErrDeadline, time.Since(c.lastByte).Round(time.Millisecond)))
 		return
 	}
@@ -168,6 +168,9 @@ func (l *Link) safe() int64 {
 // answerGetAck answers a GETACK once everything before the GETACK is safe, and
 // again once that is durable: WAITAOF waits for the FACK.
 func (l *Link) answerGetAck(c *conn) {
+	if l.phase != Stream || l.channel != nil {
+		return // its base is not in place
+	}
 	if c.ackAt >= 0 && l.safe() >= c.ackAt {
 		at := min(l.safe(), c.ackLast)
 		c.ackAt = -1
@@ -196,6 +199,12 @@ func (l *Link) answerGetAck(c *conn) {
 // stream behind an $EOF payload, but WAIT must not count a base that a kill -9
 // would take away.
 func (l *Link) sendAck(c *conn) {
+	if l.channel != nil {
+		if l.channel.received {
+			l.ack(c, 0, 0)
+		}
+		return
+	}
 	if c.goingBack {
 		l.ack(c, c.fork.Offset, 0)
 		return

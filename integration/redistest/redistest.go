@@ -70,6 +70,7 @@ type Server struct {
 
 	t          testing.TB
 	sentinel   bool // it runs as one
+	binary     string
 	directives []string
 	password   string
 	cmd        *exec.Cmd
@@ -107,11 +108,25 @@ func StartIn(t testing.TB, dir string, directives ...string) *Server {
 	return s
 }
 
+// StartValkey starts a valkey-server from the PATH as Start does. Without one it
+// skips the test: Debian has it in its backports alone.
+func StartValkey(t testing.TB, directives ...string) *Server {
+	t.Helper()
+	path, err := exec.LookPath("valkey-server")
+	if err != nil {
+		t.Skip("there is no valkey-server on the PATH: nothing was tested here")
+	}
+	s := New(t, t.TempDir(), directives...)
+	s.binary = path
+	s.Start()
+	return s
+}
+
 // New prepares a server without starting it: its port is chosen.
 func New(t testing.TB, dir string, directives ...string) *Server {
 	t.Helper()
 	Path(t)
-	s := &Server{t: t, Dir: dir, Host: "127.0.0.1", clients: map[int]*redis.Client{}, directives: directives}
+	s := &Server{t: t, Dir: dir, Host: "127.0.0.1", clients: map[int]*redis.Client{}, directives: directives, binary: Path(t)}
 	s.Port = -1
 	s.read(directives)
 	if s.Port < 0 {
@@ -190,7 +205,7 @@ func (s *Server) Launch(more ...string) {
 	if err := os.WriteFile(file, []byte(strings.Join(conf, "\n")+"\n"), 0o600); err != nil {
 		s.t.Fatal(err)
 	}
-	s.cmd = exec.Command(Path(s.t), append([]string{file}, args...)...)
+	s.cmd = exec.Command(s.binary, append([]string{file}, args...)...)
 	s.cmd.Dir = s.Dir
 	// A test that is aborted runs no cleanup.
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -422,13 +437,27 @@ func (s *Server) Digest() string {
 // last file that ends inside a command fails the test.
 func Load(t testing.TB, dir string, directives ...string) *Server {
 	t.Helper()
-	Path(t)
+	return load(t, Path(t), dir, directives...)
+}
+
+// Load starts a server of the same kind on a copy of a folder, as the function
+// Load does.
+func (s *Server) Load(dir string, directives ...string) *Server {
+	s.t.Helper()
+	return load(s.t, s.binary, dir, directives...)
+}
+
+func load(t testing.TB, binary, dir string, directives ...string) *Server {
+	t.Helper()
 	where := t.TempDir()
 	if err := os.CopyFS(where, os.DirFS(dir)); err != nil {
 		t.Fatal(err)
 	}
 	// An archive that ends inside a command is not to be mended by the server.
-	return StartIn(t, where, append([]string{"appendonly yes", "aof-load-truncated no"}, directives...)...)
+	s := New(t, where, append([]string{"appendonly yes", "aof-load-truncated no"}, directives...)...)
+	s.binary = binary
+	s.Start()
+	return s
 }
 
 // tail is the end of a text, at most n bytes.

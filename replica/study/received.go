@@ -99,6 +99,8 @@ func (c *received) follow(key, to string, f facts) {
 		c.takePayload(number(f.Word(2)), nil)
 	case "eof":
 		c.takePayload(-1, []byte(f.Word(2)))
+	case "rdb-channel-sync":
+		c.next, c.carry, c.multi, c.stream = 0, nil, false, true
 	case "info-length":
 		if n := min(number(f.Word(2))+2, c.size()); n > 0 {
 			c.thing("info", n, n)
