@@ -275,6 +275,9 @@ func (s *Server) Kill() {
 	s.forget()
 }
 
+// Running says whether the server was started, and neither killed nor shut down.
+func (s *Server) Running() bool { return s.cmd != nil }
+
 // Shutdown ends the server as SHUTDOWN does; how is NOSAVE, SAVE or "".
 func (s *Server) Shutdown(how string) {
 	s.t.Helper()
