@@ -39,6 +39,9 @@ var (
 	ErrChecksum = errors.New("the RDB of the full sync is damaged")
 	// ErrNotRDB: the payload of a full sync is no RDB.
 	ErrNotRDB = errors.New("what the master sent is no RDB")
+	// ErrBacklog: the master does not have the bytes that a history needs which
+	// has begun beside its RDB.
+	ErrBacklog = errors.New("the master's backlog does not reach back to the log that has begun beside the RDB")
 	// ErrNoSync: the server knows neither PSYNC nor SYNC.
 	ErrNoSync = errors.New("the server can't replicate")
 	// ErrNoHello: the server did not answer the first message of TLS in time.
@@ -143,7 +146,7 @@ var causes = []struct {
 	{CauseProtocol, is(ErrUnexpected, ErrNotRDB, resp.ErrProtocol)},
 	{CauseArchive, is(ErrStore, ErrNoRoom, ErrChecksum)},
 	{CauseTLS, is(tunnel.ErrTLS, tunnel.ErrFiles, ErrNoHello)},
-	{CauseRefused, is(ErrReply, ErrNoSync)},
+	{CauseRefused, is(ErrReply, ErrNoSync, ErrBacklog)},
 	{CauseTimeout, is(ErrDeadline, anet.ErrTimeout, syscall.ETIMEDOUT)},
 	{CauseClosed, is(ErrClosed, syscall.ECONNRESET, syscall.EPIPE)},
 	{CauseConnect, as(func(e *LinkError) bool { return e.State == Connecting || e.State == None })},
@@ -196,6 +199,7 @@ var remedies = []struct {
 	{is(ErrChecksum), "", "the base is discarded and a full sync asked for; if this happens again, test the memory and the network of both hosts"},
 	{is(ErrNotRDB), "", "is that a Redis or Valkey server, and nothing in between that changes the data? Look at its log"},
 	{is(ErrNoSync), "", notRedis},
+	{is(ErrBacklog), "", "raise repl-backlog-size; a full sync begins"},
 	{is(ErrUnexpected), "", "is that port a Redis or Valkey server?"},
 	{is(resp.ErrLongArgument), "", "raise proto-max-bulk-len to what the master has"},
 	{is(resp.ErrManyArguments), "", "raise max-arguments"},

@@ -374,7 +374,7 @@ func (l *Link) handleFullResync(c *conn, line []byte, args string) {
 	}
 	if l.channel != nil { // the log that has begun can't be continued
 		l.giveUpChannel()
-		l.fail(unexpected("PSYNC", line))
+		l.fail(ErrBacklog)
 		return
 	}
 	if l.distrust(c) {

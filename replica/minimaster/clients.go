@@ -82,6 +82,9 @@ func (m *Master) syncCommand(conn redcon.Conn, c *Client, args []string) (refusa
 		id = args[1]
 		offset, _ = parseInt(args[2])
 	}
+	if id == "?" && m.cfg.Channels == DualChannel && c.hand.knows(DualChannel) && !c.hand.rdbChannel {
+		return []byte("+DUALCHANNELSYNC\r\n")
+	}
 	// From here on the connection is ours, not redcon's. What was answered before
 	// PSYNC is still in the buffer.
 	k := conn.NetConn().(*link)
@@ -192,6 +195,11 @@ func (c *call) replconf() []byte {
 			c.hand.capa = append(c.hand.capa, strings.ToLower(pair[1]))
 		case "rdb-only":
 			c.hand.rdbOnly = pair[1] == "1"
+		case "rdb-channel":
+			c.hand.rdbChannel = pair[1] == "1"
+		case "main-ch-client-id":
+			c.hand.main, _ = parseInt(pair[1])
+		case "set-rdb-client-id": // Valkey's main channel, whose RDB channel is known
 		case "ip-address", "version": // Valkey 8 and later send their version
 		case "ack", "getack":
 			return nil // neither is ever answered

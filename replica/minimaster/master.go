@@ -25,6 +25,7 @@ type Config struct {
 	ReplPingPeriod time.Duration // repl-ping-replica-period; 10 s when 0
 	BacklogSize    int           // repl-backlog-size in bytes; 1 MiB when 0
 	Diskless       bool          // repl-diskless-sync: $EOF:<40 bytes> framing for replicas with capa eof, else $<length>
+	Channels       Dialect       // offers a full sync on two connections; "" for not
 	KeepAlive      time.Duration // between the newlines sent to a replica that waits; 1 s when 0, as replicationCron has it
 
 	// OutputLimit is the hard limit of client-output-buffer-limit replica, in
@@ -39,6 +40,16 @@ type Config struct {
 
 	Faults Faults
 }
+
+// Dialect is how a master sends RDB and stream on two connections. Its replica
+// must know the capability.
+type Dialect string
+
+// The dialects. Both need Diskless.
+const (
+	RDBChannel  Dialect = "rdb-channel-repl" // Redis 8
+	DualChannel Dialect = "dual-channel"     // Valkey 8
+)
 
 // Master is a running master. Its methods may be called from any goroutine.
 type Master struct {
@@ -75,6 +86,7 @@ func Start(cfg Config) (*Master, error) {
 			done:     make(chan struct{}),
 			replid:   randomHex(),
 			replicas: map[*replica]struct{}{},
+			mains:    map[int64]*replica{},
 			acked:    make(chan struct{}),
 		},
 		engine:   engine,

@@ -21,6 +21,8 @@ type replica struct {
 	out     []byte    // waits to be sent
 	held    bool      // nothing of it may be sent yet
 	ready   sync.Cond // of replication.mu: something has changed
+	waits   bool      // a main channel: its stream begins when its RDB channel comes
+	client  int64     // the id that a main channel was told
 	online  bool      // the payload is sent, or there was none
 	ack     int64
 	ackTime time.Time

@@ -20,7 +20,9 @@ type replication struct {
 	offset   int64    // master_repl_offset: bytes of stream produced
 	backlog  *backlog // nil until the first replica, as in Redis: until then nothing is counted
 	replicas map[*replica]struct{}
-	acked    chan struct{} // closed, and replaced, at each acknowledgement
+	mains    map[int64]*replica // main channels whose RDB channel has not come, by the id they were told
+	clients  int64              // ids of channels given
+	acked    chan struct{}      // closed, and replaced, at each acknowledgement
 	stats    Stats
 	closed   bool
 }
@@ -43,7 +45,7 @@ func (s *replication) feed(b []byte) {
 	s.offset += int64(len(b))
 	s.backlog.write(b)
 	for r := range s.replicas {
-		if r.hand.rdbOnly {
+		if r.hand.rdbOnly || r.waits {
 			continue
 		}
 		if len(r.out)+len(b) > s.cfg.OutputLimit {
@@ -109,6 +111,7 @@ func (s *replication) CutReplicas() int {
 // mu.
 func (s *replication) drop(r *replica) {
 	if _, ok := s.replicas[r]; ok {
+		delete(s.mains, r.client)
 		delete(s.replicas, r)
 		close(r.gone)
 		r.ready.Signal()

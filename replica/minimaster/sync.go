@@ -17,7 +17,13 @@ type handshake struct {
 	port    int      // listening-port, 0 when it named none
 	capa    []string // in order: eof, psync2
 	rdbOnly bool     // it takes the payload of a full sync and no stream
+
+	rdbChannel bool  // it is the RDB channel of a full sync on two connections
+	main       int64 // of the main channel with that id (Redis)
 }
+
+// knows says whether the replica has a capability.
+func (h handshake) knows(capa Dialect) bool { return slices.Contains(h.capa, string(capa)) }
 
 // sync makes a connection that asked for PSYNC or SYNC a replica. id and offset
 // are the arguments of PSYNC; the id is "" for SYNC (replication.c, syncCommand).
@@ -34,7 +40,13 @@ func (s *replication) sync(conn redcon.DetachedConn, k *link, h handshake, id st
 		s.backlog = newBacklog(s.cfg.BacklogSize, s.offset)
 	}
 	send := r.write
-	if partial {
+	if id == "?" && s.cfg.Channels == RDBChannel && h.knows(RDBChannel) && !h.rdbChannel {
+		// The stream begins when the RDB channel has its snapshot.
+		s.clients++
+		r.client, r.waits = s.clients, true
+		s.mains[r.client] = r
+		r.out = fmt.Appendf(nil, "+RDBCHANNELSYNC %d\r\n", r.client)
+	} else if partial {
 		s.stats.SyncPartialOK++
 		r.online = true
 		r.out = append(s.continueReply(h), missing...)
@@ -84,12 +96,19 @@ func (s *replication) beginFullSync(r *replica, psync bool) (send func(), err er
 		return nil, err
 	}
 	s.stats.SyncFull++
+	if main := s.mains[r.hand.main]; main != nil && r.hand.rdbChannel {
+		main.waits, main.online = false, true
+		delete(s.mains, r.hand.main)
+	}
 	diskless := s.cfg.Diskless && slices.Contains(r.hand.capa, "eof")
 	// Nothing tells the end of a diskless payload, so the replica's word that it
 	// has the payload lets the stream begin (repl_start_cmd_stream_on_ack).
 	r.held = diskless
 	head := ""
-	if psync {
+	if r.hand.rdbChannel && s.cfg.Channels == DualChannel {
+		s.clients++
+		head = fmt.Sprintf("$ENDOFF:%d %s 0 %d\r\n", s.offset, s.replid, s.clients)
+	} else if psync {
 		head = fmt.Sprintf("+FULLRESYNC %s %d\r\n", s.replid, s.offset)
 	}
 	return func() {
