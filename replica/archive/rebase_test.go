@@ -493,6 +493,111 @@ func TestAKillAtAnyStepOfARebaseLosesNothing(t *testing.T) {
 	}
 }
 
+func TestAPowerCutAtAnyStepOfARebaseOrForkLosesNothing(t *testing.T) {
+	t.Parallel()
+	for name, do := range map[string]func(t *testing.T, a *Archive, j *journal, all []resp.Boundary) (before int64){
+		"rebase": func(t *testing.T, a *Archive, j *journal, all []resp.Boundary) int64 {
+			re := takeBase(t, a, idA, all[len(all)/2])
+			j.wasSynced(t, generationIn(a.dir, 2).tmp().base())
+			if err := re.TakeOver(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+			return all[len(all)-1].Offset
+		},
+		"fork": func(t *testing.T, a *Archive, j *journal, all []resp.Boundary) int64 {
+			at, ok := a.ForkAt(master(idC, 1e9, idA, all[len(all)/2].Offset))
+			if !ok {
+				t.Fatal("no fork")
+			}
+			if _, err := a.Fork(at); err != nil {
+				t.Fatal(err)
+			}
+			return at.Offset
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			renamed, n := 0, 0
+			for seed := range uint64(soak(4, 40)) {
+				dir := t.TempDir()
+				chance := rand.New(rand.NewPCG(64, seed))
+				j, d := watched()
+				a, f, _ := log1(t, dir, 70+seed, Options{AppendFsync: Everysec, disk: d})
+				f.awaitStored()
+				a.log.Load().flusher.sync()
+				j.begin(t, dir)
+				all := boundariesOf(t, f.sent.Bytes(), 50)
+				type power struct {
+					dir     string
+					durable int64
+					at      string
+				}
+				var cuts []power
+				j.mu.Lock()
+				j.before = func(name string) {
+					if len(cuts) < 60 && chance.IntN(3) > 0 {
+						c := power{t.TempDir(), a.Progress().Durable, filepath.Base(name)}
+						j.cutPower(t, chance, dir, c.dir)
+						cuts = append(cuts, c)
+					}
+				}
+				j.mu.Unlock()
+				behind := do(t, a, j, all)
+				j.mu.Lock()
+				j.before = nil
+				j.mu.Unlock()
+				before := bytes.Clone(f.sent.Bytes())
+				after := before
+				if name == "fork" {
+					after = before[:behind-50]
+				}
+				mustClose(t, a)
+				for _, c := range cuts {
+					n++
+					b, err := Open(c.dir, Options{})
+					if err != nil {
+						t.Fatalf("seed %d, at %s: %v", seed, c.at, err)
+					}
+					pos, ok := b.Position()
+					mustClose(t, b)
+					done, making, _ := generations(c.dir)
+					if !ok || len(making) > 0 {
+						t.Fatalf("seed %d, at %s: %+v, %v, %v; %+v", seed, c.at, pos, ok, making, b.Recovery())
+					}
+					want := before
+					if len(done) > 1 {
+						renamed++
+						want = after
+					}
+					least := resp.Boundary{}
+					for _, x := range all {
+						if x.Offset <= min(c.durable, 50+int64(len(want))) {
+							least = x
+						}
+					}
+					if pos.Offset < least.Offset {
+						t.Fatalf("seed %d, at %s: opened at %d, and %d were durable; %+v", seed, c.at, pos.Offset, least.Offset, b.Recovery())
+					}
+					for _, g := range done {
+						tl, _, err := g.readTimeline(visitor{})
+						if err != nil {
+							t.Fatal(err)
+						}
+						if got := segmentBytes(t, g); !bytes.HasPrefix(before[tl.BaseOffset-50:], got) {
+							t.Fatalf("seed %d, at %s: generation %d holds %d other bytes", seed, c.at, g.number, len(got))
+						}
+						loadable(t, g)
+					}
+				}
+			}
+			t.Logf("%d power cuts, %d behind the rename", n, renamed)
+			if renamed == 0 || renamed == n {
+				t.Error("the test does not test what it says")
+			}
+		})
+	}
+}
+
 func TestARebaseThatFailsAtAnyStepLeavesALogThatGoesOn(t *testing.T) {
 	t.Parallel()
 	failed := map[string]bool{}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -37,14 +38,73 @@ type journal struct {
 	synced map[string][]byte
 	named  map[string]bool   // the names of files that are durable
 	before func(name string) // is called before each fsync
+	moved  map[string]string // folders that were renamed, by the name before
+	unsure map[string]string // likewise; the names may not be durable
 }
 
 // watched is a disk whose fsyncs a new journal takes down.
 func watched() (*journal, disk) {
-	j := &journal{synced: map[string][]byte{}, named: map[string]bool{}}
+	j := &journal{synced: map[string][]byte{}, named: map[string]bool{}, moved: map[string]string{}, unsure: map[string]string{}}
 	d := realDisk()
-	d.fdatasync, d.syncDir = j.fdatasync, j.syncDir
+	d.fdatasync, d.syncDir, d.link, d.rename = j.fdatasync, j.syncDir, j.link, j.rename
 	return j, d
+}
+
+// link takes down that what was fsynced of a file was so under its other name.
+func (j *journal) link(from, to string) error {
+	j.tellBefore(to)
+	if err := os.Link(from, to); err != nil {
+		return err
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.synced[to] = j.synced[from]
+	return nil
+}
+
+// rename renames a folder: its name is durable when the one around it is fsynced.
+func (j *journal) rename(from, to string) error {
+	j.tellBefore(to)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if err := os.Rename(from, to); err != nil {
+		return err
+	}
+	j.moved[from], j.unsure[from] = to, to
+	for path, p := range maps.Clone(j.synced) {
+		if rest, ok := strings.CutPrefix(path, from+"/"); ok {
+			j.synced[filepath.Join(to, rest)] = p
+			delete(j.synced, path)
+		}
+	}
+	for path := range maps.Clone(j.named) {
+		if rest, ok := strings.CutPrefix(path, from+"/"); ok {
+			j.named[filepath.Join(to, rest)] = true
+		}
+	}
+	return nil
+}
+
+// now is the path of a file that was opened before its folder was renamed.
+func (j *journal) now(path string) string {
+	for from, to := range j.moved {
+		if rest, ok := strings.CutPrefix(path, from+"/"); ok {
+			return filepath.Join(to, rest)
+		}
+	}
+	return path
+}
+
+// wasSynced takes down that a file was fsynced by somebody else.
+func (j *journal) wasSynced(t *testing.T, path string) {
+	t.Helper()
+	p, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.synced[path] = p
 }
 
 func (j *journal) tellBefore(name string) {
@@ -77,6 +137,11 @@ func (j *journal) syncDir(path string) error {
 	for _, e := range entries {
 		j.named[filepath.Join(path, e.Name())] = true
 	}
+	for from, to := range j.unsure {
+		if filepath.Dir(to) == path {
+			delete(j.unsure, from)
+		}
+	}
 	for name, is := range now {
 		if was, ok := j.synced[name+tmpSuffix]; ok && bytes.Equal(was, is) {
 			j.synced[name] = is
@@ -88,7 +153,9 @@ func (j *journal) syncDir(path string) error {
 func (j *journal) fdatasync(f *os.File) error {
 	j.tellBefore(f.Name())
 	// What was there when the fsync began is what it promises.
-	p, err := os.ReadFile(f.Name())
+	j.mu.Lock()
+	p, err := os.ReadFile(j.now(f.Name()))
+	j.mu.Unlock()
 	if err != nil {
 		return err
 	}
@@ -97,7 +164,7 @@ func (j *journal) fdatasync(f *os.File) error {
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.synced[f.Name()] = p
+	j.synced[j.now(f.Name())] = p
 	return nil
 }
 
@@ -135,11 +202,22 @@ func (j *journal) movedTo(from, to string) *journal {
 // renamed after an fsync is either the old one or the new one.
 func (j *journal) cutPower(t *testing.T, r *rand.Rand, from, to string) {
 	t.Helper()
-	now := snapshotDir(t, from)
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	now := snapshotDir(t, from)
+	lost := map[string]string{} // renames that did not happen
+	for before, after := range j.unsure {
+		if r.IntN(2) == 0 {
+			lost[strings.TrimPrefix(after, from+"/")] = strings.TrimPrefix(before, from+"/")
+		}
+	}
 	for name, content := range now {
 		path, was := filepath.Join(to, name), filepath.Join(from, name)
+		for after, before := range lost {
+			if rest, ok := strings.CutPrefix(name, after+"/"); ok {
+				path = filepath.Join(to, before, rest)
+			}
+		}
 		synced := j.synced[was]
 		renamed, ok := j.synced[was+tmpSuffix]
 		switch {
