@@ -101,7 +101,7 @@ func (a *Archive) open(strict bool) error {
 		return nil
 	}
 	for _, old := range done[:len(done)-1] {
-		a.endOld(old)
+		_ = endGeneration(old, a.opt)
 	}
 	gen := done[len(done)-1]
 	s, err := recoverGeneration(gen, a.opt, strict)
@@ -138,23 +138,24 @@ func damaged(err error) bool {
 	return slices.ContainsFunc(own, func(e error) bool { return errors.Is(err, e) })
 }
 
-// endOld ends a generation that a newer one has followed, where a crash or an
+// endGeneration ends a generation that a newer one has followed, where a crash or an
 // error kept the archive from ending it. A generation that can't be ended is
 // left as it is. Nothing is done to the files of one that ends with a complete
 // segment: after a rebase they are those of the newer generation, too.
-func (a *Archive) endOld(gen generation) {
+func endGeneration(gen generation, opt Options) error {
 	if ended(gen.timeline()) {
-		return
+		return nil
 	}
 	if tl, _, err := gen.readTimeline(visitor{}); err == nil {
 		if last := tl.Segments[len(tl.Segments)-1]; last.Sealed {
-			_ = a.opt.disk.append(gen.timeline(), endFact(last.To))
-			return
+			return opt.disk.append(gen.timeline(), endFact(last.To))
 		}
 	}
-	if s, err := recoverGeneration(gen, a.opt, false); err == nil && !s.timeline.Closed {
-		_ = closeGeneration(gen, s.seg, s.at, a.opt.disk)
+	s, err := recoverGeneration(gen, opt, false)
+	if err == nil && !s.timeline.Closed {
+		err = closeGeneration(gen, s.seg, s.at, opt.disk)
 	}
+	return err
 }
 
 // sweep removes what interrupted full syncs, rebases and prunes left behind. It
@@ -256,10 +257,12 @@ func (a *Archive) switchTo(g *log) {
 	a.failed, a.is = nil, Current{}
 	a.pos, a.known = replica.Position{}, false
 	a.mu.Unlock()
-	if old != nil {
-		// The old log's data is safe. An end that could not be written down
-		// is no reason to refuse the new generation.
-		_ = old.finish()
+	if old != nil && old.finish() != nil {
+		// The old log's data is safe. An end that could not be written down is
+		// no reason to refuse the new generation: the flusher tries again.
+		g.shared.Lock()
+		g.shared.before = old.generation()
+		g.shared.Unlock()
 	}
 }
 

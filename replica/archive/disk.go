@@ -118,7 +118,7 @@ func (d disk) replace(path string, write func(*os.File) error) error {
 	if err := os.Rename(path+tmpSuffix, path); err != nil {
 		return err
 	}
-	return d.syncDir(filepath.Dir(path))
+	return fsyncedDir(d.syncDir(filepath.Dir(path)))
 }
 
 // detach gives a path a file of its own, where other paths name the file too: it

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -161,6 +162,84 @@ func TestAFullSyncThatFailsAfterTheRenameLeavesNoGeneration(t *testing.T) {
 	pos, ok := a.Position()
 	if !ok || pos.Offset != f.end() {
 		t.Errorf("reopened at %+v %v; %d was durable and streamed on: %+v", pos, ok, f.end(), a.Recovery())
+	}
+}
+
+func TestWhatFailsAndIsNoFsyncIsTriedAgainAndTakesNothing(t *testing.T) {
+	t.Parallel()
+	for name, what := range map[string]struct {
+		suffix string
+		op     string
+		cause  error
+	}{
+		"the manifest is written on a full disk":     {ManifestName + tmpSuffix, "pwrite", syscall.ENOSPC},
+		"the manifest's own fsync fails":             {ManifestName + tmpSuffix, "fdatasync", syscall.EIO},
+		"a slot is written on a read-only disk":      {FsyncedName, "pwrite", syscall.EROFS},
+		"the folder can't be opened: no descriptors": {AOFDir, "open", syscall.EMFILE},
+		"the next segment is created on a full disk": {".incr.aof", "pwrite", syscall.ENOSPC},
+		"the timeline is written on a full disk":     {TimelineName, "pwrite", syscall.ENOSPC},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			var broken atomic.Bool
+			d := stepped(func(op, path string) error {
+				if op == "fsync" {
+					op = "open" // that comes first
+				}
+				if broken.Load() && op == what.op && strings.HasSuffix(path, what.suffix) {
+					return &os.PathError{Op: op, Path: path, Err: what.cause}
+				}
+				return nil
+			})
+			a := open(t, dir, Options{AppendFsync: Always, SegmentSize: small, disk: d})
+			f := fullSync(t, a, replica.FullSync{ReplID: idA, Offset: 50, Size: -1}, rdbtest.Empty(0, true))
+			f.feed(commands(rand.New(rand.NewPCG(80, 1)), 10), 500)
+			f.awaitDurable()
+			broken.Store(true)
+			f.feed(commands(rand.New(rand.NewPCG(80, 2)), 60), 500)
+			poll.Until(t, "it says so", func() bool { return errors.Is(a.Progress().Stalled, what.cause) })
+			if p := a.Progress(); p.Failed != nil || p.Durable > p.Stored {
+				t.Errorf("%+v", p)
+			}
+			broken.Store(false)
+			f.awaitDurable() // it heals by itself
+			poll.Until(t, "it says so", func() bool { return a.Progress().Stalled == nil })
+			mustClose(t, a)
+			if got := segmentBytes(t, generationIn(dir, 1)); !bytes.Equal(got, f.sent.Bytes()) {
+				t.Errorf("%d of %d bytes are there", len(got), f.sent.Len())
+			}
+			loadable(t, generationIn(dir, 1))
+		})
+	}
+}
+
+func TestTheEndOfAnOldGenerationIsWrittenDownOnceThereIsRoom(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	var full atomic.Bool
+	a := open(t, dir, Options{disk: stepped(func(op, path string) error {
+		if full.Load() && op == "pwrite" && path == generationIn(dir, 1).timeline() {
+			return &os.PathError{Op: op, Path: path, Err: syscall.ENOSPC}
+		}
+		return nil
+	})})
+	f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, rdbtest.Empty(0, true))
+	f.feed(resp.AppendCommand(nil, "SET", "a", "1"), 1000)
+	f.awaitDurable()
+	waitMarked(t, dir, f.end())
+	full.Store(true)
+	g := fullSync(t, a, replica.FullSync{ReplID: idB, Offset: 500, Size: -1}, rdbtest.Empty(0, true))
+	if ended(generationIn(dir, 1).timeline()) {
+		t.Fatal("it is ended on a full disk")
+	}
+	full.Store(false)
+	poll.Until(t, "the end of generation 1", func() bool { return ended(generationIn(dir, 1).timeline()) })
+	g.feed(resp.AppendCommand(nil, "SET", "a", "1"), 1000)
+	g.awaitDurable()
+	mustClose(t, a)
+	if got := segmentBytes(t, generationIn(dir, 1)); !bytes.Equal(got, f.sent.Bytes()) {
+		t.Error("generation 1 has changed")
 	}
 }
 

@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -65,6 +66,7 @@ func (f *flusher) run() {
 		select {
 		case <-t.C:
 			f.sync()
+			f.endBefore()
 		case <-now:
 			f.sync()
 		case <-f.seal:
@@ -73,6 +75,20 @@ func (f *flusher) run() {
 			f.sync()
 			return
 		}
+	}
+}
+
+// endBefore ends the generation before, where that could not be done when this
+// one took its place.
+func (f *flusher) endBefore() {
+	s := &f.shared
+	s.Lock()
+	gen := s.before
+	s.Unlock()
+	if gen.number > 0 && endGeneration(gen, f.opt) == nil {
+		s.Lock()
+		s.before = generation{}
+		s.Unlock()
 	}
 }
 
@@ -102,17 +118,50 @@ func (f *flusher) syncNow() {
 	if idle {
 		return
 	}
-	if err := f.syncUpTo(do); err != nil {
+	err := f.syncUpTo(do)
+	if errors.Is(err, errFsync) {
 		f.fail(fmt.Errorf("fsync of generation %d: %w", f.generation().number, err))
 		return
 	}
 	s.Lock()
+	changed := (err == nil) != (s.unsynced == nil)
+	if s.unsynced = err; err != nil {
+		s.Unlock()
+		f.notify() // what is written is sound: the next run tries again
+		return
+	}
 	s.factsDurable, s.durable = do.facts, do.to.end.offset
 	s.Unlock()
 	if len(do.sealing) > 0 {
 		f.sealed(do.sealing)
 	}
+	if changed {
+		signal(f.wake)
+	}
 	f.notify()
+}
+
+// errFsync: an fsync failed. Only that makes bytes doubtful which are written:
+// the kernel may have dropped them, and tells it once. Everything else that goes
+// wrong on the way, such as a full disk or no free descriptor, is tried again.
+var errFsync = errors.New("fsync failed")
+
+// fsynced marks an error of an fsync as one.
+func fsynced(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%w: %w", errFsync, err)
+}
+
+// fsyncedDir marks an error of the fsync of a folder, unless the folder could not
+// be opened.
+func fsyncedDir(err error) error {
+	var path *os.PathError
+	if errors.As(err, &path) && path.Op == "open" {
+		return err
+	}
+	return fsynced(err)
 }
 
 // syncUpTo makes durable, in this order: the segments that are complete, the
@@ -124,17 +173,17 @@ func (f *flusher) syncUpTo(do pending) error {
 		return err
 	}
 	if err := f.disk.fdatasync(do.file); err != nil {
-		return err
+		return fsynced(err)
 	}
 	rotated := len(do.sealing) > 0
 	if rotated {
-		if err := f.at(func(gen generation) error { return f.disk.syncDir(gen.aofs()) }); err != nil {
+		if err := f.at(func(gen generation) error { return fsyncedDir(f.disk.syncDir(gen.aofs())) }); err != nil {
 			return err
 		}
 	}
 	if now := time.Now(); do.noted || now.Sub(f.timelineSynced) >= flushEvery/2 {
 		if err := f.timeline.sync(); err != nil {
-			return err
+			return fsynced(err)
 		}
 		f.timelineSynced = now
 	}
@@ -162,7 +211,7 @@ func (f *flusher) syncSealed(done []sealing) error {
 			return err
 		}
 		if err := f.disk.fdatasync(s.file); err != nil {
-			return err
+			return fsynced(err)
 		}
 	}
 	return nil

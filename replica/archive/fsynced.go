@@ -167,7 +167,7 @@ func (s *fsyncedFile) put(c checkpoint) error {
 		return err
 	}
 	s.serial = c.serial
-	return s.disk.fdatasync(s.f)
+	return fsynced(s.disk.fdatasync(s.f))
 }
 
 // wrote writes the third slot, without allocating. The slot is no more than a

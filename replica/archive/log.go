@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -92,9 +93,12 @@ type shared struct {
 	// How many facts there ever were, and how far they have come.
 	factsReceived, factsStored, factsDurable int
 
-	stalled error // of the writer, which tries again
-	failed  error // of the flusher: the log has ended
-	closing bool
+	before generation // that is still to be ended; zero for none
+
+	stalled  error // of the writer, which tries again
+	unsynced error // of the flusher, which tries again
+	failed   error // of the flusher: the log has ended
+	closing  bool
 }
 
 // newLog starts the goroutines of a generation that stands, on disk and
@@ -220,7 +224,7 @@ func (g *log) progress() replica.Progress {
 	s := &g.shared
 	s.Lock()
 	defer s.Unlock()
-	return replica.Progress{Stored: s.stored.end.offset, Durable: s.durable, Stalled: s.stalled, Failed: s.failed}
+	return replica.Progress{Stored: s.stored.end.offset, Durable: s.durable, Stalled: cmp.Or(s.stalled, s.unsynced), Failed: s.failed}
 }
 
 // progressOr is replica.Store's Progress; failed is what else the store has

@@ -177,7 +177,7 @@ func (w *writer) settle() error {
 // one, which ends with the segment done. The data is safe: that the end could
 // not be written down is no reason to go back.
 func (w *writer) moveTo(to *stand, done Segment) {
-	timeline, fsynced := w.timeline, w.fsynced
+	timeline, fsynced, generation := w.timeline, w.fsynced, w.generation()
 	s := &w.shared
 	s.Lock()
 	file := s.file
@@ -196,6 +196,10 @@ func (w *writer) moveTo(to *stand, done Segment) {
 	}
 	if timeline.add(facts...) == nil {
 		_ = timeline.sync()
+	} else {
+		s.Lock()
+		s.before = generation
+		s.Unlock()
 	}
 	timeline.close()
 	fsynced.close()

@@ -389,7 +389,7 @@ func TestAFullDiskDuringARotationLosesNothingAndLeavesNothing(t *testing.T) {
 
 func TestAnFsyncThatFailsDuringARotationTakesTheArchiveBack(t *testing.T) {
 	t.Parallel()
-	for _, where := range []string{"incr.aof", AOFDir, TimelineName, ManifestName + tmpSuffix, FsyncedName} {
+	for _, where := range []string{"incr.aof", AOFDir, TimelineName, FsyncedName} {
 		for seed := range uint64(soak(3, 100)) {
 			dir := t.TempDir()
 			r := rand.New(rand.NewPCG(26, seed))
