@@ -26,6 +26,7 @@ type conn struct {
 	connector *anet.Connector    // goes through the addresses of the name
 	endpoint  anet.Endpoint      // the address that fd is connected to
 	fd        int                // -1 without a socket
+	noRoom    error              // why a full sync would find no room; nil where it may
 	tunnel    *tunnel.Tunnel     // what fd leads into under TLS, else nil
 	lastByte  time.Time          // when the master was heard last
 

@@ -94,11 +94,14 @@ const (
 	SyncAhead   = "ahead"    // the master has lost the end of this history
 	SyncHistory = "history"  // the master has another history
 	SyncNoPsync = "no_psync" // the master knows no partial resync
+	// SyncPoisoned: the stream that the master holds breaks the protocol at the
+	// end of this history.
+	SyncPoisoned = "poisoned"
 )
 
 // SyncCauses are all causes of a full sync.
 func SyncCauses() []string {
-	return []string{SyncInitial, SyncBacklog, SyncAhead, SyncHistory, SyncNoPsync}
+	return []string{SyncInitial, SyncBacklog, SyncAhead, SyncHistory, SyncNoPsync, SyncPoisoned}
 }
 
 // Event is one thing that happened to a link. An observer may keep it, but not

@@ -109,6 +109,17 @@ func (l *Link) handleInfo(c *conn, line []byte) {
 
 var errNoInfo = errors.New("a failover that left this history before its end will cost a full sync: permit INFO (+info) to the user")
 
+// infoWithin is how long after the reply before it the reply to INFO may take:
+// both were asked for in one write.
+const infoWithin = time.Second
+
+// infoLate is the deadline of the reply to INFO: the link goes on without one.
+func (l *Link) infoLate(c *conn) {
+	l.noInfo = true
+	l.note(fmt.Sprintf("INFO was not answered within %v", infoWithin), errNoInfo)
+	l.nextStep(c)
+}
+
 // takeInfo takes bytes of the reply to INFO, and returns how many.
 func (l *Link) takeInfo(c *conn, p []byte) int {
 	in := c.info
@@ -178,12 +189,15 @@ func (l *Link) forkFound(c *conn, p Position, ok bool) {
 	if l.needReset { // the store failed meanwhile
 		return
 	}
-	if ok {
+	switch {
+	case !ok && c.noRoom != nil:
+		l.fail(c.noRoom)
+	case !ok:
+		l.sendPsync(c, l.pos.ReplID, l.taken())
+	default:
 		c.fork = &p
 		l.sendPsync(c, p.ReplID, p.Offset)
-		return
 	}
-	l.sendPsync(c, l.pos.ReplID, l.taken())
 }
 
 // goBack has the store go back to the fork, from which the master continues.

@@ -310,3 +310,18 @@ func FuzzInfo(f *testing.F) {
 		r.checkPath()
 	})
 }
+
+func TestAServerThatDoesNotAnswerINFOIsAskedForTheNextByteAllTheSame(t *testing.T) {
+	t.Parallel()
+	r, _, k := resuming(t, storeOptions{fork: forkAt(0, false)})
+	if got := k.hear("PSYNC"); got[2] != "1001" {
+		t.Errorf("got %q", got)
+	}
+	k.say("+CONTINUE\r\n")
+	r.waitPlace("SYNC/STREAM")
+	r.stop()
+	r.checkPath()
+	if len(r.failures) != 0 {
+		t.Errorf("it failed\n%s", r.story())
+	}
+}

@@ -218,6 +218,9 @@ func (l *Link) sendHandshake(c *conn) {
 func (l *Link) enterStep(c *conn) {
 	l.enter(Sync, c.steps[0].Phase)
 	c.deadline.Reset(l.cfg.ReplSyncioTimeout)
+	if c.steps[0].Args[0] == infoStep[0] {
+		c.deadline.Reset(min(infoWithin, l.cfg.ReplSyncioTimeout))
+	}
 }
 
 // write sends a command of the handshake by a bounded synchronous write; shown
@@ -380,9 +383,17 @@ func (l *Link) handleFullResync(c *conn, line []byte, args string) {
 	if l.distrust(c) {
 		return
 	}
+	if c.noRoom != nil {
+		l.fail(c.noRoom)
+		return
+	}
 	c.full = FullSync{ReplID: id, Offset: n}
 	why, cause := "", SyncInitial
 	switch {
+	case l.poisoned:
+		cause = SyncPoisoned
+		why = fmt.Sprintf("twice the stream broke the protocol behind offset %d: the master holds bytes there that are no command; "+
+			"the generation before keeps what came before them", l.poison)
 	case l.known && id == l.pos.ReplID && n < l.taken():
 		cause = SyncAhead
 		why = fmt.Sprintf("the archive is ahead: it holds this history up to offset %d, and the master stands at %d; "+
@@ -398,6 +409,7 @@ func (l *Link) handleFullResync(c *conn, line []byte, args string) {
 		why += l.whyNoFork(c)
 	}
 	l.emit(Event{Kind: FullSyncBegun, ReplID: id, Offset: n, Text: why, Cause: cause})
+	l.poisoned = false
 	l.enter(Sync, Transfer)
 	l.armWait(c)
 }

@@ -117,6 +117,12 @@ type Link struct {
 	stalled   time.Time // since when the store can't write; zero while it can
 	stallTold time.Time
 	needReset bool
+	ordered   bool // no attempt was made since Follow
+
+	// Where the stream broke the protocol last. Where it does so twice at one
+	// offset, the bytes are the master's own, and asking again is in vain.
+	poison   int64
+	poisoned bool
 
 	channel *channel // the RDB channel of a full sync on two connections; nil without one
 	broken  int      // of those full syncs, in a row
@@ -140,7 +146,7 @@ func NewLink(loop *eventloop.Loop, store Store, cfg Config) *Link {
 	if cfg.Resolve == nil {
 		cfg.Resolve = anet.Resolve
 	}
-	l := &Link{cfg: cfg, loop: loop, store: store, in: make([]byte, replyBuffer), entered: time.Now()}
+	l := &Link{poison: -1, cfg: cfg, loop: loop, store: store, in: make([]byte, replyBuffer), entered: time.Now()}
 	l.forker, _ = store.(Forker)
 	l.retry = loop.NewTimer(l.connect)
 	l.setHistory(Position{}, false)
@@ -186,7 +192,7 @@ func (l *Link) Follow(m Master) {
 	l.disconnect()
 	l.enter(None, NoPhase)
 	l.cfg.Master = m
-	l.broken = 0
+	l.broken, l.ordered = 0, true
 	l.giveUpChannel()
 	l.failures, l.noInfo, l.doubted = 0, false, false
 	l.emit(Event{Kind: Repointed, Endpoint: m.Address()})
@@ -301,6 +307,9 @@ func (l *Link) enter(s State, p Phase) {
 
 // connect begins an attempt (connectWithMaster). A goroutine resolves the name,
 // asks the store whether there is room for a full sync, and posts resolved.
+// Without room only a history that can be continued is asked for: a master is
+// not to save again and again in vain. A master that was named by an order is
+// asked all the same, once: its dataset may be smaller.
 func (l *Link) connect() {
 	if !l.started || l.stopped || l.state != None || l.busy {
 		return // while busy: what the goroutine posts at its end calls connect again
@@ -326,7 +335,7 @@ func (l *Link) connect() {
 		if err != nil {
 			err = fmt.Errorf("%w: %w", ErrResolve, err)
 		} else {
-			err = store.Room() // may wait for the file system
+			c.noRoom = store.Room() // may wait for the file system
 		}
 		l.loop.Post(func() { l.resolved(c, eps, err) })
 	}()
@@ -341,8 +350,7 @@ func (l *Link) resolve(ctx context.Context, m Master) ([]anet.Endpoint, error) {
 	return []anet.Endpoint{ep}, err
 }
 
-// resolved goes on with the addresses of the name. err says why there are none,
-// or no room for a full sync.
+// resolved goes on with the addresses of the name. err says why there are none.
 func (l *Link) resolved(c *conn, eps []anet.Endpoint, err error) {
 	l.busy = false
 	switch {
@@ -355,6 +363,13 @@ func (l *Link) resolved(c *conn, eps []anet.Endpoint, err error) {
 		return
 	case err != nil:
 		l.fail(err)
+		return
+	}
+	if l.ordered {
+		l.ordered, c.noRoom = false, nil
+	}
+	if c.noRoom != nil && !l.known {
+		l.fail(c.noRoom)
 		return
 	}
 	var addresses []string
@@ -473,6 +488,8 @@ func (l *Link) fail(cause error) {
 	}
 	if errors.Is(cause, resp.ErrProtocol) {
 		l.needReset = true
+		l.poisoned = l.poison == l.taken() && l.known
+		l.poison = l.taken()
 	}
 	l.disconnect()
 	l.failures++
@@ -506,6 +523,8 @@ func (l *Link) deadlinePassed() {
 		l.drainLate()
 	case l.state == Connecting:
 		l.connectFailed(c, fmt.Errorf("%w after %v", ErrDeadline, l.cfg.ReplSyncioTimeout))
+	case l.phase == Version && len(c.steps) > 0 && c.steps[0].Args[0] == infoStep[0] && c.info == nil:
+		l.infoLate(c)
 	case l.phase == Psync || l.phase == Transfer:
 		l.fail(fmt.Errorf("%w: %v without a byte, %v since PSYNC", ErrDeadline, time.Since(c.lastByte).Round(time.Millisecond), time.Since(c.waited).Round(time.Millisecond)))
 	default:
@@ -596,7 +615,9 @@ func (l *Link) resetStore() {
 				return
 			}
 			l.needReset = false
-			l.setHistory(l.store.Position())
+			if l.setHistory(l.store.Position()); l.poisoned {
+				l.known = false // what is behind it can't be had: see SyncPoisoned
+			}
 			l.connect()
 		})
 	}()

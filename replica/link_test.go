@@ -1072,3 +1072,70 @@ func TestAPayloadOfManyPipesIsStoredByteForByte(t *testing.T) {
 		}
 	}
 }
+
+func TestAStreamThatBreaksTheProtocolTwiceAtOnePlaceIsFollowedByAFullSync(t *testing.T) {
+	t.Parallel()
+	ln := listen(t)
+	r := newRig(t, replica.Config{}, storeOptions{}, ln.Addr())
+	r.start()
+	const poison = "-ERR unknown command\r\n"
+	accept(t, ln).say(everyStep + fullSync + setFoo + poison + setFoo)
+	k := accept(t, ln)
+	k.say(everyStep + "+CONTINUE\r\n" + poison + setFoo)
+	if got := k.hear("PSYNC"); got[2] != "1032" {
+		t.Errorf("got %q", got)
+	}
+	k = accept(t, ln)
+	k.say(everyStep + "+FULLRESYNC " + replID + " 2000\r\n$18\r\n" + payload + setFoo)
+	if got := k.hear("PSYNC"); got[1] != "?" {
+		t.Errorf("the third time it asks %q", got)
+	}
+	k.hearAck(2031)
+	// Once is a damage on the way: the same bytes may come whole.
+	k.say(poison)
+	k = accept(t, ln)
+	k.say(everyStep + "+CONTINUE\r\n" + setFoo)
+	if got := k.hear("PSYNC"); got[2] != "2032" {
+		t.Errorf("got %q", got)
+	}
+	k.hearAck(2062)
+	r.stop()
+	r.checkPath()
+	n := 0
+	for _, e := range r.events {
+		if e.Kind == replica.FullSyncBegun && e.Cause == replica.SyncPoisoned && strings.Contains(e.Text, "1031") {
+			n++
+		}
+	}
+	if n != 1 || len(r.failures) != 3 {
+		t.Errorf("%d full syncs for that, %d failures\n%s", n, len(r.failures), r.story())
+	}
+}
+
+func TestWithoutRoomForAFullSyncAHistoryIsContinuedAllTheSame(t *testing.T) {
+	t.Parallel()
+	ln := listen(t)
+	r := newRig(t, replica.Config{}, storeOptions{position: &replica.Position{ReplID: replID, Offset: 1000}}, ln.Addr())
+	r.store.noRoom = fmt.Errorf("%w: 18 bytes", replica.ErrNoRoom)
+	r.start()
+	k := accept(t, ln)
+	k.say(everyStep + "+CONTINUE\r\n" + setFoo)
+	k.hearAck(1031)
+	k.conn.Close()
+	k = accept(t, ln)
+	k.say(everyStep + "+FULLRESYNC " + otherID + " 2000\r\n")
+	r.waitFailures(2)
+	if f := r.failure(1); !errors.Is(f, replica.ErrNoRoom) {
+		t.Errorf("%v", f)
+	}
+	// A master that an order names may have a smaller dataset.
+	r.on(func() { r.link.Follow(replica.Master{Host: "other.test", Port: 1}) })
+	k = accept(t, ln)
+	k.say(everyStep + "+FULLRESYNC " + otherID + " 2000\r\n$18\r\n" + payload)
+	r.waitPlace("SYNC/STREAM")
+	r.stop()
+	r.checkPath()
+	if len(r.failures) != 2 {
+		t.Errorf("%d failures\n%s", len(r.failures), r.story())
+	}
+}
