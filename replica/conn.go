@@ -38,6 +38,7 @@ type conn struct {
 	// Handshake.
 	lines      resp.LineReader
 	steps      []HandshakeStep // whose replies are awaited, in order
+	mute       bool            // the master refuses REPLCONF as a whole
 	password   string          // that AUTH named; SetCredentials may have come since
 	authReply  byte            // the first byte of the reply to AUTH; 0 before it came
 	authHidden bool            // what follows of that reply may quote the password

@@ -258,7 +258,12 @@ func (l *Link) handleStep(c *conn, line []byte) {
 			l.fail(&ReplyError{Command: s.Name, Text: HidePassword(string(line[1:]), c.password)})
 			return
 		}
-		l.note(s.Name+" was answered "+string(line), nil)
+		re := &ReplyError{Command: s.Name, Text: string(line[1:])}
+		var without error
+		if s.Phase == Port && (re.UnknownCommand() || strings.HasPrefix(re.Text, "NOPERM")) {
+			c.mute, without = true, errMute
+		}
+		l.note(s.Name+" was answered "+string(line), without)
 	default:
 		if s.Phase == Auth {
 			line = []byte(HidePassword(string(line), c.password))
@@ -268,6 +273,9 @@ func (l *Link) handleStep(c *conn, line []byte) {
 	}
 	l.nextStep(c)
 }
+
+// errMute: the link goes on without acknowledgements.
+var errMute = errors.New("the link is kept alive by newlines, and WAIT, WAITAOF and min-replicas-to-write can't count this archive: permit REPLCONF (+replconf) to the user, and rename it nowhere")
 
 // nextStep goes on behind a step that was answered.
 func (l *Link) nextStep(c *conn) {

@@ -1139,3 +1139,36 @@ func TestWithoutRoomForAFullSyncAHistoryIsContinuedAllTheSame(t *testing.T) {
 		t.Errorf("%d failures\n%s", len(r.failures), r.story())
 	}
 }
+
+func TestAMasterThatRefusesREPLCONFGetsNewlinesInPlaceOfACKs(t *testing.T) {
+	t.Parallel()
+	for _, refusal := range []string{"-NOPERM this user has no permissions to run the 'replconf' command\r\n", "-ERR unknown command 'REPLCONF'\r\n"} {
+		ln := listen(t)
+		r := newRig(t, replica.Config{}, storeOptions{}, ln.Addr())
+		r.start()
+		k := accept(t, ln)
+		k.say("+PONG\r\n" + strings.Repeat(refusal, 3) + fullSync + setFoo)
+		k.hear("PSYNC")
+		for range 3 { // a command would begin with *
+			if b, err := k.r.ReadByte(); b != '\n' || err != nil {
+				t.Fatalf("it sent %q, %v", b, err)
+			}
+		}
+		k.say(getAck)
+		r.wait("GETACK", func() bool { return r.store.taken() == 1031+37 })
+		if b, err := k.r.ReadByte(); b != '\n' || err != nil {
+			t.Errorf("GETACK was answered %q, %v", b, err)
+		}
+		r.stop()
+		r.checkPath()
+		warned := 0
+		for _, e := range r.events {
+			if e.Kind == replica.ReplyNoted && e.Err != nil && strings.Contains(e.Err.Error(), "+replconf") {
+				warned++
+			}
+		}
+		if warned != 1 || r.count(replica.Acknowledged) != 0 {
+			t.Errorf("%d warnings, %d ACKs\n%s", warned, r.count(replica.Acknowledged), r.story())
+		}
+	}
+}

@@ -225,11 +225,21 @@ func (l *Link) sendAck(c *conn) {
 // the master waits for an ACK, and overlooks one that comes before the master
 // has reaped the child that sent the payload (replconfCommand). So ACKs are sent
 // until its stream begins.
+//
+// A master that refuses REPLCONF would cut the link at the first ACK, or answer it
+// in the middle of the stream. A bare newline keeps the link as well
+// (processInlineBuffer in Redis' networking.c).
 func (l *Link) ack(c *conn, offset, durable int64) {
 	if !l.known && l.phase == Stream && (c.full.Size >= 0 || l.scanner.Scanned() > 0) {
 		return
 	}
 	if len(c.out) > 0 {
+		l.flush(c)
+		return
+	}
+	if c.mute {
+		c.out = append(c.out, '\n')
+		l.emit(Event{Kind: Sent, Data: c.out, Bytes: int64(len(c.out))})
 		l.flush(c)
 		return
 	}
