@@ -62,6 +62,11 @@ func (e *ReplyError) Error() string {
 // Is makes errors.Is(err, ErrReply) true.
 func (e *ReplyError) Is(target error) bool { return target == ErrReply }
 
+// Auth says whether the server wants other credentials.
+func (e *ReplyError) Auth() bool {
+	return e.Command == "AUTH" || strings.HasPrefix(e.Text, "NOAUTH") || strings.HasPrefix(e.Text, "WRONGPASS")
+}
+
 // unknownCommand matches what servers say to a command that they do not have:
 // Redis, and with other words proxies, managed services, and other servers that
 // speak the protocol.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -69,6 +70,18 @@ func follow(cmd *cobra.Command) error {
 	defer shown.close()
 	if shown != nil {
 		cfg.Observer = daemon.Observers{r, shown}
+	}
+	cfg.Credentials = func(master string) (user, password string, err error) {
+		now, _, err := settings.Reload()
+		if err != nil {
+			return "", "", err
+		}
+		for _, m := range now.Masters {
+			if m.Target.Name == master {
+				return m.Target.User, m.Target.Password, nil
+			}
+		}
+		return "", "", fmt.Errorf("no master is named %s", master)
 	}
 	d, err := daemon.Open(cfg)
 	if err != nil {

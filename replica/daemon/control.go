@@ -134,7 +134,7 @@ func (h *Handle) order(change func(now replica.Master) replica.Master) error {
 	return h.call(func() error {
 		f.noOne = m.Address() == ""
 		f.status.Order(m.Address(), f.noOne)
-		f.follow(m)
+		f.follow(change(f.cfg.Master)) // with the credentials of now
 		return nil
 	})
 }
@@ -155,14 +155,36 @@ func (h *Handle) sentinelNames(host string, port int) error {
 // SetCredentials changes masteruser and masterauth for the next connection to
 // the master.
 func (h *Handle) SetCredentials(user, password string) error {
-	f := h.f
 	return h.call(func() error {
-		f.cfg.Master.User, f.cfg.Master.Password = user, password
-		f.link.SetCredentials(user, password)
-		if f.rebase != nil && f.rebase.link != nil {
-			f.rebase.link.SetCredentials(user, password)
-		}
+		h.f.setCredentials(user, password)
 		return nil
+	})
+}
+
+func (f *follower) setCredentials(user, password string) {
+	f.cfg.Master.User, f.cfg.Master.Password = user, password
+	f.link.SetCredentials(user, password)
+	if f.rebase != nil && f.rebase.link != nil {
+		f.rebase.link.SetCredentials(user, password)
+	}
+}
+
+// reauth reads the credentials again, which the master has refused: a file may
+// hold newer ones.
+func (f *follower) reauth() {
+	if f.credentials == nil || f.stopping {
+		return
+	}
+	f.work.Go(func() {
+		user, password, err := f.credentials(f.name)
+		if err != nil {
+			return // the refusal has been told
+		}
+		f.loop.Post(func() {
+			if m := f.cfg.Master; !f.stopping && (m.User != user || m.Password != password) {
+				f.setCredentials(user, password)
+			}
+		})
 	})
 }
 

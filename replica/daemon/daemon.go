@@ -26,7 +26,11 @@ type Config struct {
 	// PerMaster, where it is not nil, changes what the links of one master are
 	// made with: Link, with Master filled in.
 	PerMaster func(*replica.Config)
-	Archive   archive.Options // of each archive, but for Observe and ObserveFsync
+	// Credentials gives masteruser and masterauth of a master as they stand now.
+	// It is called when the master has refused them, on any goroutine. May be
+	// nil.
+	Credentials func(master string) (user, password string, err error)
+	Archive     archive.Options // of each archive, but for Observe and ObserveFsync
 	// ObserveFsync is archive.Options' for each master. May be nil.
 	ObserveFsync func(master string, took time.Duration)
 	Rebase       Rebase

@@ -34,6 +34,7 @@ type follower struct {
 	rebase    *rebase // nil while there is none
 	stopping  bool
 
+	credentials  func(name string) (user, password string, err error) // nil for those of cfg
 	dir          string
 	disk         disk
 	retention    archive.Retention
@@ -59,6 +60,7 @@ func newFollower(loop *eventloop.Loop, cfg Config, m replica.Master) *follower {
 	if c, ok := cfg.Sentinel[m.Name]; ok {
 		f.sentinel, f.origin = &c, "sentinel "+c.MasterName
 	}
+	f.credentials = cfg.Credentials
 	f.status = status.New(m)
 	f.observers = Observers{f.status}
 	if cfg.Observer != nil {
@@ -139,6 +141,10 @@ func (f *follower) follow(m replica.Master) {
 // later: a link is not to be stopped from within.
 func (f *follower) observe(e replica.Event) {
 	f.observers.Observe(e)
+	var refused *replica.ReplyError
+	if e.Kind == replica.Failed && errors.As(e.Err, &refused) && refused.Auth() {
+		f.loop.Post(f.reauth)
+	}
 	re := f.rebase
 	switch {
 	case e.Kind == replica.FullSyncDone && !e.Rebase:

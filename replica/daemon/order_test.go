@@ -2,9 +2,13 @@ package daemon
 
 import (
 	"errors"
+	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"replicad/integration/poll"
@@ -191,4 +195,62 @@ func FuzzReadOrder(f *testing.F) {
 			t.Errorf("written and read: %+v, %v, %q, %v", again, o, v, err)
 		}
 	})
+}
+
+func TestAPasswordThatIsChangedWhileAnOrderIsObeyedStays(t *testing.T) {
+	a, b := startMaster(t), startMaster(t)
+	d, _, _ := running(t, Config{Dir: t.TempDir(), Masters: []replica.Master{parse(t, "m="+a.Addr())}})
+	awaitStream(t, a)
+	h := d.Handles()[0]
+	for i := range 30 {
+		var wg sync.WaitGroup
+		m := a
+		if i%2 == 0 {
+			m = b
+		}
+		host, port, err := net.SplitHostPort(m.Addr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		wg.Go(func() {
+			if err := h.ReplicaOf(host, port); err != nil {
+				t.Error(err)
+			}
+		})
+		want := fmt.Sprint("p", i)
+		if err := h.SetCredentials("", want); err != nil {
+			t.Error(err)
+		}
+		wg.Wait()
+		_ = h.call(func() error {
+			if got := h.f.cfg.Master.Password; got != want {
+				t.Errorf("the password is %q, want %q", got, want)
+			}
+			return nil
+		})
+	}
+}
+
+func TestCredentialsThatTheMasterRefusesAreReadAgain(t *testing.T) {
+	m, err := minimaster.Start(minimaster.Config{RequirePass: "new"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { m.Close() })
+	target := parse(t, "m="+m.Addr())
+	target.Password = "old"
+	var asked atomic.Int64
+	_, rec, _ := running(t, Config{Dir: t.TempDir(), Masters: []replica.Master{target}, Credentials: func(name string) (string, string, error) {
+		if name != "m" {
+			t.Errorf("asked for %q", name)
+		}
+		if asked.Add(1) == 1 {
+			return "", "", errors.New("the file is being written")
+		}
+		return "", "new", nil
+	}})
+	rec.await(t, replica.FullSyncDone, 1)
+	if n := asked.Load(); n < 2 {
+		t.Errorf("asked %d times", n)
+	}
 }
