@@ -282,3 +282,34 @@ func TestAnOrderWhileABaseIsMadeDurableKeepsTheBase(t *testing.T) {
 		})
 	}
 }
+
+func TestAnAddressThatAcceptsAndFailsHidesNoOther(t *testing.T) {
+	t.Parallel()
+	for name, said := range map[string]string{
+		"it closes at once":                "",
+		"it refuses PING":                  "-LOADING\r\n",
+		"it refuses PSYNC":                 everyStep + "-NOMASTERLINK Can't SYNC while not connected with my master\r\n",
+		"it closes in the transfer":        everyStep + "+FULLRESYNC " + replID + " 1000\r\n$18\r\n" + payload[:5],
+		"it says what no master says":      everyStep + "hello\r\n",
+		"it is one that sends no RDB file": everyStep + "+FULLRESYNC " + replID + " 1000\r\n$18\r\n" + strings.Repeat("x", 18),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			bad, good := listen(t), listen(t)
+			r := newRig(t, replica.Config{
+				Resolve: addresses(endpointOf(bad.Addr()), endpointOf(good.Addr())),
+			}, storeOptions{}, bad.Addr())
+			r.start()
+			k := accept(t, bad)
+			k.say(said)
+			k.conn.(*net.TCPConn).CloseWrite()
+			accept(t, good).say(everyStep + fullSync)
+			r.waitPlace("SYNC/STREAM")
+			r.stop()
+			r.checkPath()
+			if n := len(r.failures); n > 1 && !strings.Contains(name, "RDB") {
+				t.Errorf("%d failures\n%s", n, r.story())
+			}
+		})
+	}
+}

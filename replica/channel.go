@@ -87,6 +87,7 @@ func (l *Link) openChannel(c *conn, line []byte, client string, rest []byte) {
 		return
 	}
 	c.deadline.Stop()
+	c.silence.Stop()
 	c.leftover = slices.Clone(rest)
 	l.loop.DeleteFileEvent(c.fd, eventloop.Readable|eventloop.Writable)
 	l.enter(Sync, Transfer)
@@ -108,7 +109,7 @@ func (l *Link) channelTold(ch *channel, e Event) {
 		return
 	}
 	switch e.Kind {
-	case FullSyncBegun, TransferBegun, TransferProgress:
+	case Waiting, FullSyncBegun, TransferBegun, TransferProgress:
 		l.emit(e)
 	case TransferReceived:
 		l.emit(e)
@@ -180,6 +181,7 @@ func (l *Link) handleBeside(c *conn, line, rest []byte) bool {
 // readBeside reads the stream from the main channel while the RDB is on its way.
 func (l *Link) readBeside(c *conn, rest []byte) {
 	c.deadline.Stop()
+	c.silence.Stop()
 	if l.channel == nil { // the RDB was faster
 		c.leftover = append(c.leftover, rest...)
 		l.beginStream(c, false, nil)

@@ -34,6 +34,7 @@ type conn struct {
 	cron     *eventloop.Timer // each second in STREAM, and while a base is made durable
 	progress *eventloop.Timer // while a transfer runs
 	again    *eventloop.Timer // asks INFO again
+	silence  *eventloop.Timer // tells that the link waits for a sync
 
 	// Handshake.
 	lines      resp.LineReader
@@ -74,6 +75,7 @@ func (l *Link) newConn(cancel context.CancelFunc) *conn {
 		cron:     l.loop.NewTimer(l.everySecond),
 		progress: l.loop.NewTimer(l.transferProgress),
 		again:    l.loop.NewTimer(l.askAgain),
+		silence:  l.loop.NewTimer(l.tellWait),
 	}
 }
 
@@ -90,6 +92,7 @@ func (l *Link) disconnect() {
 	c.cron.Stop()
 	c.progress.Stop()
 	c.again.Stop()
+	c.silence.Stop()
 	switch {
 	case c.transfer == nil:
 		l.drain(c)

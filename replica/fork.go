@@ -206,6 +206,7 @@ func (l *Link) forkFound(c *conn, p Position, ok bool) {
 // has what it has not.
 func (l *Link) goBack(c *conn, id string) {
 	c.deadline.Stop()
+	c.silence.Stop()
 	l.loop.DeleteFileEvent(c.fd, eventloop.Readable)
 	l.busy, c.goingBack = true, true
 	c.cron.Reset(tick)

@@ -309,7 +309,25 @@ func (l *Link) sendPsync(c *conn, id string, offset int64) {
 func (l *Link) beginWait(c *conn) {
 	c.waited = time.Now()
 	c.lastByte = c.waited
+	c.silence.Reset(waitToldAfter)
 	l.armWait(c)
+}
+
+const (
+	waitToldAfter = 3 * time.Second
+	waitToldEvery = time.Minute
+)
+
+// tellWait tells what the link waits for: a master may save for an hour, or wait
+// for other replicas (repl-diskless-sync-delay), before it sends anything.
+func (l *Link) tellWait() {
+	c := l.conn
+	text := "the answer to PSYNC"
+	if l.phase == Transfer {
+		text = "the payload: the master is saving"
+	}
+	l.emit(Event{Kind: Waiting, Text: text, Took: time.Since(c.waited)})
+	c.silence.Reset(waitToldEvery)
 }
 
 // armWait sets the deadline for the reply to PSYNC or the payload. Every byte,
@@ -486,6 +504,7 @@ func (l *Link) handlePreamble(c *conn, line, rest []byte) bool {
 // lend takes the socket from the loop and gives it to a transfer.
 func (l *Link) lend(c *conn, mark string, prefix []byte) {
 	c.deadline.Stop()
+	c.silence.Stop()
 	if err := l.loop.DeleteFileEvent(c.fd, eventloop.Readable|eventloop.Writable); err != nil {
 		l.fail(err)
 		return

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -117,7 +118,8 @@ type Link struct {
 	stalled   time.Time // since when the store can't write; zero while it can
 	stallTold time.Time
 	needReset bool
-	ordered   bool // no attempt was made since Follow
+	failedOn  []string // addresses on which attempts failed behind the connect, since the last stream
+	ordered   bool     // no attempt was made since Follow
 
 	// Where the stream broke the protocol last. Where it does so twice at one
 	// offset, the bytes are the master's own, and asking again is in vain.
@@ -377,8 +379,29 @@ func (l *Link) resolved(c *conn, eps []anet.Endpoint, err error) {
 		addresses = append(addresses, ep.String())
 	}
 	l.emit(Event{Kind: Resolved, Text: strings.Join(addresses, " ")})
-	c.connector = anet.NewConnector(eps, l.cfg.Source)
+	c.connector = anet.NewConnector(l.untried(eps), l.cfg.Source)
 	l.tryNext(c)
+}
+
+// untried puts the addresses first on which no attempt has failed since the last
+// stream. The connector goes on to the next one where a connect fails; but also a
+// server that accepts, and then refuses or closes, must not hide the others.
+func (l *Link) untried(eps []anet.Endpoint) []anet.Endpoint {
+	bad := func(ep anet.Endpoint) bool { return slices.Contains(l.failedOn, ep.String()) }
+	if len(eps) < 2 || !slices.ContainsFunc(eps, func(ep anet.Endpoint) bool { return !bad(ep) }) {
+		l.failedOn = nil
+	}
+	eps = slices.Clone(eps)
+	slices.SortStableFunc(eps, func(a, b anet.Endpoint) int {
+		switch {
+		case bad(a) == bad(b):
+			return 0
+		case bad(a):
+			return 1
+		}
+		return -1
+	})
+	return eps
 }
 
 // tryNext starts a connect to the next address of the name.
@@ -490,6 +513,12 @@ func (l *Link) fail(cause error) {
 		l.needReset = true
 		l.poisoned = l.poison == l.taken() && l.known
 		l.poison = l.taken()
+	}
+	switch {
+	case l.phase == Stream:
+		l.failedOn = nil
+	case (l.state == ReceivePong || l.state == Sync) && !errors.Is(cause, ErrStore):
+		l.failedOn = append(l.failedOn, l.conn.endpoint.String())
 	}
 	l.disconnect()
 	l.failures++

@@ -1172,3 +1172,23 @@ func TestAMasterThatRefusesREPLCONFGetsNewlinesInPlaceOfACKs(t *testing.T) {
 		}
 	}
 }
+
+func TestALongWaitForASyncIsTold(t *testing.T) {
+	t.Parallel()
+	ln := listen(t)
+	r := newRig(t, replica.Config{}, storeOptions{}, ln.Addr())
+	r.start()
+	k := accept(t, ln)
+	k.say(everyStep)
+	k.hear("PSYNC")
+	r.waitEvent(replica.Waiting, 1)
+	k.say(fullSync)
+	k.hearAck(1000)
+	r.stop()
+	r.checkPath()
+	for _, e := range r.events {
+		if e.Kind == replica.Waiting && (!strings.Contains(e.Text, "PSYNC") || e.Took < time.Second) {
+			t.Errorf("%+v", e)
+		}
+	}
+}

@@ -17,6 +17,7 @@ import (
 // transfer read and no observer has seen. (replicationCreateMasterClient)
 func (l *Link) beginStream(c *conn, resumed bool, untold []byte) {
 	c.deadline.Stop()
+	c.silence.Stop()
 	c.lastByte = time.Now()
 	c.streams, c.resumed, c.begun = true, resumed, l.taken()
 	l.enter(Sync, Stream)

@@ -76,6 +76,7 @@ func thingOf() map[replica.EventKind]string {
 		replica.SocketError:      "so-error",
 		replica.Registered:       "register",
 		replica.ReplyNoted:       "reply-noted",
+		replica.Waiting:          "waiting",
 		replica.FullSyncBegun:    "full-sync-begun",
 		replica.TransferBegun:    "transfer-begun",
 		replica.TransferProgress: "transfer-progress",
