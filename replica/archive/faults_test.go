@@ -527,3 +527,43 @@ func TestVeryManyMarksTakeBoundedMemoryAndTheNewestStays(t *testing.T) {
 		}
 	}
 }
+
+func TestAGenerationThatIsRemovedBeneathTheDaemonIsNoticed(t *testing.T) {
+	t.Parallel()
+	for name, remove := range map[string]func(t *testing.T, g generation) error{
+		"the folder is removed":   func(t *testing.T, g generation) error { return os.RemoveAll(g.dir) },
+		"the folder is moved":     func(t *testing.T, g generation) error { return os.Rename(g.dir, filepath.Join(t.TempDir(), "away")) },
+		"the segment is removed":  func(t *testing.T, g generation) error { return os.Remove(g.segment(1)) },
+		"the segment is replaced": func(t *testing.T, g generation) error { return os.WriteFile(g.segment(1)+"x", nil, 0o600) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			a := open(t, dir, Options{})
+			f := fullSync(t, a, replica.FullSync{ReplID: idA, Size: -1}, rdbtest.Empty(0, true))
+			f.feed(resp.AppendCommand(nil, "SET", "a", "1"), 1000)
+			f.awaitDurable()
+			g := generationIn(dir, 1)
+			if err := remove(t, g); err != nil {
+				t.Fatal(err)
+			}
+			if strings.HasSuffix(name, "replaced") {
+				if err := os.Rename(g.segment(1)+"x", g.segment(1)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			poll.Until(t, "it is noticed", func() bool { return errors.Is(a.Progress().Failed, ErrRemoved) })
+			if err := a.Reset(); err != nil {
+				t.Fatal(err)
+			}
+			if a.Progress().Failed != nil {
+				t.Errorf("%v", a.Progress().Failed)
+			}
+			// The next full sync begins the next generation.
+			f = fullSync(t, a, replica.FullSync{ReplID: idA, Offset: 70, Size: -1}, rdbtest.Empty(0, true))
+			f.feed(resp.AppendCommand(nil, "SET", "a", "1"), 1000)
+			f.awaitDurable()
+			mustClose(t, a)
+		})
+	}
+}

@@ -3,6 +3,7 @@ package archive
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"slices"
 	"sync"
@@ -67,6 +68,7 @@ func (f *flusher) run() {
 		case <-t.C:
 			f.sync()
 			f.endBefore()
+			f.present()
 		case <-now:
 			f.sync()
 		case <-f.seal:
@@ -75,6 +77,37 @@ func (f *flusher) run() {
 			f.sync()
 			return
 		}
+	}
+}
+
+// ErrRemoved: somebody removed or replaced the files that are written.
+var ErrRemoved = errors.New("the segment that is written is not in its folder any more")
+
+// present fails the log where its segment is not in its folder any more: what is
+// written to the file that is open would be found by nobody.
+func (f *flusher) present() {
+	s := &f.shared
+	s.Lock()
+	open, seq := s.file, s.stored.seq
+	s.Unlock()
+	var path string
+	is, err := open.Stat()
+	if err != nil {
+		return // it is being closed
+	}
+	err = f.at(func(gen generation) error {
+		path = gen.segment(seq)
+		named, err := os.Stat(path)
+		if err == nil && !os.SameFile(is, named) {
+			err = fs.ErrNotExist
+		}
+		return err
+	})
+	s.Lock()
+	same := s.file == open // no rotation meanwhile
+	s.Unlock()
+	if errors.Is(err, fs.ErrNotExist) && same {
+		f.fail(fmt.Errorf("%w: %s", ErrRemoved, path))
 	}
 }
 
