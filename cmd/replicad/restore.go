@@ -15,6 +15,7 @@ import (
 	"replicad/replica/archive/redisserver"
 	"replicad/replica/archive/restore"
 	"replicad/replica/tables"
+	"replicad/replica/units"
 )
 
 // restoreFlags are the flags of restore.
@@ -24,6 +25,7 @@ type restoreFlags struct {
 	owner            string
 	check, checkOnly bool
 	generation       int
+	stale            string
 	opt              restore.Options
 }
 
@@ -38,6 +40,7 @@ func restoreCommand() *cobra.Command {
 	fl := cmd.Flags()
 	fl.StringVar(&f.to, "to", "latest", "the moment")
 	fl.IntVar(&f.generation, "generation", 0, "only what that generation holds, by its `NUMBER`")
+	fl.StringVar(&f.stale, "at-most-stale", "", "how old the state may be: a `DURATION` (60s for a time, any for latest)")
 	fl.StringVar(&f.opt.Out, "out", "", "the folder to restore to")
 	fl.StringVar(&f.format, "format", string(restore.Multipart), "multipart, aof or rdb")
 	fl.BoolVar(&f.check, "check", false, "load the result in a redis-server from the PATH")
@@ -91,6 +94,13 @@ func (f *restoreFlags) options(cmd *cobra.Command) (done tables.Restored, err er
 		return done, usage(fmt.Errorf("--generation %d: the first is 1", f.generation))
 	}
 	f.opt.Target = f.opt.Target.In(f.generation)
+	if f.stale != "" {
+		stale, err := units.ParseAge(f.stale)
+		if err != nil || stale <= 0 {
+			return done, usage(fmt.Errorf("--at-most-stale %q: want a duration, as 90s or 2h", f.stale))
+		}
+		f.opt.Target = f.opt.Target.AtMost(stale)
+	}
 	if f.opt.Owner, err = restore.ParseOwner(f.owner); err != nil {
 		return done, usage(fmt.Errorf("--chown: %w", err))
 	}

@@ -19,7 +19,8 @@ type Target struct {
 	time       time.Time
 	offset     int64
 	text       string
-	generation int // zero for any
+	generation int           // zero for any
+	stale      time.Duration // how old the state may be; below zero for quiet
 	// Which of them hold. Of a bare number both do: it is whichever the archive
 	// has.
 	byTime, byOffset bool
@@ -29,6 +30,25 @@ type Target struct {
 func (t Target) In(generation int) Target {
 	t.generation = generation
 	return t
+}
+
+// AtMost gives the target with a bound on how old the state may be: at a time, or
+// now for the latest moment. Without it a time has a bound of 60 s, and the latest
+// moment has none.
+func (t Target) AtMost(stale time.Duration) Target {
+	t.stale = stale
+	return t
+}
+
+// bound is how old the state may be; false where it may have any age.
+func (t Target) bound() (time.Duration, bool) {
+	switch {
+	case t.stale > 0:
+		return t.stale, true
+	case t.byTime:
+		return quiet, true
+	}
+	return 0, false
 }
 
 // String gives the target as it was written.
@@ -226,6 +246,15 @@ func locate(dir string, to Target, now time.Time) (*Reader, Point, error) {
 		return nil, Point{}, e
 	}
 	r, p, err := choose(readers, to, now, e)
+	if err == nil {
+		// A newer generation that can't be read may have what was meant.
+		for _, g := range done {
+			if g.number > r.Number && !slices.ContainsFunc(readers, func(r *Reader) bool { return r.Number == g.number }) {
+				e.Reason = fmt.Sprintf("generation %d can't be read, and may have it; --generation %d takes what generation %d has, as of %s", g.number, r.Number, r.Number, stamp(p.Time))
+				return nil, Point{}, e
+			}
+		}
+	}
 	chosen = r
 	return r, p, err
 }
@@ -234,14 +263,18 @@ func locate(dir string, to Target, now time.Time) (*Reader, Point, error) {
 func choose(readers []*Reader, to Target, now time.Time, e *UnavailableError) (*Reader, Point, error) {
 	switch {
 	case !to.byTime && !to.byOffset:
-		return readers[0].pointAt(readers[0].End())
+		r, p, err := readers[0].pointAt(readers[0].End())
+		if bound, is := to.bound(); err == nil && is && now.Sub(p.Time) > bound {
+			return nil, p, e.tooOld(p.Time, now, bound)
+		}
+		return r, p, err
 	case !to.byTime:
 		return chooseOffset(readers, to.offset, e)
 	case !to.byOffset:
-		return chooseTime(readers, to.time, now, e)
+		return chooseTime(readers, to, now, e)
 	}
 	r, p, err := chooseOffset(readers, to.offset, e)
-	timed, q, err2 := chooseTime(readers, to.time, now, e)
+	timed, q, err2 := chooseTime(readers, to, now, e)
 	switch {
 	case err == nil && err2 == nil:
 		e.Reason = fmt.Sprintf("it is both a time and an offset of this archive: say time:%d or offset:%d", to.offset, to.offset)
@@ -266,25 +299,30 @@ func chooseOffset(readers []*Reader, offset int64, e *UnavailableError) (*Reader
 	return nil, Point{}, e
 }
 
-func chooseTime(readers []*Reader, t time.Time, now time.Time, e *UnavailableError) (*Reader, Point, error) {
-	for i, r := range readers {
+// tooOld says that the last state before a moment is older than it may be.
+func (e *UnavailableError) tooOld(is, asked time.Time, bound time.Duration) error {
+	age := asked.Sub(is).Round(time.Second)
+	e.Before = is
+	e.Reason = fmt.Sprintf("nothing was received in the %v before it, and a state may be %v old: --at-most-stale %v takes this one", age, bound, age+time.Second)
+	return e
+}
+
+func chooseTime(readers []*Reader, to Target, now time.Time, e *UnavailableError) (*Reader, Point, error) {
+	t := to.time
+	for _, r := range readers {
 		span := r.Range()
 		if span.From.After(t) {
 			e.After = span.From
 			continue
 		}
-		// For a time behind the last byte the answer is that byte, if the
-		// master can have had no more by then: a daemon follows the master,
-		// or no more time has passed than a master may be quiet.
-		live := i == 0 && r.Running && !t.After(now.Add(time.Second))
-		if t.After(span.To.Add(quiet)) && !live {
-			e.Before = span.To
-			e.Reason = "nothing was received then"
-			return nil, Point{}, e
-		}
 		at, next, twice, err := r.At(t)
 		if err != nil {
 			return nil, Point{}, err
+		}
+		// A master is never quiet for long. So a time long behind what was
+		// received is one at which the master may have had more.
+		if bound, _ := to.bound(); t.Sub(at.Time) > bound {
+			return nil, Point{}, e.tooOld(at.Time, t, bound)
 		}
 		p := Point{Generation: r.Number, ReplID: r.ReplID(at.Offset), Offset: at.Offset, Time: at.Time, Next: next.Time, Twice: twice}
 		p.Lost, err = r.lostAt(readers, t, at.Offset)

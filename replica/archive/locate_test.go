@@ -3,11 +3,15 @@ package archive
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"replicad/replica"
+	"replicad/replica/rdb/rdbtest"
 )
 
 // epoch is when the histories of these tests begin.
@@ -201,6 +205,100 @@ func TestMarksThatWereCutAreNotTold(t *testing.T) {
 	for offset, want := range map[int64]int64{1000: 0, 1001: 1, 1100: 1, 1101: 6, 1500: 6, 1900: 6} {
 		if when, err := r.When(offset); err != nil || !when.Equal(ms(want)) {
 			t.Errorf("offset %d came at %v, %v, want %d ms", offset, when.UnixMilli()-epoch, err, want)
+		}
+	}
+}
+
+func TestATimeThatANewerGenerationMayHaveIsNotTakenFromAnOlderOneSilently(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	written(t, dir, 1, 100, at(10, 1010), at(20, 1020), sealedFact(Segment{Seq: 1, To: 1100}), endFact(1100))
+	g := written(t, dir, 2, 100, at(50, 1050))
+	if err := os.WriteFile(g.timeline(), []byte("damaged\n"), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	for _, to := range []Target{{}, {time: ms(15), byTime: true}, {offset: 1010, byOffset: true}} {
+		if _, _, err := Locate(dir, to, ms(60)); !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "generation 2") {
+			t.Errorf("%+v: %v", to, err)
+		}
+		r, p, err := Locate(dir, to.In(1), ms(60))
+		if err != nil || p.Generation != 1 {
+			t.Errorf("%+v in generation 1: %+v, %v", to, p, err)
+			continue
+		}
+		r.Close()
+	}
+}
+
+func TestAStateIsNoOlderThanItMayBe(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	written(t, dir, 1, 100, at(10_000, 1010), at(400_000, 1050))
+	at := func(n int64) Target { return Target{time: ms(n), byTime: true} }
+	for name, c := range map[string]struct {
+		to     Target
+		now    int64
+		offset int64 // 0 for none
+	}{
+		"soon behind a byte":                {at(60_000), 500_000, 1010},
+		"long behind one":                   {at(75_000), 500_000, 0},
+		"that may be longer":                {at(75_000).AtMost(2 * time.Minute), 500_000, 1010},
+		"that may be shorter":               {at(60_000).AtMost(10 * time.Second), 500_000, 0},
+		"the latest may have any age":       {Target{}, 9_000_000, 1100},
+		"the latest with a bound":           {Target{}.AtMost(time.Minute), 9_000_000, 0},
+		"the latest within its bound":       {Target{}.AtMost(time.Minute), 430_000, 1100},
+		"a time behind the end, and recent": {at(430_000), 430_000, 1050},
+	} {
+		r, p, err := Locate(dir, c.to, ms(c.now))
+		if err == nil {
+			r.Close()
+		}
+		if (err == nil) != (c.offset > 0) || err == nil && p.Offset != c.offset || err != nil && !strings.Contains(err.Error(), "--at-most-stale") {
+			t.Errorf("%s: %+v, %v", name, p, err)
+		}
+	}
+}
+
+func TestACopyIsReadUpToTheFirstSegmentThatIsMissing(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	a := open(t, dir, Options{AppendFsync: Always, SegmentSize: small})
+	f := fullSync(t, a, replica.FullSync{ReplID: strings.Repeat("a", 40), Offset: 50, Size: -1}, rdbtest.Empty(0, true))
+	f.feedSlowly(rand.New(rand.NewPCG(90, 1)), commands(rand.New(rand.NewPCG(90, 2)), 80))
+	f.awaitDurable()
+	mustClose(t, a)
+	g := generationIn(dir, 1)
+	tl, _, _ := g.readTimeline(visitor{})
+	if len(tl.Segments) < 5 {
+		t.Fatalf("%d segments", len(tl.Segments))
+	}
+	for n := 2; n <= len(tl.Segments); n++ {
+		for _, short := range []bool{false, true} {
+			to := filepath.Join(t.TempDir(), "main")
+			if err := os.CopyFS(to, os.DirFS(dir)); err != nil {
+				t.Fatal(err)
+			}
+			c := generationIn(to, 1)
+			for i := n; i <= len(tl.Segments); i++ { // they were not there yet
+				if err := os.Remove(c.segment(i)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			end := tl.Segments[n-2].To
+			if short {
+				end -= 30
+				if err := os.Truncate(c.segment(n-1), tl.Segments[n-2].Size()-30); err != nil {
+					t.Fatal(err)
+				}
+			}
+			r, err := openReader(c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r.End() != end || r.Short == "" || len(r.Segments) != n-1 {
+				t.Errorf("without segment %d, short %v: it ends at %d, want %d; %q", n, short, r.End(), end, r.Short)
+			}
+			r.Close()
 		}
 	}
 }

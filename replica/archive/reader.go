@@ -1,8 +1,10 @@
 package archive
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math"
 	"os"
 	"slices"
@@ -24,6 +26,9 @@ type Reader struct {
 	// Segments are those of the timeline. To of the last one is where its file
 	// ended.
 	Segments []Segment
+	// Short says why the segments end before those of the timeline, as in a copy
+	// that was made file by file while the daemon wrote; "" where they do not.
+	Short string
 
 	gen    generation
 	hold   *os.File
@@ -78,18 +83,37 @@ func (r *Reader) open() (err error) {
 	}
 	r.BaseSize = st.Size()
 	r.Segments = append(r.Segments, r.Timeline.Segments...)
-	last := &r.Segments[len(r.Segments)-1]
-	if !last.Sealed {
-		st, err := os.Stat(r.gen.segment(last.Seq))
-		if err != nil {
-			return err
-		}
-		last.To = last.From + max(st.Size()-last.Header, 0)
-	}
 	for i := range r.Segments[:len(r.Segments)-1] {
 		if s := &r.Segments[i]; !s.Sealed { // its line was lost
 			s.To = r.Segments[i+1].From
 		}
+	}
+	for i := range r.Segments {
+		s := &r.Segments[i]
+		_, err := os.Stat(r.gen.segment(s.Seq))
+		if errors.Is(err, fs.ErrNotExist) && i > 0 {
+			r.Short = fmt.Sprintf("segment %d is missing", s.Seq)
+			r.Segments = r.Segments[:i]
+			break
+		}
+		if err != nil {
+			return err
+		}
+	}
+	last := &r.Segments[len(r.Segments)-1]
+	if last.Sealed && r.Short == "" {
+		return nil
+	}
+	st, err = os.Stat(r.gen.segment(last.Seq))
+	if err != nil {
+		return err
+	}
+	has := last.From + max(st.Size()-last.Header, 0)
+	switch {
+	case r.Short == "":
+		last.To = has
+	case has < last.To: // it grew, and was sealed, after it was copied
+		last.To, last.Sealed = has, false
 	}
 	return nil
 }

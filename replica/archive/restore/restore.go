@@ -79,8 +79,11 @@ type Options struct {
 // Result is what was restored.
 type Result struct {
 	Meaning
-	Generation int   `json:"generation"`
-	Offset     int64 `json:"offset"` // where the result ends: the last boundary that is not behind the point
+	Generation int `json:"generation"`
+	// Short says why the generation ends before its timeline does; "" where it
+	// does not.
+	Short  string `json:"short,omitempty"`
+	Offset int64  `json:"offset"` // where the result ends: the last boundary that is not behind the point
 	// Point is what was asked for.
 	Point    archive.Point `json:"point"`
 	Out      string        `json:"out"`
@@ -163,7 +166,7 @@ func (opt Options) attempt(ctx context.Context, s *stage) (_ Result, err error) 
 	for _, s := range c {
 		w.total += s.Size()
 	}
-	res := Result{Meaning: *m, Generation: r.Number, Offset: c[len(c)-1].To, Point: p, Segments: len(c)}
+	res := Result{Meaning: *m, Generation: r.Number, Short: r.Short, Offset: c[len(c)-1].To, Point: p, Segments: len(c)}
 	switch opt.Format {
 	case AOF:
 		err = w.singleFile(s.path(opt.Format.entry()))
