@@ -259,11 +259,10 @@ func (l *Link) handleStep(c *conn, line []byte) {
 			return
 		}
 		re := &ReplyError{Command: s.Name, Text: string(line[1:])}
-		var without error
 		if s.Phase == Port && (re.UnknownCommand() || strings.HasPrefix(re.Text, "NOPERM")) {
-			c.mute, without = true, errMute
+			c.mute = true
 		}
-		l.note(s.Name+" was answered "+string(line), without)
+		l.note(s.Name+" was answered "+string(line), nil)
 	default:
 		if s.Phase == Auth {
 			line = []byte(HidePassword(string(line), c.password))

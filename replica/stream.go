@@ -21,6 +21,9 @@ func (l *Link) beginStream(c *conn, resumed bool, untold []byte) {
 	c.lastByte = time.Now()
 	c.streams, c.resumed, c.begun = true, resumed, l.taken()
 	l.enter(Sync, Stream)
+	if c.mute {
+		l.note("REPLCONF was refused", errMute)
+	}
 	if len(untold) > 0 {
 		l.emit(Event{Kind: Received, Data: untold, Bytes: int64(len(untold))})
 	}

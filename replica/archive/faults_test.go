@@ -197,8 +197,13 @@ func TestWhatFailsAndIsNoFsyncIsTriedAgainAndTakesNothing(t *testing.T) {
 			f.feed(commands(rand.New(rand.NewPCG(80, 1)), 10), 500)
 			f.awaitDurable()
 			broken.Store(true)
-			f.feed(commands(rand.New(rand.NewPCG(80, 2)), 60), 500)
-			poll.Until(t, "it says so", func() bool { return errors.Is(a.Progress().Stalled, what.cause) })
+			poll.Seen(t, "it says so", func() (bool, string) {
+				if len(a.Buffer()) > 0 { // one boundary at a time: see piece
+					f.feed(resp.AppendCommand(nil, "SET", "k", strings.Repeat("v", 300)), 500)
+				}
+				p := a.Progress()
+				return errors.Is(p.Stalled, what.cause), fmt.Sprintf("%+v", p)
+			})
 			if p := a.Progress(); p.Failed != nil || p.Durable > p.Stored {
 				t.Errorf("%+v", p)
 			}
