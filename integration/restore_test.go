@@ -194,3 +194,59 @@ func TestRestoresBesideADaemonThatWritesAllPassTheirCheck(t *testing.T) {
 	}
 	load.stop(t)
 }
+
+func TestCommandsThatFailAtTheLoadFailTheCheck(t *testing.T) {
+	t.Parallel()
+	renamed := "rename-command SET s3cret-set"
+	master := redistest.Start(t, largeBacklog, renamed)
+	dir := t.TempDir()
+	stop := followInSegments(t, master, dir, 1<<20, archive.Everysec)
+	caughtUp(t, master, dir, "main")
+	master.Do("s3cret-set", "a", "1")
+	caughtUp(t, master, dir, "main")
+	stop()
+	config := filepath.Join(t.TempDir(), "redis.conf")
+	if err := os.WriteFile(config, []byte(renamed+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	server := redistest.Path(t)
+	for _, args := range [][]string{{"--check-only"}, {"--check", "--out", filepath.Join(t.TempDir(), "a")}, {"--format", "rdb", "--out", filepath.Join(t.TempDir(), "b")}} {
+		base := append([]string{"restore", "--dir", dir}, args...)
+		if _, stderr, code := once(t, nil, base...); code != 1 || !strings.Contains(stderr, "redis-config") && !strings.Contains(stderr, "did not load") {
+			t.Errorf("%v without the master's renames: code %d\n%s", args, code, stderr)
+		}
+		for i, a := range base {
+			if strings.HasPrefix(a, os.TempDir()) && i > 3 {
+				base[i] = filepath.Join(t.TempDir(), "again")
+			}
+		}
+		if _, stderr, code := once(t, nil, append(base, "--redis-server", server, "--redis-config", config)...); code != 0 {
+			t.Errorf("%v with them: code %d\n%s", args, code, stderr)
+		}
+	}
+	if _, stderr, code := once(t, nil, "restore", "--dir", dir, "--check-only", "--redis-server", "/nowhere/redis-server"); code != 2 || !strings.Contains(stderr, "/nowhere/redis-server") {
+		t.Errorf("a server that is none: code %d\n%s", code, stderr)
+	}
+}
+
+func TestAnRDBFileHasTheKeysWhoseTimeRanOutSinceTheMoment(t *testing.T) {
+	t.Parallel()
+	master := redistest.Start(t, largeBacklog)
+	master.Do("SET", "in the base", "x", "PX", 1500)
+	dir := t.TempDir()
+	stop := followInSegments(t, master, dir, 1<<20, archive.Everysec)
+	master.Do("SET", "in the stream", "x", "PX", 1500)
+	master.Do("SET", "stays", "x")
+	g := caughtUp(t, master, dir, "main")
+	poll.Seen(t, "both times to run out", func() (bool, string) {
+		n, _ := master.Do("EXISTS", "in the base", "in the stream").(int64)
+		return n == 0, fmt.Sprint(n)
+	})
+	stop()
+	out := filepath.Join(t.TempDir(), "out")
+	restoreTo(t, dir, "--to", fmt.Sprint("offset:", g.EndOffset), "--format", "rdb", "--out", out)
+	loaded := redistest.StartIn(t, out, "replicaof 127.0.0.1 1") // a replica expires nothing by itself
+	if n := loaded.Do("DBSIZE"); n != int64(3) {
+		t.Errorf("the RDB file has %v keys, want 3", n)
+	}
+}

@@ -45,6 +45,8 @@ func restoreCommand() *cobra.Command {
 	fl.StringVar(&f.format, "format", string(restore.Multipart), "multipart, aof or rdb")
 	fl.BoolVar(&f.check, "check", false, "load the result in a redis-server from the PATH")
 	fl.BoolVar(&f.checkOnly, "check-only", false, "restore to a temporary folder, check and remove it")
+	fl.StringVar(&f.opt.Server.Path, "redis-server", "", "the `PATH` of the redis-server that loads the result")
+	fl.StringVar(&f.opt.Server.Config, "redis-config", "", "a `FILE` of its configuration")
 	fl.BoolVar(&f.opt.NoLink, "no-link", false, "make no hard links to the archive's files")
 	fl.StringVar(&f.owner, "chown", "", "give the result to `USER:GROUP`")
 	return cmd
@@ -67,7 +69,7 @@ func (f *restoreFlags) run(cmd *cobra.Command) error {
 	}
 	end()
 	if err == nil && f.check && !f.checkOnly {
-		found, err = restore.Check(ctx, done.Result)
+		found, err = restore.Check(ctx, done.Result, f.opt.Server)
 		if err != nil {
 			err = fmt.Errorf("%s was restored, and did not pass the check: %w", f.opt.Out, err)
 		}
@@ -130,7 +132,7 @@ func (f *restoreFlags) options(cmd *cobra.Command) (done tables.Restored, err er
 		return done, usageError{err: fmt.Errorf("no archive below %s", f.Dir)}
 	}
 	if f.check || f.checkOnly || f.opt.Format == restore.RDB {
-		if _, err := redisserver.Find(); err != nil {
+		if _, err := f.opt.Server.Find(); err != nil {
 			return done, err
 		}
 	}

@@ -25,21 +25,44 @@ var (
 	ErrNotFound = errors.New("no redis-server on the PATH")
 	ErrTooOld   = errors.New("redis-server is older than 7.0, which brought the multi-part AOF")
 	ErrLoad     = errors.New("redis-server did not load the folder")
+	// ErrCommands: the server loaded the folder, and commands of it failed: what
+	// they should have done is missing.
+	ErrCommands = errors.New("commands failed while redis-server loaded the folder")
 )
 
 // Binary is a redis-server that can load an archive.
 type Binary struct {
 	Path    string
 	Version string // 7.0.15
+	Config  string // a file of its configuration; "" for none
+}
+
+// Choice says which redis-server loads a folder, for a master that is not plain:
+// one with modules, or with renamed commands. The zero value is the one on the
+// PATH.
+type Choice struct {
+	Path   string // --redis-server
+	Config string // --redis-config: a redis.conf with rename-command, loadmodule ...
 }
 
 var versionForm = regexp.MustCompile(`v=((\d+)\.\d+\.\d+)`)
 
-// Find looks for redis-server, then valkey-server, on the PATH. The error is
-// ErrNotFound or ErrTooOld.
-func Find() (Binary, error) {
-	missing := ErrNotFound
-	for _, name := range []string{"redis-server", "valkey-server"} {
+// Find is [Choice.Find] for the server on the PATH.
+func Find() (Binary, error) { return Choice{}.Find() }
+
+// Find looks for redis-server, then valkey-server, on the PATH, unless one is
+// named. The error wraps ErrNotFound or ErrTooOld.
+func (c Choice) Find() (Binary, error) {
+	names, missing := []string{"redis-server", "valkey-server"}, ErrNotFound
+	if c.Path != "" {
+		names, missing = []string{c.Path}, fmt.Errorf("%w: %s is none", ErrNotFound, c.Path)
+	}
+	if c.Config != "" {
+		if _, err := os.Stat(c.Config); err != nil {
+			return Binary{}, fmt.Errorf("%w: its configuration: %w", ErrNotFound, err)
+		}
+	}
+	for _, name := range names {
 		path, err := exec.LookPath(name)
 		if err != nil {
 			continue
@@ -50,7 +73,7 @@ func Find() (Binary, error) {
 			continue
 		}
 		if major, _ := strconv.Atoi(string(m[2])); major >= 7 {
-			return Binary{Path: path, Version: string(m[1])}, nil
+			return Binary{Path: path, Version: string(m[1]), Config: c.Config}, nil
 		}
 		missing = fmt.Errorf("%w: %s is %s", ErrTooOld, path, m[1])
 	}
@@ -87,11 +110,15 @@ func (b Binary) Load(ctx context.Context, dir string, directives ...string) (*Se
 		return nil, errors.Join(err, os.Remove(private))
 	}
 	s := &Server{folder: folder, socket: fmt.Sprintf("/proc/self/fd/%d/s", folder.Fd()), exited: make(chan struct{})}
-	s.cmd = exec.Command(b.Path, append([]string{
+	var config []string
+	if b.Config != "" {
+		config = []string{b.Config}
+	}
+	s.cmd = exec.Command(b.Path, append(append(config,
 		"--port", "0", "--unixsocket", "/proc/self/fd/3/s", "--unixsocketperm", "700",
 		"--dir", dir, "--appendonly", "yes", "--appendfsync", "no", "--save", "",
 		"--auto-aof-rewrite-percentage", "0", "--databases", "65536",
-		"--enable-debug-command", "yes", "--daemonize", "no"}, directives...)...)
+		"--enable-debug-command", "yes", "--daemonize", "no"), directives...)...)
 	s.cmd.Stdout, s.cmd.Stderr = &s.log, &s.log
 	s.cmd.ExtraFiles = []*os.File{folder} // descriptor 3
 	began := time.Now()
@@ -185,6 +212,9 @@ func (b Binary) Check(ctx context.Context, dir string, directives ...string) (Re
 		return Report{}, err
 	}
 	defer s.Stop()
+	if err := s.errors(ctx); err != nil {
+		return Report{}, err
+	}
 	r := Report{Version: b.Version, Seconds: s.Took.Seconds()}
 	if r.Databases, err = s.keyspace(ctx); err != nil {
 		return Report{}, s.lost(ctx, err)
@@ -202,12 +232,19 @@ func (b Binary) Check(ctx context.Context, dir string, directives ...string) (Re
 
 // Save loads a folder's AOF strictly, and has the server write the dataset to a
 // dump.rdb in the same folder. It returns the file's path.
+//
+// The server does so as a replica whose master is away. A master drops keys at
+// the load whose time to live has run out since the moment that is restored; a
+// replica leaves that to its master (rdbLoadRio in Redis' rdb.c).
 func (b Binary) Save(ctx context.Context, dir string) (path string, err error) {
-	s, err := b.Load(ctx, dir, "--aof-load-truncated", "no", "--dbfilename", "dump.rdb")
+	s, err := b.Load(ctx, dir, "--aof-load-truncated", "no", "--dbfilename", "dump.rdb", "--replicaof", "127.0.0.1", "1")
 	if err != nil {
 		return "", err
 	}
 	defer s.Stop()
+	if err := s.errors(ctx); err != nil {
+		return "", err
+	}
 	if err := s.Client.Save(ctx).Err(); err != nil {
 		return "", fmt.Errorf("SAVE: %w", s.lost(ctx, err))
 	}
@@ -223,6 +260,28 @@ func (s *Server) lost(ctx context.Context, err error) error {
 	}
 	lines := bytes.Split(bytes.TrimSpace(s.log.Bytes()), []byte("\n"))
 	return fmt.Errorf("%w; it said last: %s", err, bytes.Join(lines[max(0, len(lines)-3):], []byte(" | ")))
+}
+
+// errors says which commands failed during the load, as INFO errorstats counts
+// them (Redis 6.2 and later).
+func (s *Server) errors(ctx context.Context) error {
+	info, err := s.Client.Info(ctx, "errorstats").Result()
+	if err != nil {
+		return s.lost(ctx, err)
+	}
+	var found []string
+	for line := range strings.Lines(info) {
+		name, count, ok := strings.Cut(strings.TrimSpace(line), ":count=")
+		// Our own pings were refused with LOADING.
+		if name, is := strings.CutPrefix(name, "errorstat_"); ok && is && name != "LOADING" {
+			found = append(found, count+" with "+name)
+		}
+	}
+	if len(found) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w: %s; does it lack a module, a script or a renamed command of the master? See --redis-server and --redis-config",
+		ErrCommands, strings.Join(found, ", "))
 }
 
 // keyspace asks how many keys there are.

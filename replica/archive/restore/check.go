@@ -13,13 +13,13 @@ import (
 	"replicad/replica/archive/redisserver"
 )
 
-// Check has a redis-server on the PATH load what Run made. The server gets a
+// Check has a redis-server load what Run made. The server gets a
 // folder of its own below res.Out, with links to the result's files, and with a
 // copy of the one that it might append to: the result stays as it is. The error
 // wraps redisserver.ErrLoad where the server refused the result, and holds what
 // it said.
-func Check(ctx context.Context, res Result) (report redisserver.Report, err error) {
-	err = checked(res.Out, func(b redisserver.Binary, dir string) error {
+func Check(ctx context.Context, res Result, server redisserver.Choice) (report redisserver.Report, err error) {
+	err = checked(res.Out, server, func(b redisserver.Binary, dir string) error {
 		w := &writer{ctx: ctx}
 		if err := w.view(res, dir); err != nil {
 			return fmt.Errorf("preparing the check: %w", err)
@@ -77,7 +77,7 @@ func Drill(ctx context.Context, opt Options) (res Result, report redisserver.Rep
 	if err != nil {
 		return res, report, err
 	}
-	err = checked(parent, func(b redisserver.Binary, dir string) error {
+	err = checked(parent, opt.Server, func(b redisserver.Binary, dir string) error {
 		opt.Out, opt.passing, opt.Owner = filepath.Join(dir, "restored"), true, Owner{}
 		if res, err = Run(ctx, opt); err != nil {
 			return err
@@ -91,8 +91,8 @@ func Drill(ctx context.Context, opt Options) (res Result, report redisserver.Rep
 
 // checked calls do with a redis-server and a temporary folder below parent. It
 // removes the folders that killed processes left there.
-func checked(parent string, do func(b redisserver.Binary, dir string) error) (err error) {
-	b, err := redisserver.Find()
+func checked(parent string, server redisserver.Choice, do func(b redisserver.Binary, dir string) error) (err error) {
+	b, err := server.Find()
 	if err != nil {
 		return err
 	}

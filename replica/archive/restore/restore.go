@@ -68,7 +68,8 @@ type Options struct {
 	// owner and mode, and a change of either is one of the archive's. So only
 	// files of the caller's own are linked, and none with an Owner.
 	NoLink bool
-	Owner  Owner // who is given the result, and Out
+	Server redisserver.Choice // that loads the result, for the format rdb and for a check
+	Owner  Owner              // who is given the result, and Out
 	// Progress is told how many bytes of the result are there, of how many.
 	// Linked bytes count. It must not wait. May be nil.
 	Progress func(done, total int64)
@@ -196,7 +197,7 @@ func (opt Options) link() linking {
 // dump has a redis-server load a restored folder and save it. The result is as
 // large as what was saved.
 func (opt Options) dump(w *writer, s *stage) error {
-	b, err := redisserver.Find()
+	b, err := opt.Server.Find()
 	if err != nil {
 		return err
 	}
