@@ -46,11 +46,14 @@ type Generation struct {
 	// restored to, as in [Range]. From is when its base was complete, or, after
 	// a rebase, when it took over; To is when the last byte came. Where a later
 	// generation has a time, too, the time is restored from the later one.
-	From    time.Time `json:"from,omitzero"`
-	To      time.Time `json:"to,omitzero"`
-	Rebased bool      `json:"rebased"` // a rebase began it, not a full sync
-	Forked  bool      `json:"forked"`  // a failover began it: it goes on from a fork
-	Bytes   int64     `json:"bytes"`   // base and segments
+	From time.Time `json:"from,omitzero"`
+	To   time.Time `json:"to,omitzero"`
+	// Witnessed is how much time the marks have seen go by, in nanoseconds: see
+	// [Timeline].
+	Witnessed time.Duration `json:"witnessed"`
+	Rebased   bool          `json:"rebased"` // a rebase began it, not a full sync
+	Forked    bool          `json:"forked"`  // a failover began it: it goes on from a fork
+	Bytes     int64         `json:"bytes"`   // base and segments
 	// Alone is how many of the bytes no other generation has: two generations
 	// may share segments, as hard links.
 	Alone int64 `json:"bytes_alone"`
@@ -290,6 +293,7 @@ func (d *Describer) generation(g generation) (Generation, error) {
 	is.Histories, is.BaseOffset, is.Closed = tl.Histories, tl.BaseOffset, tl.Closed
 	is.BaseVerified, is.BaseCRCKnown = tl.Verified, tl.HasBaseCRC
 	is.From, is.To = tl.span()
+	is.Witnessed = tl.Witnessed
 	is.fork, is.Forked = tl.Fork, tl.Fork != Fork{}
 	is.Rebased = !is.Forked && !tl.Since.Equal(tl.BaseTime)
 	is.count(tl.Segments)

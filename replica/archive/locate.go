@@ -311,13 +311,17 @@ func chooseTime(readers []*Reader, to Target, now time.Time, e *UnavailableError
 	t := to.time
 	for _, r := range readers {
 		span := r.Range()
-		if span.From.After(t) {
+		if span.From.After(t) && !r.Timeline.SteppedBack {
 			e.After = span.From
 			continue
 		}
 		at, next, twice, err := r.At(t)
 		if err != nil {
 			return nil, Point{}, err
+		}
+		if span.From.After(t) && at.Offset == r.Timeline.BaseOffset { // no mark of the clock that was stepped back is before t
+			e.After = span.From
+			continue
 		}
 		// A master is never quiet for long. So a time long behind what was
 		// received is one at which the master may have had more.

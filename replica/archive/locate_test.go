@@ -302,3 +302,28 @@ func TestACopyIsReadUpToTheFirstSegmentThatIsMissing(t *testing.T) {
 		}
 	}
 }
+
+func TestAGenerationThatBeganWhileTheClockWasAheadIsFoundBehindTheStepBack(t *testing.T) {
+	t.Parallel()
+	const m = 60_000
+	dir := t.TempDir()
+	// Generation 1 from minute 0 to 60, generation 2 from 61 on. The clock was two
+	// hours ahead from minute 55 to minute 63.
+	written(t, dir, 1, 9000, at(10*m, 1100), at(55*m, 1500), at(175*m, 1550), at(180*m, 1600), endFact(1600))
+	written(t, dir, 2, 9000, sinceFact(ms(181*m), 1600), at(182*m, 1700), clockFact(ms(63*m), ms(182*m)), at(63*m, 1750), at(80*m, 2000), at(90*m, 3000), at(150*m, 4000))
+	for _, c := range []struct {
+		minute     int64
+		generation int
+		offset     int64
+	}{{55, 1, 1500}, {80, 2, 2000}, {85, 2, 2000}, {90, 2, 3000}, {150, 2, 4000}} {
+		r, p, err := Locate(dir, Target{time: ms(c.minute * m), byTime: true}.AtMost(10*time.Minute), ms(150*m))
+		if err != nil {
+			t.Errorf("minute %d: %v", c.minute, err)
+			continue
+		}
+		r.Close()
+		if p.Generation != c.generation || p.Offset != c.offset {
+			t.Errorf("minute %d: generation %d, offset %d; want %d, %d", c.minute, p.Generation, p.Offset, c.generation, c.offset)
+		}
+	}
+}

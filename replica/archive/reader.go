@@ -213,7 +213,7 @@ func (r *Reader) At(t time.Time) (at, next Moment, twice *Moment, err error) {
 			}
 		},
 	})
-	if twice != nil && *twice == at {
+	if twice != nil && (*twice == at || twice.Time.After(t)) {
 		twice = nil
 	}
 	at.Offset = min(at.Offset, r.End())

@@ -66,6 +66,7 @@ type Plan struct {
 	Warnings []string `json:"warnings,omitempty"`
 
 	counted int // sound generations
+	unseen  int // the newest generation that stays because its age was not seen
 }
 
 // Removal is a generation that goes.
@@ -123,7 +124,9 @@ func (m Master) retained() []Generation {
 // time ([Locate]). So a generation may go by age where a later sound one began
 // before the window. A clock that was wrong makes generations stay, never go:
 // a generation that received something inside the window stays whatever the
-// later ones claim, and nothing goes by age where the newest began after now.
+// later ones claim, and nothing goes by age where the newest began after now. And
+// the marks must have seen the whole window go by since the later one began: a
+// clock that was set ahead by a year ages nothing.
 func (r Retention) Plan(m Master, now time.Time) Plan {
 	all := m.retained()
 	p := Plan{WindowStart: now.Add(-r.KeepFor), Removals: []Removal{}}
@@ -147,7 +150,11 @@ func (r Retention) Plan(m Master, now time.Time) Plan {
 	for i, g := range all[:len(all)-1] {
 		later, reason := all[i+1:], TooLarge
 		enough := left > r.KeepGenerations || !g.sound()
-		if clockRight && enough && g.outlived(later, p.WindowStart, now) {
+		old := clockRight && enough && g.outlived(later, p.WindowStart, now)
+		if old && seen(later, now) < r.KeepFor {
+			old, p.unseen = false, max(p.unseen, g.Number)
+		}
+		if old {
 			reason = TooOld
 		} else if !r.full(bytes) {
 			break
@@ -173,6 +180,25 @@ func (g Generation) outlived(later []Generation, window, now time.Time) bool {
 		return false
 	}
 	return slices.ContainsFunc(later, func(l Generation) bool { return l.sound() && !l.From.After(window) })
+}
+
+// seen is how much time has gone by since the first sound one of some generations
+// began, by what their marks have seen. Generations may overlap: after a rebase a
+// new one begins in the past.
+func seen(all []Generation, now time.Time) time.Duration {
+	newest := all[len(all)-1]
+	age := witnessed(now.Sub(newest.To)) // since where the one below begins
+	most := time.Duration(0)
+	for i, g := range slices.Backward(all) {
+		if i+1 < len(all) {
+			gap := all[i+1].From.Sub(g.To)
+			age += min(witnessed(gap), longestGap) + min(0, gap)
+		}
+		if age += g.Witnessed; g.sound() {
+			most = max(most, age)
+		}
+	}
+	return most
 }
 
 // alone gives the times that only this generation restores: up to where a later
@@ -202,6 +228,9 @@ func (g Generation) alone(later []Generation) (from, to time.Time) {
 // keep-generations want it.
 func (r Retention) settle(p *Plan) {
 	p.BytesAfter, p.Warnings = p.Bytes, nil
+	if p.unseen > 0 {
+		p.Warnings = append(p.Warnings, fmt.Sprintf("generations up to %d stay: they are older than keep-for by the clock, but since then less time was seen to go by; the clock was set ahead, or nothing was received for long", p.unseen))
+	}
 	sound := p.counted
 	for _, g := range p.Removals {
 		if g.Held {

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -31,7 +32,7 @@ func kept(spans ...[2]float64) Master {
 	m := Master{Name: "main", Dir: "main"}
 	for i, s := range spans {
 		m.Generations = append(m.Generations, Generation{Number: i + 1, Dir: generationIn("main", i+1).dir, Complete: true, Closed: true,
-			BaseVerified: true, Bytes: 100, Frees: 100, From: daysAgo(s[0]), To: daysAgo(s[1])})
+			BaseVerified: true, Bytes: 100, Frees: 100, From: daysAgo(s[0]), To: daysAgo(s[1]), Witnessed: daysAgo(s[1]).Sub(daysAgo(s[0]))})
 	}
 	return m
 }
@@ -428,5 +429,53 @@ func TestTwoPrunesAtTheSameTimeDoNotDisturbEachOther(t *testing.T) {
 		if removed[n] != 1 {
 			t.Errorf("generation %d was removed %d times", n, removed[n])
 		}
+	}
+}
+
+func TestAClockThatIsSetAheadTakesNothingAway(t *testing.T) {
+	t.Parallel()
+	t0 := noon.Add(-20 * day)
+	m := Master{Running: true}
+	for i := range 8 {
+		from := t0.Add(time.Duration(i) * 12 * time.Hour)
+		m.Generations = append(m.Generations, Generation{Number: i + 1, Complete: true, Closed: i < 7, BaseVerified: true, From: from, To: from.Add(12 * time.Hour), Witnessed: 12 * time.Hour, Bytes: 1, Frees: 1})
+	}
+	r := Retention{KeepFor: 7 * day, KeepGenerations: 2}
+	now := t0.Add(4 * day)
+	ahead := now.Add(365 * day)
+	for name, c := range map[string]struct {
+		now    time.Time
+		to     time.Time // of the newest
+		unseen bool
+	}{
+		"the right clock":               {now, now, false},
+		"a year ahead":                  {ahead, now, true},
+		"and the daemon marked with it": {ahead, ahead, true},
+	} {
+		all := m
+		all.Generations = slices.Clone(m.Generations)
+		all.Generations[7].To = c.to
+		p := r.Plan(all, c.now)
+		if len(p.Removals) > 0 || (len(p.Warnings) > 0) != c.unseen {
+			t.Errorf("%s: %d removals, %q", name, len(p.Removals), p.Warnings)
+		}
+	}
+	// Once the marks have seen the window go by, what is older goes.
+	old := m
+	old.Generations = slices.Clone(m.Generations)
+	old.Generations[7].To, old.Generations[7].Witnessed = now.Add(8*day), 8*day
+	if p := r.Plan(old, now.Add(8*day)); len(p.Removals) != 6 {
+		t.Errorf("%d removals, %q", len(p.Removals), p.Warnings)
+	}
+}
+
+func TestTheMarksSeeNoMoreTimeGoByThanTheyWitness(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	const hour = 3_600_000
+	g := written(t, dir, 1, 100, at(0, 1001), at(hour/2, 1002), at(hour, 1003), at(9000*hour, 1004), clockFact(ms(2*hour), ms(9000*hour)), at(2*hour, 1005), at(3*hour, 1006))
+	tl, _, err := g.readTimeline(visitor{})
+	if want := 3 * time.Hour; err != nil || tl.Witnessed != want || !tl.SteppedBack {
+		t.Errorf("%v, want %v; stepped back: %v; %v", tl.Witnessed, want, tl.SteppedBack, err)
 	}
 }

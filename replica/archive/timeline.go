@@ -49,7 +49,12 @@ type Timeline struct {
 	Last      Mark // zero when there is none
 	Fork      Fork // the last one; zero when there is none
 	Closed    bool // there is an "end"
-	Damaged   int  // lines that did not check
+	// Witnessed is how much time the marks have seen go by, whatever the clock
+	// said: between two marks no more than longestGap, and nothing where the
+	// clock was stepped back.
+	Witnessed   time.Duration
+	SteppedBack bool // there is a "clock"
+	Damaged     int  // lines that did not check
 
 	sawBase bool
 }
@@ -192,7 +197,10 @@ func (t *Timeline) fact(line string, v visitor) (ok bool) {
 	case "mark":
 		return is(markForm) && t.mark(Mark{Time: time.UnixMilli(n[0]), Offset: n[1], CRC: uint32(n[2])}, v)
 	case "clock":
-		if is(clockForm) && v.clock != nil {
+		if !is(clockForm) {
+			break
+		}
+		if t.SteppedBack = true; v.clock != nil {
 			v.clock(time.UnixMilli(n[0]), time.UnixMilli(n[0]+n[1]))
 		}
 	case "since":
@@ -229,12 +237,23 @@ func (t *Timeline) mark(m Mark, v visitor) bool {
 		return false
 	}
 	m.Seq = t.Segments[len(t.Segments)-1].Seq
+	if before := t.Last.Time; !before.IsZero() {
+		t.Witnessed += witnessed(m.Time.Sub(before))
+	}
 	t.Last = m
 	if v.mark != nil {
 		v.mark(m)
 	}
 	return true
 }
+
+// longestGap is how much of the time between two marks counts: a master pings
+// every ten seconds. More is a long cut, or a clock that was set ahead; nothing
+// tells which.
+const longestGap = time.Hour
+
+// witnessed is how much of a difference of two times counts.
+func witnessed(d time.Duration) time.Duration { return max(0, min(d, longestGap)) }
 
 // examined takes a line that tells what reading a file again has shown.
 func (t *Timeline) examined(kind, line string) bool {
