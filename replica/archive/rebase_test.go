@@ -538,7 +538,14 @@ func TestAPowerCutAtAnyStepOfARebaseOrForkLosesNothing(t *testing.T) {
 				var cuts []power
 				j.mu.Lock()
 				j.before = func(name string) {
-					if len(cuts) < 60 && chance.IntN(3) > 0 {
+					times := 0
+					if len(cuts) < 60 {
+						times = min(1, chance.IntN(3))
+					}
+					if name == dir { // behind the rename, which may be lost or not
+						times = 4
+					}
+					for range times {
 						c := power{t.TempDir(), a.Progress().Durable, filepath.Base(name)}
 						j.cutPower(t, chance, dir, c.dir)
 						cuts = append(cuts, c)
