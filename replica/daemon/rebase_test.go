@@ -304,6 +304,84 @@ func TestALinkThatIsCutDuringARebaseGoesOnAndSoDoesTheRebase(t *testing.T) {
 	}
 }
 
+func TestARebaseEndsWhereTheLinkTakesAFullSyncOrAnotherMaster(t *testing.T) {
+	for name, c := range map[string]struct {
+		meanwhile func(*testing.T, *Daemon, *minimaster.Master, *minimaster.Master)
+		want      error
+	}{
+		"a full sync": {func(t *testing.T, d *Daemon, m, _ *minimaster.Master) {
+			m.SetFaults(minimaster.Faults{Replies: map[string]string{
+				"PSYNC": "+FULLRESYNC " + strings.Repeat("f", 40) + " 1\r\n",
+			}})
+			d.Cut()
+		}, errOvertaken},
+		"an order": {func(t *testing.T, d *Daemon, _, other *minimaster.Master) {
+			if err := handle(t, d).ReplicaOf(hostPort(other)); err != nil {
+				t.Error(err)
+			}
+		}, errRepointed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m, other := startMaster(t), startMaster(t)
+			dir := t.TempDir()
+			d, rec, stop := running(t, Config{Dir: dir, Masters: []replica.Master{parse(t, "m="+m.Addr())}})
+			awaitStream(t, m)
+			m.SetFaults(minimaster.Faults{SaveTime: time.Minute})
+			d.RebaseNow("test")
+			poll.Until(t, "the base to be on its way", func() bool {
+				e, ok := rec.find(replica.FullSyncBegun, 2)
+				return ok && e.Rebase
+			})
+			c.meanwhile(t, d, m, other)
+			if e := rec.awaitArchive(t, archive.RebaseFailed, 1); !errors.Is(e.Err, c.want) {
+				t.Errorf("%v, want %v", e.Err, c.want)
+			}
+			m.SetFaults(minimaster.Faults{})
+			if c.want == errOvertaken {
+				d.Cut()
+				other = m
+			}
+			awaitStream(t, other)
+			d.RebaseNow("test")
+			rec.awaitArchive(t, archive.RebaseDone, 1)
+			stop()
+			if tmp, _ := filepath.Glob(filepath.Join(dir, "m", "*.tmp")); len(tmp) > 0 {
+				t.Errorf("left behind: %v", tmp)
+			}
+			for _, g := range describe(t, filepath.Join(dir, "m")).Generations {
+				if g.Problem != "" || !g.Complete {
+					t.Errorf("%+v", g)
+				}
+			}
+		})
+	}
+}
+
+func TestARebaseHangsUpBehindTheBaseWhereRDBOnlyIsRefused(t *testing.T) {
+	m := startMaster(t)
+	dir := t.TempDir()
+	d, rec, stop := running(t, Config{Dir: dir, Masters: []replica.Master{parse(t, "m="+m.Addr())}})
+	awaitStream(t, m)
+	m.SetFaults(minimaster.Faults{Replies: map[string]string{
+		"REPLCONF rdb-only": "-ERR Unrecognized REPLCONF option: rdb-only\r\n",
+	}})
+	quiet := writer(t, m)
+	defer quiet()
+	d.RebaseNow("test")
+	rec.awaitArchive(t, archive.RebaseDone, 1)
+	poll.Until(t, "the short link to hang up", func() bool { return m.Replicas() == 1 })
+	quiet()
+	awaitAck(t, m)
+	stop()
+	got := describe(t, filepath.Join(dir, "m")).Generations
+	if len(got) != 2 || got[1].Problem != "" || !got[1].Rebased || got[1].EndOffset != m.Offset() {
+		t.Errorf("%+v, want 2 generations to offset %d", got, m.Offset())
+	}
+	if s := m.Stats(); s.SyncFull != 2 || s.SyncPartialOK != 0 {
+		t.Errorf("%+v, want 2 full syncs", s)
+	}
+}
+
 func TestARestartAfterARebaseResumesInTheNewGeneration(t *testing.T) {
 	m := startMaster(t)
 	dir := t.TempDir()
