@@ -14,8 +14,8 @@ func TestAFullSyncOnTwoConnectionsOutlivesAnOutputBufferThatIsTooSmall(t *testin
 	for _, channels := range []string{"yes", "no"} {
 		t.Run("dual-channel-replication-enabled "+channels, func(t *testing.T) {
 			t.Parallel()
-			// The RDB takes a second; each second more is written than a replica's
-			// output buffer may hold.
+			// The RDB takes a second; each second more is written than a
+			// replica's output buffer may hold.
 			master := redistest.StartValkey(t, "repl-backlog-size 1mb", "repl-diskless-sync-delay 0",
 				"dual-channel-replication-enabled "+channels, "client-output-buffer-limit replica 4mb 4mb 60", fmt.Sprint("rdb-key-save-delay ", 1_000_000/keys))
 			master.Do("DEBUG", "POPULATE", keys, "key", 100_000)

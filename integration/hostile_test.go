@@ -165,8 +165,8 @@ func TestMalformedRequestsCostNobodyElseAnything(t *testing.T) {
 	if answers == 0 {
 		t.Error("the well-behaved client got no answer")
 	}
-	// The clients hold maxmemory-clients (32mb) at most, and the garbage collector
-	// lets what is held grow to its double.
+	// The clients hold maxmemory-clients (32mb) at most, and the garbage
+	// collector lets what is held grow to its double.
 	const most, mayGrow = 112 << 20, 24 << 20
 	if grown := now - peak; (grown > mayGrow || now > most) && !raceBinary() {
 		t.Errorf("memory grew by %d MiB to %d MiB", grown>>20, now>>20)
@@ -187,8 +187,8 @@ func TestMalformedRequestsCostNobodyElseAnything(t *testing.T) {
 // TestPingsOfManyClientsBesideASync measures, and judges nothing but that all
 // ends well: how long a full sync and the catching up behind it take alone, and
 // beside redis-benchmark. As that one takes a core itself, and what it pings
-// another, it also pings a redis-server that has nothing to do with the sync: what
-// is more than that is what the port costs the link.
+// another, it also pings a redis-server that has nothing to do with the sync:
+// what is more than that is what the port costs the link.
 func TestPingsOfManyClientsBesideASync(t *testing.T) {
 	const clients = 200
 	bench := tool(t, "redis-benchmark")

@@ -151,8 +151,8 @@ func TestAStudyOfARealMasterTellsSyncStreamAndResume(t *testing.T) {
 	}
 }
 
-// checkStudiedOffsets: the commands of the stream follow each other without a gap,
-// over the cut too.
+// checkStudiedOffsets: the commands of the stream follow each other without a
+// gap, over the cut too.
 func checkStudiedOffsets(t *testing.T, s studied) {
 	t.Helper()
 	var next int64

@@ -159,11 +159,12 @@ func BenchmarkStream(b *testing.B) {
 	}
 }
 
-// BenchmarkObserver says what it costs to be observed: by nobody, by one who looks
-// at each event and keeps nothing, and by the recorder of a study once it has what
-// it keeps. The three take turns, piece by piece, so that the machine's moods hit
-// them alike, and what is measured is the time that the loop's thread ran: other
-// processes don't count. Reported is the ratio of the medians to nobody's.
+// BenchmarkObserver says what it costs to be observed: by nobody, by one who
+// looks at each event and keeps nothing, and by the recorder of a study once it
+// has what it keeps. The three take turns, piece by piece, so that the
+// machine's moods hit them alike, and what is measured is the time that the
+// loop's thread ran: other processes don't count. Reported is the ratio of the
+// medians to nobody's.
 func BenchmarkObserver(b *testing.B) {
 	const piece = 4 << 20
 	var seen int

@@ -31,10 +31,10 @@ import (
 //	           answered with the offset, the replication id and its own client id;
 //	           that is told on the main channel, and PSYNC asks for the stream
 //
-// During the transfer nothing is acknowledged; from the end of the RDB on 0, until
-// the base is in place. Where the main channel breaks, the RDB is taken to its end,
-// and the link resumes at the end of the log. Where the RDB channel breaks, both
-// begin anew.
+// During the transfer nothing is acknowledged; from the end of the RDB on 0,
+// until the base is in place. Where the main channel breaks, the RDB is taken
+// to its end, and the link resumes at the end of the log. Where the RDB channel
+// breaks, both begin anew.
 //
 // (Redis' replication.c: rdbChannelSendHandshake; Valkey's:
 // dualChannelFullSyncWithMaster.)

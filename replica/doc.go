@@ -10,8 +10,8 @@
 // and inside SYNC through the phases AUTH, PORT, IP, CAPA, VERSION, PSYNC,
 // TRANSFER and STREAM. A failure leads back to NONE, and from there to a new
 // attempt with exponential backoff. A link may be told to end earlier: behind
-// the handshake, or behind TRANSFER (Config.Until). What lives as long as one attempt is in a
-// conn (conn.go); what is in the Link itself outlives it.
+// the handshake, or behind TRANSFER (Config.Until). What lives as long as one
+// attempt is in a conn (conn.go); what is in the Link itself outlives it.
 //
 // The package knows no disk: what a link receives goes to a [Store], an
 // interface that package archive implements. Nor does the package print: it
@@ -32,4 +32,11 @@
 // walks the bytes in place with a resp.Scanner to find command boundaries and
 // GETACK, and commits them. No byte is copied on the way. When the store has
 // no room the link drops its read event, and TCP slows the master down.
+//
+// # A failover, and two connections
+//
+// With a history the handshake also asks INFO replication. Where the master's
+// history left ours before our end, the store goes back to the fork, and PSYNC
+// names the byte behind it (fork.go). Without a history the link offers a full
+// sync on two connections (channel.go).
 package replica

@@ -37,9 +37,9 @@ const (
 	// link goes on all the same. Text is the reply; Err says what the link
 	// must do without, or is nil where that does not matter.
 	ReplyNoted
-	// Waiting: the master has not answered PSYNC yet, or has not begun to send the
-	// payload. Text says which, Took how long. Told after a moment, and then once
-	// a minute.
+	// Waiting: the master has not answered PSYNC yet, or has not begun to send
+	// the payload. Text says which, Took how long. Told after a moment, and
+	// then once a minute.
 	Waiting
 	// FullSyncBegun: the master answered FULLRESYNC. ReplID, Offset, Cause
 	// (SyncInitial ...). Where a partial resync was asked for, Text says why

@@ -75,8 +75,8 @@ func (l *Link) readReplies(c *conn) {
 
 // shown is what observers see of received bytes. Of a reply to AUTH that is not
 // positive they see the first word only: a server on which AUTH is renamed quotes
-// the arguments in the error ("unknown command 'AUTH', with args beginning with: ...", since
-// Redis 5).
+// the arguments in the error ("unknown command 'AUTH', with args beginning
+// with: ...", since Redis 5).
 func (l *Link) shown(c *conn, p []byte) []byte {
 	if l.phase != Auth {
 		return p

@@ -230,8 +230,8 @@ func (l *Link) sendAck(c *conn) {
 // has reaped the child that sent the payload (replconfCommand). So ACKs are sent
 // until its stream begins.
 //
-// A master that refuses REPLCONF would cut the link at the first ACK, or answer it
-// in the middle of the stream. A bare newline keeps the link as well
+// A master that refuses REPLCONF would cut the link at the first ACK, or answer
+// it in the middle of the stream. A bare newline keeps the link as well
 // (processInlineBuffer in Redis' networking.c).
 func (l *Link) ack(c *conn, offset, durable int64) {
 	if !l.known && l.phase == Stream && (c.full.Size >= 0 || l.scanner.Scanned() > 0) {

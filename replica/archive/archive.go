@@ -138,10 +138,10 @@ func damaged(err error) bool {
 	return slices.ContainsFunc(own, func(e error) bool { return errors.Is(err, e) })
 }
 
-// endGeneration ends a generation that a newer one has followed, where a crash or an
-// error kept the archive from ending it. A generation that can't be ended is
-// left as it is. Nothing is done to the files of one that ends with a complete
-// segment: after a rebase they are those of the newer generation, too.
+// endGeneration ends a generation that a newer one has followed, where a crash
+// or an error kept the archive from ending it. A generation that can't be ended
+// is left as it is. Nothing is done to the files of one that ends with a
+// complete segment: after a rebase they are those of the newer generation, too.
 func endGeneration(gen generation, opt Options) error {
 	if ended(gen.timeline()) {
 		return nil

@@ -19,6 +19,9 @@
 //   - sealed: a sealed segment is complete: nothing is written to it any more. A
 //     sealed line ends with its checksum.
 //   - rotation: the start of the next segment.
+//   - fork: the place where the history of a new master leaves ours, before our
+//     end. The log goes on there in a new generation; the one before keeps its
+//     tail, which is what lies behind the fork.
 //   - rebase: a new base, taken beside the log while the log goes on, and with
 //     it a new generation.
 //
@@ -96,6 +99,17 @@
 // Where a step fails, the writer goes on in a next segment of the generation
 // before. So a crash finds either generation whole, and both hold what was
 // acknowledged.
+//
+// # A fork
+//
+// A replica that is promoted may lack what this archive has received. Of all
+// sound generations the highest place counts that lies in a history which the
+// new master can continue, and no further than where that id ends in OUR
+// history: behind that both count the same offsets, and have other bytes. The
+// next generation is the base and the whole segments before the place, as hard
+// links, and a copied part of the last one. Its timeline names the place and the
+// generation that keeps the tail; what the new master did not send again of it
+// is lost to everybody else (lost.go).
 //
 // A file that is linked is never written to again: it is complete, and no
 // recovery changes it. A generation that a newer one has followed is not

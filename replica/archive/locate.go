@@ -33,8 +33,8 @@ func (t Target) In(generation int) Target {
 }
 
 // AtMost gives the target with a bound on how old the state may be: at a time, or
-// now for the latest moment. Without it a time has a bound of 60 s, and the latest
-// moment has none.
+// now for the latest moment. Without it a time has a bound of 60 s, and the
+// latest moment has none.
 func (t Target) AtMost(stale time.Duration) Target {
 	t.stale = stale
 	return t

@@ -307,8 +307,8 @@ func TestAGenerationThatBeganWhileTheClockWasAheadIsFoundBehindTheStepBack(t *te
 	t.Parallel()
 	const m = 60_000
 	dir := t.TempDir()
-	// Generation 1 from minute 0 to 60, generation 2 from 61 on. The clock was two
-	// hours ahead from minute 55 to minute 63.
+	// Generation 1 from minute 0 to 60, generation 2 from 61 on. The clock was
+	// two hours ahead from minute 55 to minute 63.
 	written(t, dir, 1, 9000, at(10*m, 1100), at(55*m, 1500), at(175*m, 1550), at(180*m, 1600), endFact(1600))
 	written(t, dir, 2, 9000, sinceFact(ms(181*m), 1600), at(182*m, 1700), clockFact(ms(63*m), ms(182*m)), at(63*m, 1750), at(80*m, 2000), at(90*m, 3000), at(150*m, 4000))
 	for _, c := range []struct {

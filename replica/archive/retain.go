@@ -28,8 +28,9 @@ type Retention struct {
 	// KeepGenerations is how many stay however old they are.
 	KeepGenerations int
 	// MaxBytes bounds the size of the finished generations of one archive,
-	// where a file that several have counts once; 0 is no bound. It overrides the other two. A full sync that is under way
-	// does not count, for it may fail.
+	// where a file that several have counts once; 0 is no bound. It overrides
+	// the other two. A full sync that is under way does not count, for it may
+	// fail.
 	MaxBytes int64
 }
 

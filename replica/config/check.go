@@ -79,8 +79,8 @@ func (p *Problems) add(o Origin, key, format string, args ...any) {
 	}
 }
 
-// err returns the problems, those of the file in the order of its lines; nil where
-// there are none.
+// err returns the problems, those of the file in the order of its lines; nil
+// where there are none.
 func (p Problems) err() error {
 	if len(p) == 0 {
 		return nil

@@ -184,7 +184,8 @@ func TestAChangedPasswordIsUsedAtTheNextConnect(t *testing.T) {
 		t.Fatal(err)
 	}
 	awaitStream(t, m)
-	// The link of a rebase has it too, and an order does not bring the old one back.
+	// The link of a rebase has it too, and an order does not bring the old one
+	// back.
 	d.RebaseNow("test")
 	rec.awaitArchive(t, archive.RebaseDone, 1)
 	if err := h.NoOne(); err != nil {

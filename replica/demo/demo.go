@@ -1,6 +1,6 @@
 // Package demo shows replicad's main job on the embedded master: take a full
-// sync, follow the stream, survive cuts, begin a new generation beside the running
-// link, and prove that what is on disk is what the master sent.
+// sync, follow the stream, survive cuts, begin a new generation beside the
+// running link, and prove that what is on disk is what the master sent.
 package demo
 
 import (
@@ -271,7 +271,8 @@ func (s *show) do(commands [][]string) error {
 	return nil
 }
 
-// writeAndWait adds keys and changes some in a transaction, and waits for the ACK.
+// writeAndWait adds keys and changes some in a transaction, and waits for the
+// ACK.
 func (s *show) writeAndWait(ctx context.Context, from int) error {
 	if err := s.write(0, from, 200); err != nil {
 		return err

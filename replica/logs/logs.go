@@ -5,8 +5,8 @@
 // A line is one event, as text or as JSON, with the same keys in both: master,
 // state, and of what else is known the same key wherever it is told: offset,
 // fsynced, bytes, total_bytes, bytes_per_second, took (a duration, as 1.5s),
-// generation, segment, replid, address, cause (one word), error, why (a sentence),
-// next_attempt_in. Passwords are in none.
+// generation, segment, replid, address, cause (one word), error, why (a
+// sentence), next_attempt_in. Passwords are in none.
 //
 // Observers must not wait, and a terminal or a pipe may stand still: events go
 // through a bounded queue to a goroutine that writes. What does not fit is

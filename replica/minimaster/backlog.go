@@ -2,10 +2,10 @@ package minimaster
 
 import "bytes"
 
-// backlog holds the last bytes of the stream, so that a replica whose link was cut
-// can go on where it was (repl-backlog-size; replication.c,
-// feedReplicationBacklog). Offsets are those of the stream: the first byte after
-// offset 0 has offset 1.
+// backlog holds the last bytes of the stream, so that a replica whose link was
+// cut can go on where it was (repl-backlog-size; replication.c,
+// feedReplicationBacklog). Offsets are those of the stream: the first byte
+// after offset 0 has offset 1.
 type backlog struct {
 	buf  []byte // its last size bytes count
 	size int

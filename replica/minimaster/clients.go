@@ -40,7 +40,8 @@ func (c *Client) Do(args ...string) (any, error) {
 // It begins in database 0.
 func (m *Master) Do(args ...string) (any, error) { return m.local.Do(args...) }
 
-// handle is what redcon calls for each command, on the connection's own goroutine.
+// handle is what redcon calls for each command, on the connection's own
+// goroutine.
 func (m *Master) handle(conn redcon.Conn, cmd redcon.Command) {
 	c, ok := conn.Context().(*Client)
 	if !ok {
@@ -67,8 +68,9 @@ func (m *Master) handle(conn redcon.Conn, cmd redcon.Command) {
 	}
 }
 
-// syncCommand is PSYNC and SYNC: here a connection becomes a replica, unless there
-// is a refusal. c is the connection's own, so nobody changes it meanwhile.
+// syncCommand is PSYNC and SYNC: here a connection becomes a replica, unless
+// there is a refusal. c is the connection's own, so nobody changes it
+// meanwhile.
 func (m *Master) syncCommand(conn redcon.Conn, c *Client, args []string) (refusal []byte) {
 	id, offset := "", int64(0)
 	switch psync := strings.EqualFold(args[0], "PSYNC"); {
@@ -99,8 +101,8 @@ func (m *Master) syncCommand(conn redcon.Conn, c *Client, args []string) (refusa
 	return nil
 }
 
-// process is processCommand (server.c): whether the client may, and whether now or
-// at EXEC. It returns the reply.
+// process is processCommand (server.c): whether the client may, and whether now
+// or at EXEC. It returns the reply.
 func (m *Master) process(c *Client, args []string) []byte {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -190,8 +192,8 @@ func (c *call) replconf() []byte {
 			}
 			c.hand.port = port
 		case "capa":
-			// One that the master does not know is no error: a replica may know more
-			// than its master.
+			// One that the master does not know is no error: a replica may know
+			// more than its master.
 			c.hand.capa = append(c.hand.capa, strings.ToLower(pair[1]))
 		case "rdb-only":
 			c.hand.rdbOnly = pair[1] == "1"

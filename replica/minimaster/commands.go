@@ -39,8 +39,8 @@ type command struct {
 }
 
 // commandTable has every command that the master knows, but for PSYNC and SYNC
-// (handle), AUTH and those of transactions (process). The values that the commands
-// make are of the types that the snapshot has.
+// (handle), AUTH and those of transactions (process). The values that the
+// commands make are of the types that the snapshot has.
 func commandTable() map[string]command {
 	table := map[string]command{
 		"SET":    {3, 5, (*call).set},
@@ -79,8 +79,8 @@ func (m *Master) lookup(args []string) (command, []byte) {
 	return cmd, nil
 }
 
-// execute executes a command now, and returns the reply and what the replicas have
-// to be told. No effects means that nothing changed. The caller holds mu.
+// execute executes a command now, and returns the reply and what the replicas
+// have to be told. No effects means that nothing changed. The caller holds mu.
 func (m *Master) execute(c *Client, args []string) ([]byte, []effect) {
 	cmd, refusal := m.lookup(args)
 	if refusal != nil {
@@ -103,8 +103,8 @@ func (c *call) always() []byte {
 	return reply
 }
 
-// ifChanged executes, and propagates unless the command failed or the reply, which
-// is nil or zero, says that nothing changed.
+// ifChanged executes, and propagates unless the command failed or the reply,
+// which is nil or zero, says that nothing changed.
 func (c *call) ifChanged() []byte {
 	reply := c.verbatim()
 	if !isError(reply) && !slices.Contains([]string{":0\r\n", "$-1\r\n", "*-1\r\n", "*0\r\n"}, string(reply)) {
@@ -113,7 +113,8 @@ func (c *call) ifChanged() []byte {
 	return reply
 }
 
-// set is SET without options but EX, PX and PXAT. The replicas get an absolute expiry.
+// set is SET without options but EX, PX and PXAT. The replicas get an absolute
+// expiry.
 func (c *call) set() []byte {
 	if len(c.args) == 3 {
 		return c.always()

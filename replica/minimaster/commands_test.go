@@ -30,7 +30,8 @@ func TestACommandWhoseEffectIsNotKnownIsRefusedByNameAndChangesNothing(t *testin
 	}
 }
 
-// follower starts a master with a replica that has caught up, in database 0, on an empty dataset.
+// follower starts a master with a replica that has caught up, in database 0, on
+// an empty dataset.
 func follower(t *testing.T, cfg Config) (*Master, *raw) {
 	t.Helper()
 	m := startMaster(t, cfg)
@@ -50,8 +51,8 @@ func TestReplicasGetEffectsNotIntentions(t *testing.T) {
 		do(line)
 		r.wants(cmds(want...))
 	}
-	// expiry reads the absolute time out of a command that has the form want, with
-	// AT for it, and checks that it is as far away as wanted.
+	// expiry reads the absolute time out of a command that has the form want,
+	// with AT for it, and checks that it is as far away as wanted.
 	expiry := func(line, want string, ms int64) {
 		t.Helper()
 		before := time.Now().UnixMilli()
@@ -173,7 +174,8 @@ func TestAKeyExpiresByTheClockAndTheReplicasGetADEL(t *testing.T) {
 	}
 }
 
-// randomCommand makes a write on few keys with few values, so that they meet often, of the wrong type, too.
+// randomCommand makes a write on few keys with few values, so that they meet
+// often, of the wrong type, too.
 func randomCommand(rnd *rand.Rand) []string {
 	words := strings.Fields(randomCommands[rnd.IntN(len(randomCommands))])
 	var args []string

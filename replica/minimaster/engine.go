@@ -16,8 +16,8 @@ import (
 const databases = 16
 
 // maxExpiry is the latest expiry that the engine can hold, in Unix milliseconds
-// (the year 2262): miniredis keeps an expiry as nanoseconds since 1970 in 63 bits.
-// Redis goes further; a later expiry is an error here.
+// (the year 2262): miniredis keeps an expiry as nanoseconds since 1970 in 63
+// bits. Redis goes further; a later expiry is an error here.
 const maxExpiry = math.MaxInt64 / int64(time.Millisecond)
 
 // engine is a dataset that executes commands, without any network. Its methods
@@ -36,8 +36,8 @@ type engine struct {
 func newEngine() (*engine, error) {
 	e := &engine{mini: miniredis.NewMiniRedis(), next: math.MaxInt64}
 	e.mini.SetTime(time.Unix(0, 0)) // see "Time" in the package comment
-	// Dial is what starts a miniredis without a listener. The connection itself is
-	// not needed: commands go in by Dispatch.
+	// Dial is what starts a miniredis without a listener. The connection itself
+	// is not needed: commands go in by Dispatch.
 	c, err := e.mini.Dial()
 	if err != nil {
 		return nil, fmt.Errorf("minimaster: starting the engine: %w", err)

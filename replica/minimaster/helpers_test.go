@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// patience bounds every wait of these tests. It is only ever used up when one fails.
+// patience bounds every wait of these tests. It is only ever used up when one
+// fails.
 const patience = time.Minute
 
 // content is everything that a server holds, as its own answers have it: for each
@@ -162,7 +163,8 @@ func largeWrites(t testing.TB, c *Client, prefix string) {
 	}
 }
 
-// In the script @k is a key (or a member) with the prefix, "" the empty string, FUTURE an hour from now in Unix ms.
+// In the script @k is a key (or a member) with the prefix, "" the empty string,
+// FUTURE an hour from now in Unix ms.
 const writeScript = `
 SELECT 0
 SET @s value

@@ -10,16 +10,16 @@ import (
 	"github.com/tidwall/redcon"
 )
 
-// info is INFO, with the two sections that a replica's operator looks at, whichever
-// is asked for.
+// info is INFO, with the two sections that a replica's operator looks at,
+// whichever is asked for.
 func (c *call) info() []byte {
 	_, port, _ := net.SplitHostPort(c.m.Addr())
 	lines := []string{"# Server", "redis_version:" + Version, "redis_mode:standalone", "server_name:minimaster", "tcp_port:" + port, "", "# Replication"}
 	return redcon.AppendBulkString(nil, strings.Join(append(lines, c.m.infoReplication()...), "\r\n")+"\r\n")
 }
 
-// config is CONFIG GET of the directives that replication depends on, by their full
-// names.
+// config is CONFIG GET of the directives that replication depends on, by their
+// full names.
 func (c *call) config() []byte {
 	if !strings.EqualFold(c.args[1], "GET") {
 		return errorReply("ERR minimaster knows CONFIG GET only")

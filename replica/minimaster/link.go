@@ -88,10 +88,10 @@ func (k *link) Write(b []byte) (int, error) {
 // lingerTime bounds how long shutdown reads what the replica still sends.
 const lingerTime = 500 * time.Millisecond
 
-// shutdown ends the connection after exactly the bytes that were written. It reads
-// until the replica closes, too, before it closes: closing with unread bytes makes
-// the kernel send a reset, and a reset takes back what the replica has not read
-// yet (tcp(7), RFC 1122 4.2.2.13).
+// shutdown ends the connection after exactly the bytes that were written. It
+// reads until the replica closes, too, before it closes: closing with unread
+// bytes makes the kernel send a reset, and a reset takes back what the replica
+// has not read yet (tcp(7), RFC 1122 4.2.2.13).
 func (k *link) shutdown() {
 	if tcp, ok := k.Conn.(*net.TCPConn); ok {
 		_ = tcp.CloseWrite() // if it fails the connection is gone already

@@ -141,9 +141,10 @@ func (m *Master) Close() error {
 	return nil
 }
 
-// takeSnapshot makes the payload of a full sync. The next write opens with SELECT,
-// since the replica's stream is a new one: replicationSetupReplicaForFullResync
-// sets slaveseldb to -1 for the same reason. The caller holds mu.
+// takeSnapshot makes the payload of a full sync. The next write opens with
+// SELECT, since the replica's stream is a new one:
+// replicationSetupReplicaForFullResync sets slaveseldb to -1 for the same
+// reason. The caller holds mu.
 func (m *Master) takeSnapshot() ([]byte, error) {
 	m.expire()
 	rdb, err := m.engine.rdb(m.replid, m.offset)

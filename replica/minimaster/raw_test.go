@@ -12,7 +12,8 @@ import (
 	"time"
 )
 
-// raw is a replica that does nothing by itself: each test says what it sends and what it expects.
+// raw is a replica that does nothing by itself: each test says what it sends
+// and what it expects.
 type raw struct {
 	t testing.TB
 	c net.Conn

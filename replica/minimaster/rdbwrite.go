@@ -82,7 +82,8 @@ func (e *engine) rdb(replid string, offset int64) ([]byte, error) {
 	return binary.LittleEndian.AppendUint64(b, sum.Sum64()), nil
 }
 
-// appendKey writes one key with its expiry and value (rdb.c, rdbSaveKeyValuePair).
+// appendKey writes one key with its expiry and value (rdb.c,
+// rdbSaveKeyValuePair).
 func (e *engine) appendKey(b []byte, db int, key string) ([]byte, error) {
 	if at := e.expireAt(db, key); at != 0 {
 		b = binary.LittleEndian.AppendUint64(append(b, opExpireMS), uint64(at))

@@ -17,7 +17,8 @@ import (
 	"replicad/integration/poll"
 )
 
-// needRedis skips where there is no such binary, and fails with REPLICAD_REQUIRE_REDIS=1.
+// needRedis skips where there is no such binary, and fails with
+// REPLICAD_REQUIRE_REDIS=1.
 func needRedis(t *testing.T, binary string) string {
 	t.Helper()
 	path, err := exec.LookPath(binary)

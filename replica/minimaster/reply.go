@@ -11,8 +11,8 @@ import (
 	"github.com/tidwall/redcon"
 )
 
-// appendCommand appends a command in the form that the stream has: a RESP array of
-// bulk strings.
+// appendCommand appends a command in the form that the stream has: a RESP array
+// of bulk strings.
 func appendCommand(b []byte, args ...string) []byte {
 	b = redcon.AppendArray(b, len(args))
 	for _, a := range args {

@@ -85,11 +85,12 @@ func (s *replication) continueReply(h handshake) []byte {
 	return []byte("+CONTINUE\r\n")
 }
 
-// beginFullSync takes the snapshot. From this instant the replica's queue collects
-// the stream, and the two fit together at the offset. psync says that the replica
-// expects a line with the offset before the payload. The caller holds mu. The
-// function returned, for a goroutine of its own, sends the payload and then the
-// queue (replication.c, replicationSetupReplicaForFullResync).
+// beginFullSync takes the snapshot. From this instant the replica's queue
+// collects the stream, and the two fit together at the offset. psync says that
+// the replica expects a line with the offset before the payload. The caller
+// holds mu. The function returned, for a goroutine of its own, sends the
+// payload and then the queue (replication.c,
+// replicationSetupReplicaForFullResync).
 func (s *replication) beginFullSync(r *replica, psync bool) (send func(), err error) {
 	rdb, err := s.snapshot()
 	if err != nil {

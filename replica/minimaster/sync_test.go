@@ -357,8 +357,8 @@ func TestCutAfterCutsAtExactlyThatByteWhereverItIs(t *testing.T) {
 					break
 				}
 				if bytes.Contains(got, []byte("FULLRESYNC")) {
-					// An acknowledgement and a write at each step, so that the stream follows. The
-					// connection may be cut already.
+					// An acknowledgement and a write at each step, so that the
+					// stream follows. The connection may be cut already.
 					_, _ = r.c.Write(appendCommand(nil, "REPLCONF", "ACK", "0"))
 					mustDo(t, m, "SET", "k", "v")
 				}

@@ -271,7 +271,8 @@ func (p *prober) unanswered(name string, what need, r reply, right, lost string)
 }
 
 // askConfig reads the directives that matter to replication; none of them is
-// secret. The names with "slave" are those of before 5.0, which each master knows.
+// secret. The names with "slave" are those of before 5.0, which each master
+// knows.
 func (p *prober) askConfig(c *redis.Client) Check {
 	directives := []string{
 		"maxclients", "protected-mode", "repl-backlog-size", "repl-backlog-ttl", "client-output-buffer-limit", "repl-diskless-sync",

@@ -34,8 +34,8 @@ func (nowhere) BeginBase(replica.FullSync) (replica.Base, error) {
 	return nil, errors.New("a probe takes no full sync")
 }
 
-// follow runs a link until it has stopped, on the caller's goroutine. observe gets
-// the link's events until it returns true, which stops the link. Where the
+// follow runs a link until it has stopped, on the caller's goroutine. observe
+// gets the link's events until it returns true, which stops the link. Where the
 // probe's time is up first, it gets a Failed that says so. The error is the
 // loop's.
 func (p *prober) follow(cfg replica.Config, store replica.Store, observe func(replica.Event) bool) error {

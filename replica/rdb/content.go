@@ -23,9 +23,9 @@ type Content struct {
 var ErrUnknown = errors.New("rdb: unknown type of value")
 
 // What opcodes and types have behind them, in letters: s is a string, l a
-// length, d a double as a text, m the parts of a module's value, and 1, 4, 8 and U
-// are so many bytes, U sixteen. What stands in parentheses comes as often as the
-// length before says (rdbLoadRio and rdbLoadObject in Redis' rdb.c).
+// length, d a double as a text, m the parts of a module's value, and 1, 4, 8
+// and U are so many bytes, U sixteen. What stands in parentheses comes as often
+// as the length before says (rdbLoadRio and rdbLoadObject in Redis' rdb.c).
 const (
 	stream  = "(ss)lll"
 	stream2 = stream + "lllll"
@@ -49,8 +49,8 @@ func forms(valkey bool) []string {
 }
 
 // ReadContent reads an RDB file to its end. The error is ctx's, one of r, or
-// wraps [ErrNotRDB], [ErrMalformed] or [ErrUnknown]; the Content then has what was
-// read up to there. It takes 1 MiB of memory, and looks at ctx at each key.
+// wraps [ErrNotRDB], [ErrMalformed] or [ErrUnknown]; the Content then has what
+// was read up to there. It takes 1 MiB of memory, and looks at ctx at each key.
 func ReadContent(ctx context.Context, r io.Reader) (Content, error) {
 	in := &contentReader{Reader: NewReader(bufio.NewReaderSize(r, pieceSize))}
 	var magic [MagicLen]byte

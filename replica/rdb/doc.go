@@ -11,8 +11,8 @@
 // which database its first keys belong.
 //
 // [VerifyChecksum] reads a finished file once and compares its checksum. A
-// [Checksum] does the same for bytes that pass by. A [Reader] reads the bytes, lengths
-// and strings of which everything else in a file consists.
+// [Checksum] does the same for bytes that pass by. A [Reader] reads the bytes,
+// lengths and strings of which everything else in a file consists.
 //
 // Everything here treats the file as hostile: no length in a file makes these
 // functions allocate or read more than their documented bounds.

@@ -46,7 +46,8 @@ const checksumLen = 8
 // MiB.
 //
 // The error is nil, ctx's, one of r, or wraps [ErrNotRDB], [ErrMalformed] (too
-// short, or without the EOF opcode where it must be) or [ErrChecksum]. The verdict only counts without an error.
+// short, or without the EOF opcode where it must be) or [ErrChecksum]. The
+// verdict only counts without an error.
 func VerifyChecksum(ctx context.Context, r io.ReaderAt, size int64) (Verdict, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err

@@ -101,10 +101,10 @@ func (s *Scanner) commandsIn(p []byte, i int) (int, Kind) {
 // argumentsIn passes over at most left whole arguments from p[i] on, and returns
 // where it stopped and how many are left.
 //
-// A branch for each number of digits looks clumsy beside arithmetic on all of them
-// at once, and is a third faster: lengths of one command are much like those of
-// the last, so the branches are foreseen, while the place of the next argument
-// would have to wait for the arithmetic.
+// A branch for each number of digits looks clumsy beside arithmetic on all of
+// them at once, and is a third faster: lengths of one command are much like
+// those of the last, so the branches are foreseen, while the place of the next
+// argument would have to wait for the arithmetic.
 func (s *Scanner) argumentsIn(p []byte, i int, left uint64) (int, uint64) {
 	most := s.maxBulk
 	for left > 0 && len(p)-i >= 8 {
@@ -150,8 +150,8 @@ func (s *Scanner) argumentsIn(p []byte, i int, left uint64) (int, uint64) {
 	return i, left
 }
 
-// longLength goes on with numbers of four and five digits, in x from its byte 4 on;
-// others, and anything wrong, give 0.
+// longLength goes on with numbers of four and five digits, in x from its byte 4
+// on; others, and anything wrong, give 0.
 func longLength(x, length uint64, i int) (uint64, int) {
 	d := uint64(byte(x>>32) - '0')
 	if d > 9 {

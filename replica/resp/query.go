@@ -14,8 +14,8 @@ import (
 // when its MaxQuery is not set: client-query-buffer-limit of redis.conf.
 const DefaultMaxQuery = 1 << 30
 
-// Limits of Redis' own (server.h, and processMultibulkBuffer in networking.c), but
-// for maxArgs: no command that replicad serves needs as many arguments.
+// Limits of Redis' own (server.h, and processMultibulkBuffer in networking.c),
+// but for maxArgs: no command that replicad serves needs as many arguments.
 const (
 	maxArgs         = 64 << 10 // arguments of a query
 	maxInline       = 64 << 10 // PROTO_INLINE_MAX_SIZE: bytes of a line

@@ -107,16 +107,18 @@ const (
 // where commands end, which database is selected, and whether a transaction is
 // open. It does not allocate: of an argument it keeps 16 bytes at most.
 //
-// It takes RESP arrays of bulk strings and nothing else, as a master sends nothing
-// else. Numbers must be what string2ll in Redis' util.c takes: digits without a
-// plus sign or leading zeros. An array without elements is refused, as the loader
-// of AOF files does (loadSingleAppendOnlyFile in aof.c, argc < 1). The CR LF behind
-// a bulk string is verified, as redis-check-aof does; redis-server skips two bytes.
+// It takes RESP arrays of bulk strings and nothing else, as a master sends
+// nothing else. Numbers must be what string2ll in Redis' util.c takes: digits
+// without a plus sign or leading zeros. An array without elements is refused,
+// as the loader of AOF files does (loadSingleAppendOnlyFile in aof.c, argc <
+// 1). The CR LF behind a bulk string is verified, as redis-check-aof does;
+// redis-server skips two bytes.
 //
-// SELECT, MULTI, EXEC and DISCARD are followed as redis-server does: in any letter
-// case, and only with the right number of arguments. A SELECT inside a transaction
-// takes effect with EXEC and not with DISCARD. A MULTI inside a MULTI, an EXEC or
-// DISCARD without one, and a SELECT of no database number change nothing.
+// SELECT, MULTI, EXEC and DISCARD are followed as redis-server does: in any
+// letter case, and only with the right number of arguments. A SELECT inside a
+// transaction takes effect with EXEC and not with DISCARD. A MULTI inside a
+// MULTI, an EXEC or DISCARD without one, and a SELECT of no database number
+// change nothing.
 type Scanner struct {
 	// Watch, unless nil, is asked about each command by its name, as it was
 	// sent, and its number of arguments, the name included; not about names
@@ -200,10 +202,10 @@ func (s *Scanner) HighestDB() int { return s.highest }
 // Scan walks p, the bytes that follow those of earlier calls, and returns how
 // many it walked. With [More] that is all of p. With [GetAck] it is as many as
 // end with the REPLCONF GETACK command, inside a transaction too; the caller
-// answers it and calls again with the rest. Likewise with [Watched]. The error is nil or a
-// [*ProtocolError]; then n counts the bytes before the offending one, and the
-// scanner takes no more: it returns that error again. What it found up to there
-// stays readable.
+// answers it and calls again with the rest. Likewise with [Watched]. The error
+// is nil or a [*ProtocolError]; then n counts the bytes before the offending
+// one, and the scanner takes no more: it returns that error again. What it
+// found up to there stays readable.
 //
 // p is neither kept nor changed.
 func (s *Scanner) Scan(p []byte) (n int, kind Kind, err error) {

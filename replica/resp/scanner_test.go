@@ -340,8 +340,8 @@ func TestABoundaryIsNeverInsideATransaction(t *testing.T) {
 	step(Boundary{66 + 15 + 23 + 17, 6}, false, "DISCARD")
 }
 
-// recordedStreams returns the replication streams of the recorded transcripts: what
-// the master sent after the RDB payload.
+// recordedStreams returns the replication streams of the recorded transcripts:
+// what the master sent after the RDB payload.
 func recordedStreams(t testing.TB) map[string][]byte {
 	t.Helper()
 	files, err := filepath.Glob("testdata/transcripts/*.txt")

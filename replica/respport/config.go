@@ -67,8 +67,8 @@ type Config struct {
 }
 
 // Backend is the master that the port tells of and gives orders to. Its methods
-// are called from any goroutine. Status returns at once; the others may take their
-// time.
+// are called from any goroutine. Status returns at once; the others may take
+// their time.
 type Backend interface {
 	// Status is how the link stands.
 	Status() status.Status

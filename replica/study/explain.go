@@ -24,8 +24,8 @@ func Explain(of string, records []Record) *Study {
 	return e.study
 }
 
-// cutAll takes all bytes apart, connection by connection, and returns the items of
-// each record.
+// cutAll takes all bytes apart, connection by connection, and returns the items
+// of each record.
 func cutAll(records []Record, b *book) map[int][]Item {
 	all := map[int][]Item{}
 	h := &history{}
@@ -66,8 +66,8 @@ func (e *explainer) say(name string, facts any) Step {
 	return Step{Kind: t.Kind, Title: e.fill(t.Title, facts), Text: e.fill(t.Text, facts), Sources: e.Sources[t.Key]}
 }
 
-// thingOf names events as texts.yaml does. What it lacks is told elsewhere, or not
-// at all.
+// thingOf names events as texts.yaml does. What it lacks is told elsewhere, or
+// not at all.
 func thingOf() map[replica.EventKind]string {
 	return map[replica.EventKind]string{
 		replica.Resolved:         "resolved",

@@ -202,7 +202,8 @@ func payload(from, to int64) string {
 	return string(p)
 }
 
-// told is how many bytes behind the preamble's line are of the payload or its mark.
+// told is how many bytes behind the preamble's line are of the payload or its
+// mark.
 func told(preamble string) int64 {
 	for i := 1; i < len(preamble); i++ {
 		if preamble[i-1] == '\r' && preamble[i] == '\n' {

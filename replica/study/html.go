@@ -17,9 +17,9 @@ var pageTemplate string
 // mostHex is how many bytes of a part the page shows.
 const mostHex = 96
 
-// HTML writes a study as one HTML file that needs nothing else: a sequence diagram
-// with time going down, the state machine with the way that was taken, and every
-// message, which unfolds to its bytes, each explained.
+// HTML writes a study as one HTML file that needs nothing else: a sequence
+// diagram with time going down, the state machine with the way that was taken,
+// and every message, which unfolds to its bytes, each explained.
 func HTML(w io.Writer, s *Study) error {
 	t, err := template.New("").Funcs(template.FuncMap{
 		"arrow":  func(d string) string { return strings.ReplaceAll(d, ">", " → ") },
@@ -34,8 +34,8 @@ func HTML(w io.Writer, s *Study) error {
 	return t.Execute(w, pageOf(s))
 }
 
-// page is what page.html and text.tmpl show. The sequence diagram is as wide as a telephone, so
-// that nothing need shrink there; its sizes are in pixels.
+// page is what page.html and text.tmpl show. The sequence diagram is as wide as
+// a telephone, so that nothing need shrink there; its sizes are in pixels.
 type page struct {
 	*Study
 	Table          []replica.Transition

@@ -161,8 +161,8 @@ func TestNothingIsCutOffOrCoveredOnATelephoneAndOnAScreen(t *testing.T) {
 	}
 }
 
-// looked checks that no text lies outside the window, or of the picture it is in, and
-// no two texts of a picture on each other.
+// looked checks that no text lies outside the window, or of the picture it is
+// in, and no two texts of a picture on each other.
 func looked(t *testing.T, p *browsertest.Page, name string) {
 	t.Helper()
 	var wide []string

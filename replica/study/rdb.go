@@ -12,9 +12,9 @@ import (
 // mostKeys is how many keys of an RDB are named.
 const mostKeys = 32
 
-// takeRDB takes apart a payload: the magic, the aux fields, keys and values as far
-// as texts.yaml knows them, and the trailer. whole is false if it is a part of
-// size bytes of a payload that has not come whole.
+// takeRDB takes apart a payload: the magic, the aux fields, keys and values as
+// far as texts.yaml knows them, and the trailer. whole is false if it is a part
+// of size bytes of a payload that has not come whole.
 func (c *cutter) takeRDB(size int64, whole bool) {
 	r := c.Things["payload"]
 	c.begin(r, "", map[string]any{"Size": size, "Whole": whole})
@@ -88,8 +88,8 @@ func (c *cutter) takeRecords(p []byte) {
 }
 
 // operands reads what texts.yaml says under "reads". What follows a * comes as
-// often as a length says; each time that has a byte at the least, so that a length
-// that lies ends with the bytes.
+// often as a length says; each time that has a byte at the least, so that a
+// length that lies ends with the bytes.
 func operands(in *rdb.Reader, reads string) (all words, err error) {
 	for i, kind := range reads {
 		var word []byte

@@ -36,7 +36,8 @@ func (c *received) cut(commands []words) {
 	}
 }
 
-// reply takes the next line: a reply, a keep-alive, or what comes before a payload.
+// reply takes the next line: a reply, a keep-alive, or what comes before a
+// payload.
 func (c *received) reply() {
 	line, end, whole := cutLine(c.kept())
 	if !whole {

@@ -99,8 +99,8 @@ func (r *Recorder) Observe(e replica.Event) {
 	r.add(e.Time, x)
 }
 
-// BaseVerified tells that the base was read again, and is what the master sent. The
-// archive knows that, and not the link.
+// BaseVerified tells that the base was read again, and is what the master sent.
+// The archive knows that, and not the link.
 func (r *Recorder) BaseVerified(at time.Time, took time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

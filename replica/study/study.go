@@ -9,8 +9,8 @@ import (
 	"replicad/replica/units"
 )
 
-// Study is a conversation, explained step by step. [Text], [JSON] and [HTML] print
-// it.
+// Study is a conversation, explained step by step. [Text], [JSON] and [HTML]
+// print it.
 type Study struct {
 	Of       string // the master's address, or the name of the file
 	Recorded bool   // from a transcript, which has no kernel and no states
@@ -65,8 +65,8 @@ type Change struct {
 }
 
 // Item is a unit of the protocol: a command, a reply, a keep-alive, what frames a
-// payload, or the payload. If its bytes came in several messages, each message has
-// an Item with its share of the parts.
+// payload, or the payload. If its bytes came in several messages, each message
+// has an Item with its share of the parts.
 type Item struct {
 	Title string `json:"title"`
 	Text  string `json:"text"`

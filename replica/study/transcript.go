@@ -29,10 +29,11 @@ M>R "+OK\r\n"
 R>M "REPLCONF version 255.255.255\r\n"
 M>R "+OK\r\n"`
 
-// ReadTranscript reads a recorded conversation. A line is: direction (R>M, replica
-// to master, or M>R), seconds since the connect, bytes, and the bytes in double
-// quotes with C escapes; the two numbers may be missing. "close" is the end of a
-// connection, "handshake" stands for [Handshake], after # comes a comment.
+// ReadTranscript reads a recorded conversation. A line is: direction (R>M,
+// replica to master, or M>R), seconds since the connect, bytes, and the bytes
+// in double quotes with C escapes; the two numbers may be missing. "close" is
+// the end of a connection, "handshake" stands for [Handshake], after # comes a
+// comment.
 func ReadTranscript(r io.Reader) ([]Record, error) {
 	in := bufio.NewScanner(r)
 	in.Buffer(nil, longestLine)

@@ -99,8 +99,8 @@ type editor struct {
 type span struct{ from, to int64 }
 
 // segment calls put for each command that is not to stand as it is, up to
-// seg.To: it stands between e.from and the end of e.args. What is put in its place is a
-// text in which each % stands for a part of the file.
+// seg.To: it stands between e.from and the end of e.args. What is put in its
+// place is a text in which each % stands for a part of the file.
 func (e *editor) segment(r *archive.Reader, seg archive.Segment, put func(text string, verbatim ...span) error) error {
 	f, err := os.Open(r.SegmentPath(seg))
 	if err != nil {

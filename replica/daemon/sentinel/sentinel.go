@@ -10,7 +10,8 @@
 // unless the Sentinel says that it is down.
 //
 // A +switch-master or +promoted-slave of any of them is taken as a hint to ask
-// again at once; that is also done every few seconds, for a message may be missed.
+// again at once; that is also done every few seconds, for a message may be
+// missed.
 //
 // The Sentinels that the named ones know (SENTINEL SENTINELS) are learned, and
 // asked too, so that it is enough if one of those named is alive at the start. A

@@ -17,8 +17,8 @@ import (
 )
 
 // Status is how the link to one master stands, and what it has done since the
-// daemon started. Offsets are replication offsets of the last byte. A time is zero
-// where nothing has happened yet.
+// daemon started. Offsets are replication offsets of the last byte. A time is
+// zero where nothing has happened yet.
 type Status struct {
 	Name    string // the master's
 	Address string // host:port or unix:///path; "" while no master is followed

@@ -347,8 +347,8 @@ func TestPromtoolAcceptsTheMetrics(t *testing.T) {
 	}
 }
 
-// promtoolPath finds promtool, of Debian's package prometheus. Without one it skips
-// the test, or fails it.
+// promtoolPath finds promtool, of Debian's package prometheus. Without one it
+// skips the test, or fails it.
 func promtoolPath(t *testing.T) string {
 	t.Helper()
 	path, err := exec.LookPath("promtool")

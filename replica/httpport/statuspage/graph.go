@@ -186,7 +186,8 @@ func told(bands []band) string {
 	return fmt.Sprintf("; the link did not stream for %s of them", units.Span(total))
 }
 
-// trace draws values; a gap in time ends a line. In the box y counts from the top.
+// trace draws values; a gap in time ends a line. In the box y counts from the
+// top.
 func trace(values []value, least, most float64) (lines []segment) {
 	height := func(v float64) int {
 		if most <= least {

@@ -1,6 +1,6 @@
 // Package live has a conversation with a master for a study: a real handshake and
-// full sync, the stream for a while, a cut, and a partial resync. What is received
-// goes into a temporary archive that is thrown away.
+// full sync, the stream for a while, a cut, and a partial resync. What is
+// received goes into a temporary archive that is thrown away.
 package live
 
 import (
@@ -50,10 +50,10 @@ const (
 	basePath   = archive.AOFDir + "/appendonly.aof.1.base.rdb"
 )
 
-// Run has the conversation and gives the study, with the records that it explains.
-// If the master can't be followed the study tells that, and its Failure is not
-// nil. The error is for what keeps the study itself from being made: it wraps
-// ErrSetup, or is ctx's if ctx was done before the stream began.
+// Run has the conversation and gives the study, with the records that it
+// explains. If the master can't be followed the study tells that, and its
+// Failure is not nil. The error is for what keeps the study itself from being
+// made: it wraps ErrSetup, or is ctx's if ctx was done before the stream began.
 func Run(ctx context.Context, opt Options) (*study.Study, []study.Record, error) {
 	dir, err := os.MkdirTemp("", "replicad-study-")
 	if err != nil {
@@ -103,8 +103,8 @@ type run struct {
 	last     atomic.Pointer[replica.Event] // that said where the link stands
 }
 
-// converse runs a daemon with one link while the script follows it. The failure is
-// the master's.
+// converse runs a daemon with one link while the script follows it. The failure
+// is the master's.
 func (r *run) converse(ctx context.Context, dir string) (*replica.LinkError, error) {
 	link := r.opt.Link
 	link.ReplSyncioTimeout = r.within(link.ReplSyncioTimeout, replica.DefaultReplSyncioTimeout)
@@ -191,8 +191,8 @@ func place(e replica.Event) string {
 	return s
 }
 
-// script is what a study does. If ctx is done once the stream has begun, the study
-// tells what has happened until then.
+// script is what a study does. If ctx is done once the stream has begun, the
+// study tells what has happened until then.
 func (r *run) script(ctx context.Context, d *daemon.Daemon) (*replica.LinkError, error) {
 	if failure, err := r.await(ctx); failure != nil || err != nil {
 		return failure, err
