@@ -271,6 +271,52 @@ func TestADamagedBaseBeginsNoGeneration(t *testing.T) {
 	}
 }
 
+func TestABaseThatIsDamagedAfterARebaseTakesNoLogWithIt(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	a, f, r := log1(t, dir, 12, Options{})
+	f.awaitStored()
+	all := boundariesOf(t, f.sent.Bytes(), 50)
+	if err := takeBase(t, a, idA, all[len(all)/2]).TakeOver(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	mustClose(t, a)
+	path := generationIn(dir, 2).base()
+	p, _ := os.ReadFile(path)
+	p[len(p)-1] ^= 1
+	if err := os.WriteFile(path, p, 0o640); err != nil {
+		t.Fatal(err)
+	}
+
+	a = open(t, dir, Options{SegmentSize: small})
+	pos, _ := a.Position()
+	g := newFeeder(t, a, pos)
+	g.feedSlowly(r, commands(r, 40))
+	g.awaitDurable()
+	// Segments are read again behind the base.
+	g.eventually("a segment that came since to be verified", func() bool {
+		tl, _, err := generationIn(dir, 2).readTimeline(visitor{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range tl.Segments {
+			if s.Verified && s.From >= pos.Offset {
+				return true
+			}
+		}
+		return false
+	})
+	if err := a.Progress().Failed; err != nil {
+		t.Error(err)
+	}
+	if err := a.Reset(); err != nil {
+		t.Fatal(err)
+	}
+	if got, ok := a.Position(); !ok || got.Offset != g.end() || len(numbers(t, dir)) != 2 {
+		t.Errorf("%+v, %v, generations %v; want offset %d in 2 generations", got, ok, numbers(t, dir), g.end())
+	}
+}
+
 func TestTheBaseOfARebaseIsGivenUpBeforeTheDiskIsFull(t *testing.T) {
 	t.Parallel()
 	free := int64(100 << 20)
