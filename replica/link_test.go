@@ -394,7 +394,10 @@ func TestAMasterThatSendsNewlinesForEverIsCut(t *testing.T) {
 func TestNewlinesKeepALinkAliveBeyondReplTimeout(t *testing.T) {
 	t.Parallel()
 	ln := listen(t)
-	const timeout = 2 * time.Second
+	timeout := 2 * time.Second
+	if testing.Short() {
+		timeout /= 2
+	}
 	r := newRig(t, replica.Config{ReplTimeout: timeout}, storeOptions{}, ln.Addr())
 	r.start()
 	k := accept(t, ln)

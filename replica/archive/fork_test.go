@@ -267,7 +267,7 @@ func TestAKillAtAnyStepOfAForkLeavesOneHistoryOrTheOther(t *testing.T) {
 	d := stepped(func(op, name string) error {
 		mu.Lock()
 		defer mu.Unlock()
-		if !on || len(kills) >= soak(60, 400) {
+		if !on || len(kills) >= 400 {
 			return nil
 		}
 		to := t.TempDir()
