@@ -255,6 +255,22 @@ func (p *process) status(field string) int64 {
 	return 0
 }
 
+// written is what the process had written to the disk (write_bytes of proc(5));
+// nothing, where its folder is in memory.
+func (p *process) written() (n int64) {
+	p.t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/io", p.cmd.Process.Pid))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	for line := range strings.Lines(string(b)) {
+		if v, ok := strings.CutPrefix(line, "write_bytes: "); ok {
+			n, _ = strconv.ParseInt(strings.TrimSpace(v), 10, 64)
+		}
+	}
+	return n
+}
+
 // once runs replicad to its end, which must come soon.
 func once(t *testing.T, env []string, args ...string) (stdout, stderr string, code int) {
 	t.Helper()

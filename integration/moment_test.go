@@ -213,9 +213,9 @@ func restoredTo(t *testing.T, dir string, at time.Time, number int) int {
 }
 
 func TestARebaseUnderLoadHasNoGapAndTakesLittleMemory(t *testing.T) {
-	const limit = 96 << 20
+	const limit = 64 << 20
 	keys := count(t, "keys of 1000 bytes", 30_000, 1_000_000)
-	rate := count(t, "bytes a second", 8<<20, 50<<20)
+	rate := count(t, "bytes a second", 8<<20, 100<<20)
 	master := redistest.Start(t, largeBacklog, "client-output-buffer-limit replica 0 0 0")
 	master.Do("DEBUG", "POPULATE", keys, "key", 1000)
 	dir := t.TempDir()
@@ -225,12 +225,17 @@ func TestARebaseUnderLoadHasNoGapAndTakesLittleMemory(t *testing.T) {
 	load := startLoad(t, master, rate)
 	poll.Seen(t, "some moments", func() (bool, string) { m.mu.Lock(); defer m.mu.Unlock(); return len(m.written) > 2, "" })
 	buffered := sampleBuffers(t, master)
+	wrote := d.written()
+	before := newest(t, dir, "main").EndOffset
 	began := time.Now()
 	if err := d.cmd.Process.Signal(syscall.SIGUSR1); err != nil {
 		t.Fatal(err)
 	}
 	d.waitLog(`msg="rebase done`)
 	took := time.Since(began)
+	wrote = d.written() - wrote
+	after := newest(t, dir, "main")
+	t.Logf("written to the disk: %d bytes, of which are stream %d, and base %d", wrote, after.EndOffset-before, after.BaseBytes)
 	links, most := buffered()
 	t.Logf("the master had %d replica links, and buffered at most %d bytes for one", links, most)
 	if links < 2 || most > 1<<20 {

@@ -177,6 +177,9 @@ func (b *base) Abort() {
 	if b.f == nil {
 		return
 	}
+	if b.rebase != nil {
+		b.rebase.endTurn()
+	}
 	if b.log != nil {
 		b.a.log.CompareAndSwap(b.log, nil)
 		_ = b.log.close() // it goes

@@ -29,6 +29,9 @@ type Rebase struct {
 	log  *log // beside which the base is taken; nil where there is none
 	need atomic.Int64
 	base *base // complete and durable; nil before, and after TakeOver
+
+	stopTurn context.CancelFunc // ends turn
+	turned   chan struct{}      // closed when turn has ended; nil before its start
 }
 
 // NewRebase begins a rebase. It ends with TakeOver or Abort.
@@ -67,7 +70,28 @@ func (r *Rebase) BeginBase(full replica.FullSync) (replica.Base, error) {
 	if err := b.open(); err != nil {
 		return nil, err
 	}
+	ctx, cancel := context.WithCancel(context.Background())
+	r.stopTurn, r.turned = cancel, make(chan struct{})
+	go r.turn(ctx, replica.Position{ReplID: full.ReplID, Offset: full.Offset})
 	return b, nil
+}
+
+// turn has the writer start a new segment as soon as the log has reached the
+// base's offset: what comes while the base is on its way need not be copied then.
+// Where it fails, TakeOver copies more, or fails itself.
+func (r *Rebase) turn(ctx context.Context, at replica.Position) {
+	defer close(r.turned)
+	if r.log.reach(ctx, at) == nil {
+		_ = r.log.atBoundary(ctx, (*writer).turn)
+	}
+}
+
+// endTurn ends turn. The writer may be in it, and on a full disk it stays there
+// until there is room: who frees some must not wait for it.
+func (r *Rebase) endTurn() {
+	if r.turned != nil {
+		r.stopTurn()
+	}
 }
 
 // TakeOver has the log go on in a new generation, behind the base that was
@@ -83,6 +107,12 @@ func (r *Rebase) TakeOver(ctx context.Context) error {
 	b, g := r.base, r.log
 	if b == nil {
 		return fmt.Errorf("%w: it is not complete", ErrRebase)
+	}
+	r.endTurn()
+	select {
+	case <-r.turned:
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", ErrRebase, ctx.Err())
 	}
 	is, err := r.takeOver(ctx, b, g)
 	if err != nil {
@@ -164,6 +194,7 @@ var errOtherLog = errors.New("another history has begun meanwhile")
 // Abort removes what a rebase has made, whose link has stopped. After TakeOver
 // has succeeded it does nothing.
 func (r *Rebase) Abort() error {
+	r.endTurn()
 	b := r.base
 	if b == nil {
 		return nil // what is not complete was removed by its link

@@ -171,6 +171,58 @@ func agreesUpTo(t *testing.T, g, to generation, lo, hi int64) {
 	}
 }
 
+func TestWhatComesWhileABaseIsOnItsWayIsNotCopied(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	a := open(t, dir, Options{SegmentSize: 64 << 20})
+	f := fullSync(t, a, replica.FullSync{ReplID: idA, Offset: 50, Size: -1}, rdbtest.Empty(0, true))
+	set := resp.AppendCommand(nil, "SET", "k", strings.Repeat("v", 10_000))
+	f.feed(set, 1<<20)
+	at := f.end() + int64(len(set)) // ahead of the log
+	re := a.NewRebase()
+	b, err := re.BeginBase(replica.FullSync{ReplID: idA, Offset: at, Size: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.feed(set, 1<<20)
+	poll.Until(t, "a segment behind the base's offset", func() bool {
+		f.feed(resp.AppendCommand(nil, "PING"), 100)
+		return segmentsOf(t, generationIn(dir, 1)) == 2
+	})
+	for range 200 {
+		f.feed(set, 1<<20)
+	}
+	if _, err := b.Write(rdbtest.Empty(0, true)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	if err := re.TakeOver(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	f.awaitStored()
+	mustClose(t, a)
+	g1, g2 := generationIn(dir, 1), generationIn(dir, 2)
+	if got := segmentBytes(t, g2); !bytes.Equal(got, f.sent.Bytes()[at-50:]) {
+		t.Error("generation 2 holds other bytes")
+	}
+	var copied int64
+	tl, _, _ := g2.readTimeline(visitor{})
+	for _, s := range tl.Segments[:len(tl.Segments)-1] {
+		shared := false
+		for n := 1; n <= segmentsOf(t, g1); n++ {
+			shared = shared || inode(t, g1.segment(n)) == inode(t, g2.segment(s.Seq))
+		}
+		if !shared {
+			copied += s.Size()
+		}
+	}
+	if copied > 50_000 {
+		t.Errorf("%d bytes were copied", copied)
+	}
+}
+
 func TestARebaseWaitsUntilTheLogHasReachedItsBase(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -39,6 +39,7 @@ func paced(t *testing.T, m *minimaster.Master) (stop func()) {
 }
 
 func TestTheArchiveOfAFullSyncOnTwoConnectionsHoldsWhatTheMasterSent(t *testing.T) {
+	t.Parallel()
 	for _, dialect := range []minimaster.Dialect{minimaster.RDBChannel, minimaster.DualChannel} {
 		t.Run(string(dialect), func(t *testing.T) {
 			var offset int64

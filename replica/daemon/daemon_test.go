@@ -78,6 +78,7 @@ func awaitStream(t *testing.T, m *minimaster.Master) {
 }
 
 func TestSeveralMastersAreFollowedOnOneLoopEachIntoItsOwnArchive(t *testing.T) {
+	t.Parallel()
 	a, b := startMaster(t), startMaster(t)
 	dir := t.TempDir()
 	stop := follow(t, Config{Dir: dir, Masters: []replica.Master{parse(t, "a="+a.Addr()), parse(t, "b="+b.Addr()), parse(t, "dead=127.0.0.1:1")}})
@@ -108,6 +109,7 @@ func TestSeveralMastersAreFollowedOnOneLoopEachIntoItsOwnArchive(t *testing.T) {
 }
 
 func TestARestartedDaemonResumesByPartialResync(t *testing.T) {
+	t.Parallel()
 	m := startMaster(t)
 	dir := t.TempDir()
 	cfg := Config{Dir: dir, Masters: []replica.Master{parse(t, "m="+m.Addr())}}
@@ -125,6 +127,7 @@ func TestARestartedDaemonResumesByPartialResync(t *testing.T) {
 }
 
 func TestUnderAppendFsyncAlwaysWAITWaitsForTheFsync(t *testing.T) {
+	t.Parallel()
 	m := startMaster(t)
 	dir := t.TempDir()
 	stop := follow(t, Config{Dir: dir, Masters: []replica.Master{parse(t, "m="+m.Addr())}, Archive: archive.Options{AppendFsync: archive.Always}})
@@ -142,6 +145,7 @@ func TestUnderAppendFsyncAlwaysWAITWaitsForTheFsync(t *testing.T) {
 }
 
 func TestWhatNoWaitingMendsIsAnErrorAtOnce(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	file := filepath.Join(dir, "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
@@ -170,6 +174,7 @@ func TestWhatNoWaitingMendsIsAnErrorAtOnce(t *testing.T) {
 }
 
 func TestAChangedPasswordIsUsedAtTheNextConnect(t *testing.T) {
+	t.Parallel()
 	m, err := minimaster.Start(minimaster.Config{RequirePass: "right"})
 	if err != nil {
 		t.Fatal(err)

@@ -50,6 +50,7 @@ func (s *slowDisk) set(takes time.Duration) {
 }
 
 func TestManyWhoAskShareOneReading(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := &slowDisk{takes: 100 * time.Millisecond}
 		d := &disk{read: s.read}
@@ -74,6 +75,7 @@ func TestManyWhoAskShareOneReading(t *testing.T) {
 }
 
 func TestADiskThatHangsHoldsNobodyAndOneGoroutineAndIsTold(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := &slowDisk{}
 		d := &disk{read: s.read}
@@ -104,6 +106,7 @@ func TestADiskThatHangsHoldsNobodyAndOneGoroutineAndIsTold(t *testing.T) {
 }
 
 func TestADiskThatWasNeverReadTellsSo(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := &slowDisk{takes: time.Second}
 		d := &disk{read: s.read}
@@ -117,6 +120,7 @@ func TestADiskThatWasNeverReadTellsSo(t *testing.T) {
 }
 
 func TestReadingsTakeAShareOfTheTimeAtMost(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const takes, over = 3 * time.Second, 10 * time.Minute
 		s := &slowDisk{takes: takes}
@@ -132,6 +136,7 @@ func TestReadingsTakeAShareOfTheTimeAtMost(t *testing.T) {
 }
 
 func TestAFolderThatIsGoneIsAnError(t *testing.T) {
+	t.Parallel()
 	f := &follower{dir: t.TempDir() + "/none"}
 	f.describe()
 	h := &Handle{f: f}
@@ -141,6 +146,7 @@ func TestAFolderThatIsGoneIsAnError(t *testing.T) {
 }
 
 func TestINFOArchiveIsAnsweredWhileTheDiskHangs(t *testing.T) {
+	t.Parallel()
 	var readings atomic.Int32
 	hung := make(chan struct{})
 	f := &follower{status: status.New(replica.Master{Name: "m"})}

@@ -28,6 +28,7 @@ func hostPort(m *minimaster.Master) (string, string) {
 }
 
 func TestReplicaOfFollowsAnotherMasterAndOutlivesARestart(t *testing.T) {
+	t.Parallel()
 	a, b := startMaster(t), startMaster(t)
 	dir := t.TempDir()
 	cfg := Config{Dir: dir, Masters: []replica.Master{parse(t, "m="+a.Addr())}}
@@ -70,6 +71,7 @@ func TestReplicaOfFollowsAnotherMasterAndOutlivesARestart(t *testing.T) {
 }
 
 func TestNoOneKeepsTheArchiveAndHoldsUntilReplicaOf(t *testing.T) {
+	t.Parallel()
 	m := startMaster(t)
 	dir := t.TempDir()
 	cfg := Config{Dir: dir, Masters: []replica.Master{parse(t, "m="+m.Addr())}}
@@ -108,6 +110,7 @@ func TestNoOneKeepsTheArchiveAndHoldsUntilReplicaOf(t *testing.T) {
 }
 
 func TestAnOrderThatCannotBeWrittenDownIsNotObeyed(t *testing.T) {
+	t.Parallel()
 	a, b := startMaster(t), startMaster(t)
 	dir := t.TempDir()
 	d, _, stop := running(t, Config{Dir: dir, Masters: []replica.Master{parse(t, "m="+a.Addr())}})
@@ -131,6 +134,7 @@ func TestAnOrderThatCannotBeWrittenDownIsNotObeyed(t *testing.T) {
 }
 
 func TestAnOrderDuringARebaseGivesTheRebaseUp(t *testing.T) {
+	t.Parallel()
 	a, b := startMaster(t), startMaster(t)
 	a.SetFaults(minimaster.Faults{})
 	dir := t.TempDir()
@@ -198,6 +202,7 @@ func FuzzReadOrder(f *testing.F) {
 }
 
 func TestAPasswordThatIsChangedWhileAnOrderIsObeyedStays(t *testing.T) {
+	t.Parallel()
 	a, b := startMaster(t), startMaster(t)
 	d, _, _ := running(t, Config{Dir: t.TempDir(), Masters: []replica.Master{parse(t, "m="+a.Addr())}})
 	awaitStream(t, a)
@@ -232,6 +237,7 @@ func TestAPasswordThatIsChangedWhileAnOrderIsObeyedStays(t *testing.T) {
 }
 
 func TestCredentialsThatTheMasterRefusesAreReadAgain(t *testing.T) {
+	t.Parallel()
 	m, err := minimaster.Start(minimaster.Config{RequirePass: "new"})
 	if err != nil {
 		t.Fatal(err)

@@ -12,6 +12,7 @@ import (
 )
 
 func TestPingIsAnsweredByALoopThatLivesAndByNoOther(t *testing.T) {
+	t.Parallel()
 	m := startMaster(t)
 	var fsyncs atomic.Int64
 	cfg := Config{Dir: t.TempDir(), Masters: []replica.Master{parse(t, "m="+m.Addr())}, ObserveFsync: func(master string, took time.Duration) {

@@ -151,6 +151,7 @@ func stream(t *testing.T, g archive.Generation) []byte {
 }
 
 func TestARebaseTakesOverUnderLoadWithoutAGap(t *testing.T) {
+	t.Parallel()
 	m := startMaster(t)
 	dir := t.TempDir()
 	d, rec, stop := running(t, Config{Dir: dir, Masters: []replica.Master{parse(t, "m="+m.Addr())}})
@@ -202,6 +203,7 @@ func TestARebaseTakesOverUnderLoadWithoutAGap(t *testing.T) {
 }
 
 func TestDuringARebaseWAITCountsOneReplica(t *testing.T) {
+	t.Parallel()
 	m := startMaster(t)
 	d, rec, _ := running(t, Config{Dir: t.TempDir(), Masters: []replica.Master{parse(t, "m="+m.Addr())}})
 	awaitStream(t, m)
@@ -223,6 +225,7 @@ func TestDuringARebaseWAITCountsOneReplica(t *testing.T) {
 }
 
 func TestARebaseThatFailsLeavesTheGenerationAsItWas(t *testing.T) {
+	t.Parallel()
 	for name, faults := range map[string]minimaster.Faults{
 		"a refused PSYNC":       {Replies: map[string]string{"PSYNC": "-ERR no memory\r\n"}},
 		"a cut in the transfer": {Replies: map[string]string{"RDB": "$1000\r\nREDIS0011"}},
@@ -268,6 +271,7 @@ func TestARebaseThatFailsLeavesTheGenerationAsItWas(t *testing.T) {
 }
 
 func TestTheDaemonStopsInTheMiddleOfARebase(t *testing.T) {
+	t.Parallel()
 	m := startMaster(t)
 	m.SetFaults(minimaster.Faults{})
 	dir := t.TempDir()
@@ -286,6 +290,7 @@ func TestTheDaemonStopsInTheMiddleOfARebase(t *testing.T) {
 }
 
 func TestALinkThatIsCutDuringARebaseGoesOnAndSoDoesTheRebase(t *testing.T) {
+	t.Parallel()
 	m := startMaster(t)
 	dir := t.TempDir()
 	d, rec, stop := running(t, Config{Dir: dir, Masters: []replica.Master{parse(t, "m="+m.Addr())}})
@@ -305,6 +310,7 @@ func TestALinkThatIsCutDuringARebaseGoesOnAndSoDoesTheRebase(t *testing.T) {
 }
 
 func TestARebaseEndsWhereTheLinkTakesAFullSyncOrAnotherMaster(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		meanwhile func(*testing.T, *Daemon, *minimaster.Master, *minimaster.Master)
 		want      error
@@ -358,6 +364,7 @@ func TestARebaseEndsWhereTheLinkTakesAFullSyncOrAnotherMaster(t *testing.T) {
 }
 
 func TestARebaseHangsUpBehindTheBaseWhereRDBOnlyIsRefused(t *testing.T) {
+	t.Parallel()
 	m := startMaster(t)
 	dir := t.TempDir()
 	d, rec, stop := running(t, Config{Dir: dir, Masters: []replica.Master{parse(t, "m="+m.Addr())}})
@@ -383,6 +390,7 @@ func TestARebaseHangsUpBehindTheBaseWhereRDBOnlyIsRefused(t *testing.T) {
 }
 
 func TestARestartAfterARebaseResumesInTheNewGeneration(t *testing.T) {
+	t.Parallel()
 	m := startMaster(t)
 	dir := t.TempDir()
 	cfg := Config{Dir: dir, Masters: []replica.Master{parse(t, "m="+m.Addr())}}
@@ -401,6 +409,7 @@ func TestARestartAfterARebaseResumesInTheNewGeneration(t *testing.T) {
 }
 
 func TestRebaseIsDueByTheStreamsSizeOrTheBasesAge(t *testing.T) {
+	t.Parallel()
 	now := time.Unix(1_800_000_000, 0)
 	is := archive.Current{Generation: 1, BaseBytes: 1000, BaseTime: now.Add(-time.Hour)}
 	for name, c := range map[string]struct {
@@ -424,6 +433,7 @@ func TestRebaseIsDueByTheStreamsSizeOrTheBasesAge(t *testing.T) {
 }
 
 func TestAMasterWithoutPSYNCIsNotRebased(t *testing.T) {
+	t.Parallel()
 	m := startMaster(t)
 	m.SetFaults(minimaster.Faults{Replies: map[string]string{"PSYNC": "-ERR unknown command 'PSYNC'\r\n"}})
 	d, rec, _ := running(t, Config{Dir: t.TempDir(), Masters: []replica.Master{parse(t, "m="+m.Addr())}})
@@ -435,6 +445,7 @@ func TestAMasterWithoutPSYNCIsNotRebased(t *testing.T) {
 }
 
 func TestAfterARebaseTheGenerationsThatNoTimeNeedsGo(t *testing.T) {
+	t.Parallel()
 	m := startMaster(t)
 	dir := t.TempDir()
 	d, rec, stop := running(t, Config{
@@ -461,6 +472,7 @@ func TestAfterARebaseTheGenerationsThatNoTimeNeedsGo(t *testing.T) {
 }
 
 func TestNearMaxBytesARebaseMakesRoom(t *testing.T) {
+	t.Parallel()
 	m := startMaster(t)
 	dir := t.TempDir()
 	const bound = 1 << 20
