@@ -44,7 +44,8 @@ func TestTheArchiveOfAFullSyncOnTwoConnectionsHoldsWhatTheMasterSent(t *testing.
 		t.Run(string(dialect), func(t *testing.T) {
 			var offset int64
 			m, err := minimaster.Start(minimaster.Config{
-				Channels: dialect, Diskless: true, OutputLimit: 4 << 20, BacklogSize: 64 << 20,
+				RequirePass: "both channels say it",
+				Channels:    dialect, Diskless: true, OutputLimit: 4 << 20, BacklogSize: 64 << 20,
 				OnSnapshot: func(at int64, _ []byte) { offset = at },
 				Faults:     minimaster.Faults{SaveTime: 500 * time.Millisecond},
 			})
@@ -54,8 +55,10 @@ func TestTheArchiveOfAFullSyncOnTwoConnectionsHoldsWhatTheMasterSent(t *testing.
 			t.Cleanup(func() { m.Close() })
 			quiet := paced(t, m)
 			defer quiet()
+			target := parse(t, "m="+m.Addr())
+			target.Password = "both channels say it"
 			dir := t.TempDir()
-			_, rec, stop := running(t, Config{Dir: dir, Masters: []replica.Master{parse(t, "m="+m.Addr())}})
+			_, rec, stop := running(t, Config{Dir: dir, Masters: []replica.Master{target}})
 			rec.await(t, replica.FullSyncDone, 1)
 			poll.Until(t, "more of the stream than a replica's output buffer holds", func() bool { return m.Offset() > offset+8<<20 })
 			quiet()
