@@ -4,7 +4,7 @@
 package redisserver
 
 import (
-	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -90,17 +91,38 @@ type Server struct {
 	cmd    *exec.Cmd
 	socket string
 	folder *os.File
-	log    bytes.Buffer
+	said   words
 	exited chan struct{}
 	let    func() bool // ends the watch over the context
 }
 
-// Load starts a redis-server on dir, which holds an appendonlydir, and returns
-// when the server has loaded it. The server may write to dir, which must be a
-// copy. It ends with ctx, or at Stop. The directives, in the form of a command
-// line, override those of Load. The error wraps ErrLoad and holds what the
-// server said last.
+// plain has the server load a folder and do nothing else, whatever a master's
+// own redis.conf says, which these directives follow: it may name other files or
+// a master, want a password, listen, or evict what was loaded.
+var plain = []string{
+	"--port", "0", "--bind", "", "--unixsocket", "/proc/self/fd/3/s", "--unixsocketperm", "700",
+	"--appendonly", "yes", "--appendfsync", "no", "--save", "", "--auto-aof-rewrite-percentage", "0",
+	"--appendfilename", "appendonly.aof", "--appenddirname", "appendonlydir", "--dbfilename", "dump.rdb",
+	"--rdbchecksum", "yes", "--databases", "65536", "--maxmemory", "0",
+	"--replicaof", "no", "one", "--replica-serve-stale-data", "yes", "--cluster-enabled", "no", "--requirepass", "", "--aclfile", "",
+	"--logfile", "", "--loglevel", "notice", "--pidfile", "", "--enable-debug-command", "yes", "--daemonize", "no",
+}
+
+// Load starts a redis-server on dir, which holds an appendonlydir, an
+// appendonly.aof or a dump.rdb, and returns when the server has loaded all of
+// it. The server may write to dir, which must be a copy. It ends with ctx, or at
+// Stop. The directives, in the form of a command line, override those of Load
+// and of the configuration. The error wraps ErrLoad and holds what the server
+// said last.
 func (b Binary) Load(ctx context.Context, dir string, directives ...string) (*Server, error) {
+	dir, err := filepath.Abs(dir) // the configuration's dir, which comes first, is entered
+	if err != nil {
+		return nil, err
+	}
+	whole, err := held(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
 	private, err := os.MkdirTemp("", "replicad-load-")
 	if err != nil {
 		return nil, err
@@ -114,12 +136,8 @@ func (b Binary) Load(ctx context.Context, dir string, directives ...string) (*Se
 	if b.Config != "" {
 		config = []string{b.Config}
 	}
-	s.cmd = exec.Command(b.Path, append(append(config,
-		"--port", "0", "--unixsocket", "/proc/self/fd/3/s", "--unixsocketperm", "700",
-		"--dir", dir, "--appendonly", "yes", "--appendfsync", "no", "--save", "",
-		"--auto-aof-rewrite-percentage", "0", "--databases", "65536",
-		"--enable-debug-command", "yes", "--daemonize", "no"), directives...)...)
-	s.cmd.Stdout, s.cmd.Stderr = &s.log, &s.log
+	s.cmd = exec.Command(b.Path, slices.Concat(config, plain, []string{"--dir", dir}, directives)...)
+	s.cmd.Stdout, s.cmd.Stderr = &s.said, &s.said
 	s.cmd.ExtraFiles = []*os.File{folder} // descriptor 3
 	began := time.Now()
 	if err := s.cmd.Start(); err != nil {
@@ -132,21 +150,29 @@ func (b Binary) Load(ctx context.Context, dir string, directives ...string) (*Se
 		close(s.exited)
 	}()
 	s.Client = s.DB(0)
-	if err := s.awaitLoaded(ctx); err != nil {
+	if err := s.awaitLoaded(ctx, whole); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrLoad, s.lost(ctx, err))
 	}
 	s.Took = time.Since(began)
 	return s, nil
 }
 
-func (s *Server) awaitLoaded(ctx context.Context) error {
+// awaitLoaded waits until the server has loaded, and proves that this was all
+// that the folder holds. It asks INFO, which is answered during a load, and all
+// else that is asked later needs.
+func (s *Server) awaitLoaded(ctx context.Context, whole whole) error {
 	for {
 		// The client writes to stderr when it can't connect. So the server is
 		// asked only once it listens.
 		if c, err := net.Dial("unix", s.socket); err == nil {
 			c.Close()
-			if s.Client.Ping(ctx).Err() == nil {
-				return nil
+			info, err := s.Client.Info(ctx, "persistence").Result()
+			var refused redis.Error
+			if errors.As(err, &refused) && !strings.HasPrefix(err.Error(), "LOADING") {
+				return fmt.Errorf("INFO is refused, as the configuration may want: %w", err)
+			}
+			if err == nil && field(info, "loading") == 0 {
+				return whole.is(info)
 			}
 		}
 		select {
@@ -154,7 +180,7 @@ func (s *Server) awaitLoaded(ctx context.Context) error {
 			return errors.New("it exited")
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(5 * time.Millisecond): // LOADING, or not listening yet
+		case <-time.After(5 * time.Millisecond): // it loads, or does not listen yet
 		}
 	}
 }
@@ -193,6 +219,11 @@ type Report struct {
 	Keys      int64      `json:"keys"`
 	Digest    string     `json:"digest"`       // DEBUG DIGEST; "" where the server does not allow it
 	Seconds   float64    `json:"load_seconds"` // from the start of the process
+	// ScriptErrors counts scripts that ended with an error. A master that sends
+	// scripts as they are sends also those that failed behind their first write,
+	// so they fail at the load as they did there. ScriptError is the first one.
+	ScriptErrors int64  `json:"script_errors"`
+	ScriptError  string `json:"script_error,omitempty"`
 }
 
 // Database is a line of INFO keyspace.
@@ -212,10 +243,10 @@ func (b Binary) Check(ctx context.Context, dir string, directives ...string) (Re
 		return Report{}, err
 	}
 	defer s.Stop()
-	if err := s.errors(ctx); err != nil {
+	r := Report{Version: b.Version, Seconds: s.Took.Seconds()}
+	if r.ScriptErrors, r.ScriptError, err = s.errors(ctx); err != nil {
 		return Report{}, err
 	}
-	r := Report{Version: b.Version, Seconds: s.Took.Seconds()}
 	if r.Databases, err = s.keyspace(ctx); err != nil {
 		return Report{}, s.lost(ctx, err)
 	}
@@ -237,12 +268,12 @@ func (b Binary) Check(ctx context.Context, dir string, directives ...string) (Re
 // the load whose time to live has run out since the moment that is restored; a
 // replica leaves that to its master (rdbLoadRio in Redis' rdb.c).
 func (b Binary) Save(ctx context.Context, dir string) (path string, err error) {
-	s, err := b.Load(ctx, dir, "--aof-load-truncated", "no", "--dbfilename", "dump.rdb", "--replicaof", "127.0.0.1", "1")
+	s, err := b.Load(ctx, dir, "--aof-load-truncated", "no", "--replicaof", "127.0.0.1", "1")
 	if err != nil {
 		return "", err
 	}
 	defer s.Stop()
-	if err := s.errors(ctx); err != nil {
+	if _, _, err := s.errors(ctx); err != nil {
 		return "", err
 	}
 	if err := s.Client.Save(ctx).Err(); err != nil {
@@ -254,34 +285,30 @@ func (b Binary) Save(ctx context.Context, dir string) (path string, err error) {
 // lost ends the server, and adds to a client's error what the server said last.
 // Where ctx is done, the error is ctx's.
 func (s *Server) lost(ctx context.Context, err error) error {
-	s.Stop() // until then it may write to its log
+	s.Stop() // until then it may write
 	if ctx.Err() != nil {
 		err = ctx.Err()
 	}
-	lines := bytes.Split(bytes.TrimSpace(s.log.Bytes()), []byte("\n"))
-	return fmt.Errorf("%w; it said last: %s", err, bytes.Join(lines[max(0, len(lines)-3):], []byte(" | ")))
+	return fmt.Errorf("%w; it said last: %s", err, strings.Join(s.said.last, " | "))
 }
 
-// errors says which commands failed during the load, as INFO errorstats counts
-// them (Redis 6.2 and later).
-func (s *Server) errors(ctx context.Context) error {
-	info, err := s.Client.Info(ctx, "errorstats").Result()
+// errors says which commands failed during the load: INFO counts the errors that
+// the client had from which the server loads (afterErrorReply in Redis'
+// networking.c, since 6.0), and the server's log has their text. Those of scripts
+// are returned apart.
+func (s *Server) errors(ctx context.Context) (scripts int64, script string, err error) {
+	info, err := s.Client.Info(ctx, "stats").Result()
 	if err != nil {
-		return s.lost(ctx, err)
+		return 0, "", s.lost(ctx, err)
 	}
-	var found []string
-	for line := range strings.Lines(info) {
-		name, count, ok := strings.Cut(strings.TrimSpace(line), ":count=")
-		// Our own pings were refused with LOADING.
-		if name, is := strings.CutPrefix(name, "errorstat_"); ok && is && name != "LOADING" {
-			found = append(found, count+" with "+name)
-		}
+	s.said.Lock()
+	defer s.said.Unlock()
+	failed := field(info, "unexpected_error_replies") - s.said.scripts
+	if failed <= 0 {
+		return s.said.scripts, s.said.script, nil
 	}
-	if len(found) == 0 {
-		return nil
-	}
-	return fmt.Errorf("%w: %s; does it lack a module, a script or a renamed command of the master? See --redis-server and --redis-config",
-		ErrCommands, strings.Join(found, ", "))
+	return 0, "", fmt.Errorf("%w: %d of them, the first with: %s; does it lack a module, a script or a renamed command of the master? See --redis-server and --redis-config",
+		ErrCommands, failed, cmp.Or(s.said.command, "(the server did not say)"))
 }
 
 // keyspace asks how many keys there are.
