@@ -71,6 +71,22 @@ func TestACurveIsTheRateOfItsCounter(t *testing.T) {
 	}
 }
 
+func TestAFullSyncIsNoRateAndNoPaceAtWhichTheDiskFills(t *testing.T) {
+	now := time.Now()
+	all := samplesOf(now, 100, func(i int) int64 { return int64(i) * 1000 })
+	for i := range all {
+		if i >= 50 { // a full sync of 1 GiB, which begins a history far ahead
+			all[i].FullSyncsDone, all[i].BytesIn, all[i].Received = 1, all[i].BytesIn+1<<30, all[i].Received+1<<40
+		}
+	}
+	if g := graphs(all, now)[0]; g.Top != "max 1000 B/s" || g.Now != "1000 B/s" {
+		t.Errorf("the graph shows %q, %q", g.Top, g.Now)
+	}
+	if left := fills(all, status.Disk{At: now, Free: 1 << 20}); left < 17*time.Minute || left > 18*time.Minute {
+		t.Errorf("the disk is full in %v", left)
+	}
+}
+
 func TestTheOffsetIsDrawnFromWhereTheMinutesBegin(t *testing.T) {
 	now := time.Now()
 	g := graphs(samplesOf(now, 101, func(i int) int64 { return 1<<40 + int64(i)*1024 }), now)[2]

@@ -61,8 +61,8 @@ type segment struct {
 
 func plots() []plot {
 	return []plot{
-		{title: "Bytes in", says: "Bytes received per second", write: perSecond,
-			curves: []curve{{Class: "first", of: rate(func(s sample) int64 { return s.BytesIn })}}},
+		{title: "Stream", says: "Bytes of the stream per second", write: perSecond,
+			curves: []curve{{Class: "first", of: rate(received)}}},
 		{title: "Commands", says: "Commands per second", write: each,
 			curves: []curve{{Class: "first", of: rate(func(s sample) int64 { return s.Commands })}}},
 		{title: "Offset", says: "Replication offset", write: func(v float64) string { return units.Thousands(int64(v)) }, growth: true,
@@ -75,11 +75,16 @@ func plots() []plot {
 	}
 }
 
-// rate is the growth of a counter, a second.
+// received is the offset up to where the stream has come. A full sync or a rebase
+// would dwarf the stream, so the bytes of their RDBs are not counted.
+func received(s sample) int64 { return s.Received }
+
+// rate is the growth of a counter, a second. A full sync that ended between two
+// samples has set the offset anew: there is no rate.
 func rate(of func(sample) int64) measure {
 	return func(all []sample, i int) (float64, bool) {
 		took := all[i].at.Sub(all[i-1].at).Seconds()
-		return math.Max(float64(of(all[i])-of(all[i-1]))/took, 0), took > 0 && took <= apart
+		return math.Max(float64(of(all[i])-of(all[i-1]))/took, 0), took > 0 && took <= apart && all[i].FullSyncsDone == all[i-1].FullSyncsDone
 	}
 }
 

@@ -149,9 +149,13 @@ func TestEachTroubleHasItsWord(t *testing.T) {
 		},
 		"bad Can&#39;t read": func(f *fake) { f.disk.Err = errors.New("permission denied") },
 		"bad No backup yet":  func(f *fake) { f.disk.Archive.Generations = nil },
-		"warn Damage":        func(f *fake) { f.disk.Archive.Generations[1].Damaged = 1 },
-		"warn Lagging":       func(f *fake) { f.lag = time.Hour },
-		"warn Too large":     func(f *fake) { f.status.Overfull = true },
+		"warn First sync": func(f *fake) {
+			down(f)
+			f.status.State, f.status.Phase, f.disk.Archive.Generations = replica.Sync, replica.Transfer, nil
+		},
+		"warn Damage":    func(f *fake) { f.disk.Archive.Generations[1].Damaged = 1 },
+		"warn Lagging":   func(f *fake) { f.lag = time.Hour },
+		"warn Too large": func(f *fake) { f.status.Overfull = true },
 	} {
 		main := streaming("main")
 		change(main)
@@ -268,4 +272,28 @@ func BenchmarkRenderingThePage(b *testing.B) {
 		bytes = p.Render()
 	}
 	b.ReportMetric(float64(bytes), "bytes/page")
+}
+
+func TestWithoutABackupOnlyAFirstSyncIsNoAlarm(t *testing.T) {
+	const alarm = "Nothing can be restored yet"
+	for _, c := range []struct {
+		name   string
+		alarms bool
+		change func(*status.Status)
+	}{
+		{"a first sync", false, func(s *status.Status) { s.State, s.Phase = replica.Sync, replica.Transfer }},
+		{"a link that is connecting", false, func(s *status.Status) { s.DownSince = time.Now().Add(time.Minute) }},
+		{"a link that is down", true, func(*status.Status) {}},
+		{"no master is followed", true, func(s *status.Status) { s.Address, s.NoOne = "", true }},
+	} {
+		main := streaming("main")
+		main.disk.Archive.Generations = nil
+		main.status.State, main.status.Phase, main.status.DownSince = replica.None, replica.NoPhase, time.Now().Add(-time.Hour)
+		c.change(&main.status)
+		_, address := serve(t, statuspage.Config{Masters: []statuspage.Master{main}})
+		page := get(t, address)
+		if strings.Contains(page, alarm) != c.alarms || strings.Contains(page, `<p class="pill bad"`) != c.alarms {
+			t.Errorf("%s: the alarm should be %v\n%s", c.name, c.alarms, page)
+		}
+	}
 }

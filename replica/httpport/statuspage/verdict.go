@@ -43,8 +43,14 @@ func judge(s status.Status, d status.Disk, left time.Duration, now time.Time) ve
 	if s.Stalled != "" {
 		v.bad("Can't write", fmt.Sprintf("For %s the archive can't write, and the link waits: %s", units.Span(now.Sub(s.StalledSince)), s.Stalled))
 	}
-	v.judgeLink(s, now)
+	sound, _, _ := status.Restorable(d.Archive.Generations)
+	none := d.Err == nil && !d.At.IsZero() && len(sound) == 0
+	v.judgeLink(s, none, now)
 	v.judgeArchive(d)
+	begins := s.Following() && !s.Up() && (s.Phase == replica.Transfer || now.Sub(s.DownSince) < cutFor)
+	if none && !begins {
+		v.bad("No backup yet", "Nothing can be restored yet: the first full sync is not done.")
+	}
 	if lag := s.Lag(now); lag > lagFor {
 		v.warn("Lagging", fmt.Sprintf("%s that were received wait for their fsync, for %s now.", units.Size(s.LagBytes()), units.Span(lag)))
 	}
@@ -57,7 +63,9 @@ func judge(s status.Status, d status.Disk, left time.Duration, now time.Time) ve
 	return v
 }
 
-func (v *verdict) judgeLink(s status.Status, now time.Time) {
+// judgeLink looks at the link; none says that nothing can be restored yet. A
+// first full sync is no alarm.
+func (v *verdict) judgeLink(s status.Status, none bool, now time.Time) {
 	down, why := now.Sub(s.DownSince), ""
 	if s.LastFailure != "" && !s.LastFailureAt.Before(s.DownSince) {
 		why = " The last failure: " + s.LastFailure
@@ -68,6 +76,8 @@ func (v *verdict) judgeLink(s status.Status, now time.Time) {
 		v.warn("Not following", "No master is followed, for REPLICAOF NO ONE was ordered; what came before it can be restored.")
 	case !s.Following():
 		v.bad("No master", "No Sentinel has named the master yet: nothing is backed up.")
+	case s.Phase == replica.Transfer && none:
+		v.warn("First sync", "The first full sync is under way; when it is done, each moment from then on can be restored.")
 	case s.Phase == replica.Transfer:
 		v.warn("Full sync", "A full sync is under way; what came before it can be restored meanwhile.")
 	case down < cutFor:
@@ -97,8 +107,5 @@ func (v *verdict) judgeArchive(d status.Disk) {
 	}
 	if segments > 0 {
 		v.warn("Damage", fmt.Sprintf("Not what was written: %s. replicad verify tells more, and a rebase makes a sound generation.", units.Count(segments, "segment")))
-	}
-	if sound, _, _ := status.Restorable(d.Archive.Generations); len(sound) == 0 {
-		v.bad("No backup yet", "Nothing can be restored yet: the first full sync is not done.")
 	}
 }

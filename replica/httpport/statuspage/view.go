@@ -126,8 +126,13 @@ func fills(all []sample, d status.Disk) time.Duration {
 	if len(all) < 30 || d.At.IsZero() || d.Err != nil {
 		return 0
 	}
-	first, last := all[0], all[len(all)-1]
-	pace := float64(last.BytesIn-first.BytesIn) / last.at.Sub(first.at).Seconds()
+	grown, took := 0.0, all[len(all)-1].at.Sub(all[0].at).Seconds()
+	for i := 1; i < len(all); i++ {
+		if v, ok := rate(received)(all, i); ok {
+			grown += v * all[i].at.Sub(all[i-1].at).Seconds()
+		}
+	}
+	pace := grown / took
 	left := float64(d.Free) / pace // seconds
 	if pace <= 0 || left > far.Seconds() {
 		return 0
