@@ -127,6 +127,29 @@ func (p *process) kill() {
 	<-p.exited
 }
 
+// freeze has the process stand still, until thaw or kill.
+func (p *process) freeze() {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		p.t.Fatal(err)
+	}
+	poll.Seen(p.t, "the process to stand still", func() (bool, string) {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		_, after, _ := strings.Cut(string(b), ") ")
+		return strings.HasPrefix(after, "T"), after[:1]
+	})
+}
+
+func (p *process) thaw() {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
 // signal sends a signal and waits for the end; it returns the exit code and
 // the time it took.
 func (p *process) signal(s os.Signal) (code int, took time.Duration) {

@@ -60,6 +60,7 @@ func boundaries(t *testing.T, stream []byte) (at []int) {
 type workshop struct {
 	t      *testing.T
 	master *redistest.Server
+	daemon *process
 	dir    string // the archive as the daemon left it
 	gen    string // its generation, relative to dir
 	whole  []byte // the stream's file up to the master's offset
@@ -79,6 +80,7 @@ func newWorkshop(t *testing.T, write func(w *workshop), end func(d *process), ar
 	w.master = redistest.Start(t, largeBacklog)
 	everyType(w.master, 0)
 	d := run(t, w.dir, append(byAddress(t, w.master), args...)...)
+	w.daemon = d
 	d.waitLog(`msg="full sync done"`)
 	poll.Seen(t, "the base to be verified", func() (bool, string) {
 		return newest(t, w.dir, "main").BaseVerified, "not yet"
@@ -262,8 +264,15 @@ func TestATailThatWasNotFsyncedMayBeLostOrGarbage(t *testing.T) {
 					w.master.Do("SET", fmt.Sprint("tail:", i), allBytes()+noise(300, uint64(i)))
 				}
 				w.master.Do("EVAL", `for i = 1, 20 do redis.call('SET', 'lua:' .. i, ARGV[1]) end`, 0, allBytes())
-				g := caughtUp(w.t, w.master, w.dir, "main")
-				return g.FsyncedOffset == before && g.EndOffset > before+20_000, fmt.Sprintf("%+v", g)
+				caughtUp(w.t, w.master, w.dir, "main")
+				// The daemon is killed as it stands here: the next fsync may be near.
+				w.daemon.freeze()
+				g := newest(w.t, w.dir, "main")
+				if g.FsyncedOffset == before && g.EndOffset > before+20_000 {
+					return true, ""
+				}
+				w.daemon.thaw()
+				return false, fmt.Sprintf("%+v", g)
 			})
 		}},
 	} {

@@ -101,17 +101,7 @@ func TestSystemdHearsThatTheDaemonIsReadyAliveAndStops(t *testing.T) {
 	m.wants("READY=1")
 
 	// A process that stands still feeds no watchdog.
-	if err := d.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
-	poll.Seen(t, "the process to stand still", func() (bool, string) {
-		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", d.cmd.Process.Pid))
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, after, _ := strings.Cut(string(b), ") ")
-		return strings.HasPrefix(after, "T"), after[:1]
-	})
+	d.freeze()
 	for m.next(time.Millisecond) != "" { // what had been sent
 	}
 	if got := m.next(time.Second); got != "" {
