@@ -51,6 +51,7 @@ type log struct {
 	checks   checks
 
 	wake  chan struct{} // to the writer: there is something to do
+	turns chan struct{} // holds a token while atBoundary has an act in shared
 	flush chan struct{} // to the flusher: something was stored (appendfsync always)
 	seal  chan struct{} // to the flusher: a segment is complete
 	quit  chan struct{} // closed when the log is: nobody waits any more
@@ -129,6 +130,7 @@ func continueLog(s *state, opt Options, notify func()) (*log, error) {
 			histories: s.timeline.Histories,
 		},
 		checks: checks{more: make(chan struct{}, 1), baseVerified: s.timeline.Verified},
+		turns:  make(chan struct{}, 1),
 		wake:   make(chan struct{}, 1), flush: make(chan struct{}, 1),
 		seal: make(chan struct{}, 1), quit: make(chan struct{}),
 	}

@@ -15,9 +15,20 @@ type act struct {
 var errClosed = errors.New("the log was closed")
 
 // atBoundary has the writer do something when what is written ends on a
-// boundary. The error is ctx's, or says that the log has ended: then it was not
-// done, or the writer gave up during it.
+// boundary. One act waits at a time: a second one would take the first one's
+// place, and nobody would ever do the first. The error is ctx's, or says that
+// the log has ended: then it was not done, or the writer gave up during it.
 func (g *log) atBoundary(ctx context.Context, do func(*writer) bool) error {
+	select {
+	case g.turns <- struct{}{}:
+		defer func() { <-g.turns }()
+	case <-g.writer.ended:
+		return g.whyEnded()
+	case <-ctx.Done():
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	a := &act{do, make(chan struct{})}
 	g.shared.Lock()
 	g.shared.act = a
@@ -34,10 +45,7 @@ func (g *log) atBoundary(ctx context.Context, do func(*writer) bool) error {
 				return nil
 			default:
 			}
-			if err := g.progress().Failed; err != nil {
-				return err
-			}
-			return errClosed
+			return g.whyEnded()
 		case <-cancelled:
 			g.shared.Lock()
 			withdrawn := g.shared.act == a
@@ -51,6 +59,13 @@ func (g *log) atBoundary(ctx context.Context, do func(*writer) bool) error {
 			cancelled = nil // it is being done
 		}
 	}
+}
+
+func (g *log) whyEnded() error {
+	if err := g.progress().Failed; err != nil {
+		return err
+	}
+	return errClosed
 }
 
 // perform does what is wanted, where the file ends on a boundary. It returns

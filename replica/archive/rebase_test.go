@@ -254,6 +254,45 @@ func TestARebaseWaitsUntilTheLogHasReachedItsBase(t *testing.T) {
 	}
 }
 
+func TestAnActOfTheLogTakesNoOthersPlace(t *testing.T) {
+	t.Parallel()
+	a, f, r := log1(t, t.TempDir(), 1, Options{})
+	g := a.log.Load()
+	more := commands(r, 1)
+	f.feed(more[:len(more)-1], 1) // no boundary: an act waits
+	f.awaitDurable()
+	for range 100 {
+		ctx, cancel := context.WithCancel(context.Background())
+		ended := make(chan error)
+		for range 3 {
+			go func() { ended <- g.atBoundary(ctx, func(*writer) bool { return true }) }()
+		}
+		poll.Seen(t, "an act to be asked for", func() (bool, string) {
+			g.shared.Lock()
+			defer g.shared.Unlock()
+			return g.shared.act != nil, "none"
+		})
+		cancel()
+		for range 3 {
+			select {
+			case err := <-ended:
+				if !errors.Is(err, context.Canceled) {
+					t.Fatalf("an act ended with %v, want that it was cancelled", err)
+				}
+			case <-time.After(time.Minute):
+				t.Fatal("an act lost its place: it is neither done nor cancelled")
+			}
+		}
+	}
+	done := make(chan error, 1)
+	go func() { done <- g.atBoundary(context.Background(), func(*writer) bool { return true }) }()
+	f.feed(more[len(more)-1:], 1)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	mustClose(t, a)
+}
+
 func TestABaseThatHasNoPlaceInTheLogIsGivenUp(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
