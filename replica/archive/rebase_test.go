@@ -590,16 +590,18 @@ func TestAKillAtAnyStepOfARebaseLosesNothing(t *testing.T) {
 		chance := rand.New(rand.NewPCG(61, seed))
 		var a *Archive
 		var mu sync.Mutex
-		on, n := false, 0
+		on, n := false, map[bool]int{}
 		a, f, r := log1(t, dir, 10+seed, Options{AppendFsync: No, disk: stepped(func(op, name string) error {
 			mu.Lock()
 			defer mu.Unlock()
-			if !on || n == 40 || !strings.Contains(name, "generation-000002") && op != "fsync" && chance.IntN(4) > 0 {
+			renamed, _ := exists(generationIn(dir, 2).dir)
+			if !on || n[renamed] == 40 || !strings.Contains(name, "generation-000002") && op != "fsync" && chance.IntN(4) > 0 {
 				return nil
 			}
 			k := kill{t.TempDir(), a.Progress().Stored, op + " " + filepath.Base(name)}
 			if copyTree(dir, k.dir) == nil { // else something was renamed meanwhile
-				kills, of, n = append(kills, k), append(of, int(seed)), n+1
+				kills, of = append(kills, k), append(of, int(seed))
+				n[renamed]++
 			}
 			return nil
 		})})
