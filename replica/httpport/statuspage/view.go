@@ -126,13 +126,13 @@ func fills(all []sample, d status.Disk) time.Duration {
 	if len(all) < 30 || d.At.IsZero() || d.Err != nil {
 		return 0
 	}
-	grown, took := 0.0, all[len(all)-1].at.Sub(all[0].at).Seconds()
+	growth, grown := rate(received), 0.0
 	for i := 1; i < len(all); i++ {
-		if v, ok := rate(received)(all, i); ok {
+		if v, ok := growth(all, i); ok {
 			grown += v * all[i].at.Sub(all[i-1].at).Seconds()
 		}
 	}
-	pace := grown / took
+	pace := grown / all[len(all)-1].at.Sub(all[0].at).Seconds()
 	left := float64(d.Free) / pace // seconds
 	if pace <= 0 || left > far.Seconds() {
 		return 0
