@@ -64,10 +64,11 @@ const (
 	Forked
 	// Acknowledged: Offset and Durable were sent as ACK and FACK.
 	Acknowledged
-	// Advanced: the store wrote or fsynced. The last byte that was received
-	// has the offset Received, that was written Offset, that was fsynced
-	// Durable. Commands were completed since the last Advanced. Told at most
-	// once in an iteration of the loop.
+	// Advanced: the store wrote or fsynced, or more was received while the
+	// store is stalled. The last byte that was received has the offset
+	// Received, that was written Offset, that was fsynced Durable. Commands
+	// were completed since the last Advanced. Told at most once in an
+	// iteration of the loop.
 	Advanced
 	// Paused: the store has no room, so the read event is dropped.
 	Paused

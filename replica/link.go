@@ -115,6 +115,7 @@ type Link struct {
 	changed   atomic.Bool // a Post of storeChanged is under way
 	stored    Progress
 	told      Progress  // by Advanced
+	toldTaken int64     // by Advanced: the offset of the last byte received
 	stalled   time.Time // since when the store can't write; zero while it can
 	stallTold time.Time
 	needReset bool
@@ -566,7 +567,9 @@ func (l *Link) storeChanged() {
 	l.changed.Store(false)
 	p := l.store.Progress()
 	l.stored = p // GETACK may have asked for it before
-	moved := p.Stored != l.told.Stored || p.Durable != l.told.Durable
+	// In a stall what was received waits, though nothing more is stored.
+	moved := p.Stored != l.told.Stored || p.Durable != l.told.Durable ||
+		p.Stalled != nil && l.phase == Stream && l.taken() != l.toldTaken
 	l.tellStall(p.Stalled)
 	if p.Failed != nil {
 		l.storeFailed(p.Failed)
@@ -574,7 +577,7 @@ func (l *Link) storeChanged() {
 	}
 	if moved {
 		commands := l.scanner.Commands() - l.counted
-		l.told, l.counted = p, l.scanner.Commands()
+		l.told, l.toldTaken, l.counted = p, l.taken(), l.scanner.Commands()
 		l.emit(Event{Kind: Advanced, Received: l.taken(), Offset: p.Stored, Durable: p.Durable, Commands: commands})
 	}
 	if l.ending != nil {

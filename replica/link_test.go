@@ -665,6 +665,35 @@ func TestAStoreThatFailsIsResetAndAsksForWhatItLost(t *testing.T) {
 	}
 }
 
+func TestWhatIsReceivedInAStallIsToldThoughNothingMoreIsStored(t *testing.T) {
+	t.Parallel()
+	ln := listen(t)
+	r := newRig(t, replica.Config{}, storeOptions{capacity: 1 << 10}, ln.Addr())
+	r.start()
+	k := accept(t, ln)
+	k.say(everyStep + fullSync)
+	r.waitPlace("SYNC/STREAM")
+	full := fmt.Errorf("write: %w", syscall.ENOSPC)
+	r.store.set(func() { r.store.stalled = full })
+	r.waitEvent(replica.Stalled, 1)
+	k.say(setFoo)
+	r.wait("the bytes", func() bool { return r.store.total == int64(len(setFoo)) })
+	r.store.set(func() { r.store.stalled = full }) // as the archive tries again
+	r.on(func() {})                                // behind what that posts
+	r.store.set(func() { r.store.stalled = full })
+	r.on(func() {})
+	r.stop()
+	n := 0
+	for _, e := range r.events {
+		if e.Kind == replica.Advanced && e.Received == 1000+int64(len(setFoo)) && e.Offset == 1000 && e.Durable == 1000 {
+			n++
+		}
+	}
+	if n != 1 {
+		t.Errorf("the bytes that wait were told %d times\n%s", n, r.story())
+	}
+}
+
 func TestAStallIsToldOnceAndSoIsItsEnd(t *testing.T) {
 	t.Parallel()
 	ln := listen(t)
