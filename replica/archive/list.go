@@ -295,7 +295,7 @@ func (d *Describer) generation(g generation) (Generation, error) {
 	is.From, is.To = tl.span()
 	is.Witnessed = tl.Witnessed
 	is.fork, is.Forked = tl.Fork, tl.Fork != Fork{}
-	is.Rebased = !is.Forked && !tl.Since.Equal(tl.BaseTime)
+	is.Rebased = !is.Forked && tl.TookOver
 	is.count(tl.Segments)
 	for _, s := range tl.Segments {
 		st, err := os.Stat(g.segment(s.Seq))

@@ -64,3 +64,14 @@ func TestAGenerationThatCantBeReadHidesNoOther(t *testing.T) {
 		t.Errorf("%+v, %v", m, err)
 	}
 }
+
+func TestARebaseIsOneAlsoWhereTheLogStoodThereAsItsBaseCame(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	written(t, dir, 1, 100, at(0, 1100), endFact(1100))
+	written(t, dir, 2, 100, sinceFact(ms(0), 1000), at(10, 1100))
+	m, _, err := Describe(dir)
+	if err != nil || len(m.Generations) != 2 || m.Generations[0].Rebased || !m.Generations[1].Rebased {
+		t.Errorf("%+v, %v", m, err)
+	}
+}

@@ -44,6 +44,7 @@ type Timeline struct {
 	// Since is the first time that this generation can be restored to: when it
 	// took over from the one before, else BaseTime.
 	Since     time.Time
+	TookOver  bool // there is a "since"
 	Histories []History
 	Segments  []Segment
 	Last      Mark // zero when there is none
@@ -206,7 +207,7 @@ func (t *Timeline) fact(line string, v visitor) (ok bool) {
 	case "since":
 		if is(sinceForm) {
 			m := Moment{time.UnixMilli(n[0]), n[1]}
-			t.Since = m.Time
+			t.Since, t.TookOver = m.Time, true
 			if v.since != nil {
 				v.since(m)
 			}
