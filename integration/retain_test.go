@@ -61,6 +61,11 @@ func TestPruneLetsOldGenerationsGoBesideTheDaemonAndNoneThatIsHeld(t *testing.T)
 	}
 
 	prune(0, "--keep-for", "7d")
+	// From then on the daemon changes no file by itself.
+	poll.Seen(t, "the daemon to have fsynced everything", func() (bool, string) {
+		g := newest(t, dir, "main")
+		return g.FsyncedOffset == g.EndOffset, fmt.Sprintf("%+v", g)
+	})
 	before := files(t, dir)
 	prune(syncs-2, "--dry-run")
 	if what := differ(before, files(t, dir)); what != "" {
