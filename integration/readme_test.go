@@ -1,0 +1,164 @@
+package integration
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"replicad/integration/poll"
+	"replicad/integration/redistest"
+)
+
+// readmeCommand is a command of the README, and what the README says that it
+// prints. A line "..." there stands for any lines.
+type readmeCommand struct{ line, prints string }
+
+var consoleForm = regexp.MustCompile("(?ms)^```console\n(.*?)^```$")
+
+// readmeCommands are the commands of the README's console blocks, in order.
+func readmeCommands(t *testing.T) (all []readmeCommand) {
+	t.Helper()
+	text, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, block := range consoleForm.FindAllStringSubmatch(string(text), -1) {
+		for line := range strings.Lines(block[1]) {
+			if command, ok := strings.CutPrefix(line, "$ "); ok {
+				all = append(all, readmeCommand{line: strings.TrimSpace(command)})
+			} else if len(all) > 0 {
+				all[len(all)-1].prints += line
+			}
+		}
+	}
+	if len(all) < 10 {
+		t.Fatalf("the README has %d commands in console blocks", len(all))
+	}
+	return all
+}
+
+// What differs from one run to the next, and what stands for it.
+var changing = []struct {
+	form *regexp.Regexp
+	mark string
+}{
+	{regexp.MustCompile(`\b[0-9a-f]{40}\b|\b[0-9a-f]{8}\b`), "ID"},
+	{regexp.MustCompile(`\b(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)\b`), "MONTH"},
+	{regexp.MustCompile(`\d+(\.\d+)*`), "N"},
+	{regexp.MustCompile(`(N(ns|µs|ms|s|m|h)\b)`), "TIME"},
+	{regexp.MustCompile(`N (B|KiB|MiB)\b`), "SIZE"},
+	{regexp.MustCompile(`[ \t]+`), " "},
+	{regexp.MustCompile(` \n`), "\n"},
+}
+
+func normalised(s string) string {
+	for _, c := range changing {
+		s = c.form.ReplaceAllString(s, c.mark)
+	}
+	return strings.TrimSpace(s)
+}
+
+// matches says whether got is what the README says, but for what changes.
+func (c readmeCommand) matches(got string) bool {
+	var form strings.Builder
+	for line := range strings.Lines(normalised(c.prints) + "\n") {
+		if line == "...\n" {
+			form.WriteString(`(.*\n)*`)
+		} else {
+			form.WriteString(regexp.QuoteMeta(line))
+		}
+	}
+	return regexp.MustCompile(`^` + form.String() + `$`).MatchString(normalised(got) + "\n")
+}
+
+var serverForm = regexp.MustCompile(`^redis-server |\breplicad run `)
+
+var offsetForm = regexp.MustCompile(`(?m)^master_repl_offset:(\d+)|^slave\d+:.*,offset=(\d+),`)
+
+// The commands run one after the other, where 6379 is the master's port and no
+// other server runs. A server goes on; the others end.
+func TestEachCommandOfTheREADMEPrintsWhatTheREADMESays(t *testing.T) {
+	t.Parallel()
+	redistest.Path(t)
+	for _, name := range []string{"bash", "redis-cli", "date"} {
+		if _, err := exec.LookPath(name); err != nil {
+			t.Skipf("there is no %s on the PATH: the README's commands were not run", name)
+		}
+	}
+	commands := readmeCommands(t)
+	ownNetwork(t)
+	dir := t.TempDir()
+	// FAKETTY has redis-cli print as on a terminal.
+	env := []string{"FAKETTY=1", "TZ=UTC", "LC_ALL=C", "HOME=" + dir, "PATH=" + filepath.Dir(binaryPath()) + ":" + os.Getenv("PATH")}
+	bash := func(line string) *exec.Cmd {
+		cmd := exec.Command("bash", "-c", line)
+		cmd.Dir, cmd.Env = dir, env
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+		return cmd
+	}
+	serve := func(c readmeCommand) {
+		t.Helper()
+		out, err := os.Create(filepath.Join(t.TempDir(), "out"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd := bash(c.line)
+		cmd.Stdout, cmd.Stderr = out, out
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+			_ = cmd.Wait()
+			out.Close()
+		})
+		poll.Seen(t, c.line+" to print\n"+c.prints, func() (bool, string) {
+			b, err := os.ReadFile(out.Name())
+			return err == nil && c.matches(string(b)), string(b)
+		})
+	}
+	// inStep waits until the replicas have acknowledged all of the stream.
+	inStep := func() {
+		t.Helper()
+		poll.Seen(t, "the replicas to be in step", func() (bool, string) {
+			info, err := bash("redis-cli info replication").CombinedOutput()
+			offsets := map[string]bool{}
+			for _, m := range offsetForm.FindAllStringSubmatch(string(info), -1) {
+				offsets[m[1]+m[2]] = true
+			}
+			return err == nil && len(offsets) == 1, string(info)
+		})
+	}
+	serve(readmeCommand{"redis-server --save ''", "...\n1:M 1 Nov 2026 10:00:00.000 * Ready to accept connections\n"})
+	var times []string // what date printed in the README, and what it prints here
+	for _, c := range commands {
+		c.line = strings.NewReplacer(times...).Replace(c.line)
+		if serverForm.MatchString(c.line) {
+			serve(c)
+			continue
+		}
+		if strings.HasPrefix(c.line, "date ") || strings.HasPrefix(c.line, "replicad ") {
+			inStep()
+		}
+		if strings.HasPrefix(c.line, "date ") { // the second began after the last write came
+			written := time.Now()
+			poll.Seen(t, "the next second", func() (bool, string) {
+				return time.Now().Truncate(time.Second).Sub(written) > 200*time.Millisecond, fmt.Sprint(time.Now())
+			})
+		}
+		out, _ := bash(c.line).CombinedOutput()
+		if !c.matches(string(out)) {
+			t.Fatalf("%s prints\n%s\nand the README says\n%s\ncompared was\n%s\nwith\n%s", c.line, out, c.prints, normalised(string(out)), normalised(c.prints))
+		}
+		if strings.HasPrefix(c.line, "date ") {
+			times = append(times, strings.TrimSpace(c.prints), strings.TrimSpace(string(out)))
+		}
+	}
+	t.Logf("%d commands of the README print what it says", len(commands))
+}
