@@ -64,8 +64,13 @@ func normalised(s string) string {
 	return strings.TrimSpace(s)
 }
 
-// matches says whether got is what the README says, but for what changes.
+// matches says whether got is what the README says, but for what changes. A reply
+// to redis-cli does not change: it is the value that was restored, or the count of
+// WAIT.
 func (c readmeCommand) matches(got string) bool {
+	if strings.HasPrefix(c.line, "redis-cli ") || strings.HasSuffix(c.line, "| redis-cli") {
+		return strings.TrimSpace(got) == strings.TrimSpace(c.prints)
+	}
 	var form strings.Builder
 	for line := range strings.Lines(normalised(c.prints) + "\n") {
 		if line == "...\n" {
@@ -154,7 +159,7 @@ func TestEachCommandOfTheREADMEPrintsWhatTheREADMESays(t *testing.T) {
 		}
 		out, _ := bash(c.line).CombinedOutput()
 		if !c.matches(string(out)) {
-			t.Fatalf("%s prints\n%s\nand the README says\n%s\ncompared was\n%s\nwith\n%s", c.line, out, c.prints, normalised(string(out)), normalised(c.prints))
+			t.Fatalf("%s prints\n%s\nand the README says\n%s", c.line, out, c.prints)
 		}
 		if strings.HasPrefix(c.line, "date ") {
 			times = append(times, strings.TrimSpace(c.prints), strings.TrimSpace(string(out)))
