@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -15,6 +17,7 @@ import (
 	"replicad/replica/archive/verify"
 	"replicad/replica/config"
 	"replicad/replica/tables"
+	"replicad/replica/units"
 )
 
 // archiveFlags are the flags of the commands that work on the archives below
@@ -45,6 +48,14 @@ func (f *archiveFlags) masters(cmd *cobra.Command) ([]archive.Master, error) {
 		return nil, usageError{err: err}
 	} else if !st.IsDir() {
 		return nil, usageError{err: fmt.Errorf("--dir %s is no folder", f.Dir)}
+	}
+	if inside, _ := fs.Glob(os.DirFS(f.Dir), "generation-[0-9]*"); len(inside) > 0 {
+		whole, err := filepath.Abs(f.Dir)
+		if err != nil {
+			return nil, err
+		}
+		parent, name := filepath.Dir(whole), filepath.Base(whole)
+		return nil, usageError{err: fmt.Errorf("--dir %s is one archive, not the folder that holds them: type --dir %s --name %s", f.Dir, units.ShellWord(parent), units.ShellWord(name))}
 	}
 	masters, err := archive.List(f.Dir)
 	if err != nil || f.name == "" {
@@ -88,6 +99,9 @@ func listCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list --dir DIR",
 		Short: "Show the archives below DIR, and what they can be restored to",
+
+		SuggestFor: []string{"ls", "databases", "generations", "snapshots", "wal", "ltx"}, // as others call it
+
 		RunE: f.on(func(cmd *cobra.Command, masters []archive.Master) error {
 			if cmd.Flags().Changed("at") {
 				return f.listAt(cmd, masters, at)

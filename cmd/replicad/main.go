@@ -4,6 +4,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"embed"
 	"errors"
@@ -23,6 +24,7 @@ import (
 	"replicad/replica/daemon"
 	"replicad/replica/httpport"
 	"replicad/replica/respport"
+	"replicad/replica/units"
 )
 
 func main() {
@@ -61,7 +63,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	root.SetVersionTemplate(thisBuild().String())
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usageError{badValue(err), cmd.CommandPath()}
+		if words := cmd.Flags().Args(); cmd.HasSubCommands() && len(words) > 0 {
+			return noArguments(cmd, words) // the flags are those of a command that is none
+		}
+		return usageError{badFlag(cmd, err), cmd.CommandPath()}
 	})
 	root.AddCommand(runCommand(), listCommand(), pruneCommand(), verifyCommand(), restoreCommand(), healthcheckCommand(), probeCommand(), studyCommand(), demoCommand(), configCommand(), versionCommand())
 	finish(root)
@@ -99,6 +104,20 @@ func codeOf(err error) int {
 		}
 	}
 	return exitError
+}
+
+// badFlag is badValue, and asks of an unknown flag whether another was meant.
+func badFlag(cmd *cobra.Command, err error) error {
+	var unknown *pflag.NotExistError
+	if !errors.As(err, &unknown) {
+		return badValue(err)
+	}
+	name, names := cmp.Or(unknown.GetSpecifiedShortnames(), unknown.GetSpecifiedName()), []string(nil)
+	cmd.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
+	if name = units.Nearest(name, names); name == "" {
+		return err
+	}
+	return fmt.Errorf("%w: did you mean --%s?", err, name)
 }
 
 // badValue makes the flags' error about a value read like the error about the
@@ -160,11 +179,15 @@ func noArguments(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	what := "argument"
-	if cmd.HasSubCommands() {
-		what = "command"
+	if !cmd.HasSubCommands() {
+		return usageError{fmt.Errorf("unknown argument %q", args[0]), cmd.CommandPath()}
 	}
-	return usageError{fmt.Errorf("unknown %s %q", what, args[0]), cmd.CommandPath()}
+	cmd.SuggestionsMinimumDistance = 2
+	err := fmt.Errorf("unknown command %q", args[0])
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		err = fmt.Errorf("%w: did you mean %s %s?", err, cmd.CommandPath(), strings.Join(near, " or "))
+	}
+	return usageError{err, cmd.CommandPath()}
 }
 
 // showHelp is what a command does that has only others below it.

@@ -35,6 +35,11 @@ func probeCommand() *cobra.Command {
 			case 1:
 				return nil
 			}
+			if address := args[0] + ":" + args[1]; len(args) == 2 {
+				if _, err := replica.ParseMaster(address); err == nil {
+					return usageError{fmt.Errorf("unknown argument %q: did you mean %s?", args[1], address), probePath}
+				}
+			}
 			return usageError{fmt.Errorf("unknown argument %q: one master is probed at a time", args[1]), probePath}
 		},
 		RunE: func(cmd *cobra.Command, args []string) error { return f.run(cmd, args[0]) },

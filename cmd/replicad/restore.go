@@ -87,7 +87,7 @@ func (f *restoreFlags) run(cmd *cobra.Command) error {
 func (f *restoreFlags) options(cmd *cobra.Command) (done tables.Restored, err error) {
 	usage := func(err error) error { return usageError{err, cmd.CommandPath()} }
 	if f.opt.Format, err = restore.ParseFormat(f.format); err != nil {
-		return done, usage(fmt.Errorf("--format: %w", err))
+		return done, usage(fmt.Errorf("--format: %w%s", err, units.DidYouMean(f.format, []string{string(restore.Multipart), string(restore.AOF), string(restore.RDB)})))
 	}
 	if f.opt.Target, err = archive.ParseTarget(f.to, time.Now()); err != nil {
 		return done, usage(fmt.Errorf("--to: %w", err))

@@ -13,20 +13,43 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"replicad/replica"
 	"replicad/replica/config"
 	"replicad/replica/daemon"
 	"replicad/replica/logs"
 	"replicad/replica/systemd"
+	"replicad/replica/units"
 )
 
 func runCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "run --replicaof [NAME=]ADDR --dir DIR",
 		Short: "Follow one or more masters",
+		Args:  noMaster,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return follow(cmd) },
+
+		SuggestFor: []string{"replicate", "follow", "backup", "start"}, // as others call it
 	}
 	config.Register(cmd.Flags())
 	return cmd
+}
+
+// noMaster refuses arguments. One that is a master's address, or the port of
+// one, is what --replicaof takes, as redis.conf and redis-cli write it.
+func noMaster(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	address := args[0]
+	if given := cmd.Flags().Lookup("replicaof"); given.Changed {
+		address = given.Value.String() + ":" + address
+	} else if len(args) == 2 {
+		address += ":" + args[1]
+	}
+	if _, err := replica.ParseMaster(address); err != nil {
+		return noArguments(cmd, args)
+	}
+	return usageError{fmt.Errorf("unknown argument %q: did you mean --replicaof %s?", args[0], units.ShellWord(address)), cmd.CommandPath()}
 }
 
 // sources are where the settings of a command come from.

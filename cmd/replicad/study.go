@@ -75,9 +75,9 @@ func (f *studyFlags) run(cmd *cobra.Command, args []string) error {
 	case len(args) > 1:
 		return usage("unknown argument %q", args[1])
 	case !slices.Contains(studyFormats(), f.format):
-		return usage("--format %s: want %s", f.format, oneOf(studyFormats()))
+		return usage("--format %s: want %s%s", f.format, oneOf(studyFormats()), units.DidYouMean(f.format, studyFormats()))
 	case f.states != "" && !slices.Contains(study.StateFormats(), f.states):
-		return usage("--states %s: want %s", f.states, oneOf(study.StateFormats()))
+		return usage("--states %s: want %s%s", f.states, oneOf(study.StateFormats()), units.DidYouMean(f.states, study.StateFormats()))
 	case f.states != "" && (len(args) > 0 || f.from != ""):
 		return usage("--states studies no conversation: leave ADDR and --from out")
 	case f.from != "" && len(args) > 0:

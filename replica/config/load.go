@@ -304,13 +304,22 @@ func (l *loader) find(f *Followed) {
 			address = name + "=" + address
 		}
 		if f.Target, err = replica.ParseMaster(address); err != nil {
-			l.problems.add(f.at, replicaofKey, "%v", err)
+			l.problems.add(f.at, replicaofKey, "%v%s", err, meant(address))
 		}
 	case f.asksSentinel():
 		l.findBySentinel(f, name)
 	default:
 		l.problems.add(f.at, "", "a master without %s: where is it?", replicaofKey)
 	}
+}
+
+// meant asks about an address without a port whether Redis' port was meant.
+func meant(address string) string {
+	withPort := fmt.Sprintf("%s:%d", address, replica.DefaultPort)
+	if _, err := replica.ParseMaster(withPort); err != nil || strings.ContainsAny(address, " :/") {
+		return ""
+	}
+	return ": did you mean " + withPort + "?"
 }
 
 // findBySentinel makes a master of which only the name is known.

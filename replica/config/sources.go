@@ -12,9 +12,10 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/agnivade/levenshtein"
 	"github.com/spf13/pflag"
 	"go.yaml.in/yaml/v3"
+
+	"replicad/replica/units"
 )
 
 // layer is what one source says: the flags, the variables, or a section of the
@@ -276,15 +277,12 @@ func valuesOf(n *yaml.Node, list bool) (values []string, wrong string) {
 // didYouMean proposes the known key whose name differs in the fewest letters,
 // written as spell does; "" where no name is similar.
 func didYouMean(name string, known []*Key, spell func(string) string) string {
-	name = strings.ToLower(strings.ReplaceAll(name, "_", "-"))
-	best, found := max(1, min(len(name)/3, 4))+1, ""
-	for _, k := range known {
-		if d := levenshtein.ComputeDistance(name, k.Name); d < best {
-			best, found = d, k.Name
-		}
+	names := make([]string, len(known))
+	for i, k := range known {
+		names[i] = k.Name
 	}
-	if found == "" {
-		return ""
+	if found := units.Nearest(name, names); found != "" {
+		return ": did you mean " + spell(found) + "?"
 	}
-	return ": did you mean " + spell(found) + "?"
+	return ""
 }

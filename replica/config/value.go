@@ -40,7 +40,7 @@ func (v value[T]) Set(s string) error {
 	got, err := v.parse(s)
 	switch {
 	case err != nil || v.valid != nil && !v.valid(got):
-		return fmt.Errorf("%q: want %s", s, v.want)
+		return fmt.Errorf("%q: want %s%s", s, v.want, units.DidYouMean(s, v.choices))
 	case v.add != nil:
 		got = v.add(*v.to, got)
 	}

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/agnivade/levenshtein"
 )
 
 // Printable makes text that a stranger wrote fit to be shown: of at most most
@@ -43,4 +45,25 @@ func ShellWord(s string) string {
 		return s
 	}
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+// Nearest gives the word that is spelled almost as s is; "" where none is. A long
+// s may differ in more characters than a short one.
+func Nearest(s string, words []string) string {
+	s = strings.ToLower(strings.ReplaceAll(s, "_", "-"))
+	best, found := max(1, min(len(s)/3, 4))+1, ""
+	for _, w := range words {
+		if d := levenshtein.ComputeDistance(s, w); d < best {
+			best, found = d, w
+		}
+	}
+	return found
+}
+
+// DidYouMean asks whether the nearest of words was meant; "" where none is near.
+func DidYouMean(s string, words []string) string {
+	if w := Nearest(s, words); w != "" {
+		return ": did you mean " + w + "?"
+	}
+	return ""
 }
