@@ -60,10 +60,14 @@ func (t Target) String() string {
 	return text
 }
 
+// smallNumber is what a bare number must reach to be a moment: below it, people
+// mean minutes or seconds as often as an offset.
+const smallNumber = 100_000
+
 // ParseTarget reads latest, a time, or an offset. A time is RFC 3339,
-// "2006-01-02 15:04:05" (local), unix seconds or milliseconds, or a duration
-// before now (15m, 2d). A bare number is a time or an offset, whichever the
-// archive has; offset:N and time:N say which.
+// "2006-01-02 15:04:05", 22:50 or "yesterday 22:50" (local), unix seconds or
+// milliseconds, or a duration before now (15m, 2d). A bare number is a time or an
+// offset, whichever the archive has; offset:N and time:N say which.
 func ParseTarget(s string, now time.Time) (t Target, err error) {
 	t.text = s
 	if s == "" || s == "latest" {
@@ -77,6 +81,9 @@ func ParseTarget(s string, now time.Time) (t Target, err error) {
 	}
 	text, named := strings.CutPrefix(s, "time:")
 	if n, ok := number(text); ok {
+		if !named && n < smallNumber {
+			return t, fmt.Errorf("%q is no moment: is %[1]sm (minutes ago) meant, or offset:%[1]s?", s)
+		}
 		t.offset, t.byOffset, t.time, t.byTime = n, !named, unixTime(n), true
 		return t, nil
 	}
@@ -86,12 +93,39 @@ func ParseTarget(s string, now time.Time) (t Target, err error) {
 		return t, nil
 	}
 	// A time without a zone is local.
+	if at, ok := clock(text, now); ok {
+		t.time = at
+		return t, nil
+	}
 	for _, form := range []string{time.RFC3339, time.DateTime, "2006-01-02T15:04:05", "2006-01-02 15:04", "2006-01-02T15:04", time.DateOnly} {
 		if t.time, err = time.ParseInLocation(form, text, time.Local); err == nil {
 			return t, nil
 		}
 	}
-	return t, fmt.Errorf("%q is no moment: want latest, 2006-01-02T15:04:05Z, \"2006-01-02 15:04:05\" (local time), unix seconds or milliseconds, a duration ago as 15m or 2d, or offset:N", s)
+	return t, fmt.Errorf("%q is no moment: want latest, 2006-01-02T15:04:05Z, \"2006-01-02 15:04:05\" (local time), 22:50, \"yesterday 22:50\", unix seconds or milliseconds, a duration ago as 15m or 2d, or offset:N", s)
+}
+
+// clock reads a time of day, as 22:50 or 22:50:30: of today or of yesterday where
+// that is said before it, and else the last that has come.
+func clock(s string, now time.Time) (at time.Time, ok bool) {
+	day, text, named := strings.Cut(s, " ")
+	if !named {
+		text = s
+	}
+	of, err := time.Parse(time.TimeOnly, text)
+	if err != nil {
+		of, err = time.Parse("15:04", text)
+	}
+	back, known := map[string]int{"today": 0, "yesterday": 1}[day]
+	if err != nil || named != known {
+		return at, false
+	}
+	y, m, d := now.Local().Date()
+	at = time.Date(y, m, d-back, of.Hour(), of.Minute(), of.Second(), 0, time.Local)
+	if !named && at.After(now) {
+		at = time.Date(y, m, d-1, of.Hour(), of.Minute(), of.Second(), 0, time.Local)
+	}
+	return at, true
 }
 
 // number reads a number that is not below zero.

@@ -146,9 +146,9 @@ func TestWhatIsNotThereIsSaidWithWhatIs(t *testing.T) {
 func TestABareNumberIsWhatTheArchiveHas(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	written(t, dir, 1, 500, at(1000, 1500))
+	written(t, dir, 1, 200_000, at(1000, 201_000))
 	for s, want := range map[string]int64{
-		"1234": 1234, "offset:1100": 1100, fmt.Sprint(epoch/1000 + 2): 1500, fmt.Sprint(epoch + 500): 1000, fmt.Sprintf("time:%d", epoch/1000+1): 1500,
+		"123456": 123_456, "offset:1100": 1100, fmt.Sprint(epoch/1000 + 2): 201_000, fmt.Sprint(epoch + 500): 1000, fmt.Sprintf("time:%d", epoch/1000+1): 201_000,
 	} {
 		to, err := ParseTarget(s, ms(0))
 		if err != nil {
@@ -169,17 +169,22 @@ func TestMomentsAreReadInTheFormsThatPeopleWrite(t *testing.T) {
 	for s, want := range map[string]time.Time{
 		"2026-11-23T10:00:00Z": time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC), "2026-11-23T10:00:00.25+02:00": time.Date(2026, 11, 23, 8, 0, 0, 250e6, time.UTC),
 		"2026-11-23 10:00:00": time.Date(2026, 11, 23, 10, 0, 0, 0, time.Local), "2026-11-23 10:00:00.5": time.Date(2026, 11, 23, 10, 0, 0, 500e6, time.Local),
-		"2026-11-23 10:00": time.Date(2026, 11, 23, 10, 0, 0, 0, time.Local), "15m": now.Add(-15 * time.Minute), "2d": now.Add(-48 * time.Hour), "time:1h": now.Add(-time.Hour),
+		"2026-11-23 10:00": time.Date(2026, 11, 23, 10, 0, 0, 0, time.Local), "15m": now.Add(-15 * time.Minute), "5m": now.Add(-5 * time.Minute),
+		"10:00": time.Date(2026, 11, 24, 10, 0, 0, 0, time.Local), "22:50": time.Date(2026, 11, 23, 22, 50, 0, 0, time.Local), // which has not come today
+		"yesterday 10:00": time.Date(2026, 11, 23, 10, 0, 0, 0, time.Local), "today 22:50:30": time.Date(2026, 11, 24, 22, 50, 30, 0, time.Local), "2d": now.Add(-48 * time.Hour), "time:1h": now.Add(-time.Hour),
 	} {
 		to, err := ParseTarget(s, now)
 		if err != nil || !to.byTime || to.byOffset || !to.time.Equal(want) {
 			t.Errorf("%s: %v, %v, want %v", s, to.time, err, want)
 		}
 	}
-	for _, s := range []string{"yesterday", "-5m", "offset:x", "offset:-1", "2026-13-01", "1.5", "10:00"} {
+	for _, s := range []string{"yesterday", "-5m", "offset:x", "offset:-1", "2026-13-01", "1.5", "25:00", "tomorrow 10:00", "today"} {
 		if to, err := ParseTarget(s, now); err == nil {
 			t.Errorf("%q is read as %+v", s, to)
 		}
+	}
+	if _, err := ParseTarget("5", now); err == nil || !strings.Contains(err.Error(), "is 5m (minutes ago) meant, or offset:5?") {
+		t.Errorf("5: %v", err)
 	}
 	if to, err := ParseTarget("latest", now); err != nil || to.byTime || to.byOffset {
 		t.Errorf("latest: %v, %v", to, err)
