@@ -108,7 +108,8 @@ func stream(g verify.Generation) string {
 			sealed++
 		}
 	}
-	return fmt.Sprintf("%d bytes in %d segments (%d sealed), %d commands, %d marks", bytes, len(g.Segments), sealed, commands, g.Marks)
+	return fmt.Sprintf("%s in %s (%d sealed), %s, %s",
+		units.Count(bytes, "byte"), units.Count(int64(len(g.Segments)), "segment"), sealed, units.Count(commands, "command"), units.Count(int64(g.Marks), "mark"))
 }
 
 // Bar shows on w how far a command is; end takes the bar away. Where w is nil
