@@ -77,8 +77,13 @@ func (p redisPage) write(n int) {
 // servePage runs a daemon that follows masters, and serves its page.
 func servePage(t *testing.T, masters ...string) (address string) {
 	t.Helper()
+	dir, err := os.MkdirTemp("", "data") // a short path, for pictures
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
 	var shows struct{ *statuspage.Page } // nothing is told before Run, and by then there is a page
-	cfg := daemon.Config{Dir: t.TempDir(), Observer: &shows}
+	cfg := daemon.Config{Dir: dir, Observer: &shows}
 	for _, m := range masters {
 		parsed, err := replica.ParseMaster(m)
 		if err != nil {

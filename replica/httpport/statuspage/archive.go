@@ -120,7 +120,7 @@ func commands(m archive.Master, b timebar, now time.Time) []command {
 	return []command{
 		{restore + " --to latest --out restored", "the newest state"},
 		{restore + " --to " + moment + " --out restored", why},
-		{"redis-server --dir restored --appendonly yes", "loads what was restored"},
+		{"redis-server --dir restored --appendonly yes --port 7000", "loads what was restored"},
 		{restore + " --check-only", "the drill: restores aside, loads, and tells whether it would work"},
 	}
 }
