@@ -40,7 +40,7 @@ var linkForms = map[replica.EventKind]form{
 	replica.ReplyNoted:       {LevelVerbose, "passed over", "reply error?", "a refusal is passed over"},
 	replica.Waiting:          {LevelNotice, "waiting for the master", "for took", ""},
 	replica.FullSyncBegun:    {LevelNotice, "full sync", "replid offset why? cause?", ""},
-	replica.TransferBegun:    {LevelNotice, "transfer begins", "bytes", ""},
+	replica.TransferBegun:    {LevelNotice, "transfer begins", "bytes? why?", ""},
 	replica.TransferProgress: {LevelNotice, "transfer", "bytes bytes_per_second total_bytes? percent? left?", ""},
 	replica.TransferReceived: {LevelNotice, "transfer received, making it durable", "bytes took bytes_per_second", ""},
 	replica.FullSyncDone:     {LevelNotice, "full sync done", "replid offset bytes took", ""},
@@ -95,7 +95,13 @@ func OfLink(e replica.Event) Line {
 	case e.Kind == replica.Repointed && e.Endpoint == "":
 		f.text = "REPLICAOF NO ONE: nobody is followed"
 	case e.Kind == replica.TransferBegun:
-		e.Bytes = e.Total
+		if e.Bytes = max(0, e.Total); e.Total < 0 {
+			e.Text = "the master is diskless: it tells no size"
+		}
+	case e.Kind == replica.FullSyncBegun && e.Rebase:
+		e.Cause = "" // the rebase says why
+	case e.Kind == replica.Stopped && e.Rebase:
+		f.level, f.text = LevelDebug, "the rebase's link is closed"
 	}
 	if e.Kind == replica.Failed {
 		f.text = e.Err.Error()

@@ -225,3 +225,15 @@ func TestUnknownNamesAreRefused(t *testing.T) {
 		}
 	}
 }
+
+func TestALineSaysNothingThatIsNotSo(t *testing.T) {
+	if got := lines(t, LevelNotice, "text", nil, replica.Event{Kind: replica.TransferBegun, Total: -1}); strings.Contains(got, "bytes=") || !strings.Contains(got, "diskless") {
+		t.Errorf("a transfer without a size: %s", got)
+	}
+	if got := lines(t, LevelNotice, "text", nil, replica.Event{Kind: replica.FullSyncBegun, Rebase: true, Cause: replica.SyncInitial}); strings.Contains(got, "cause=") {
+		t.Errorf("a rebase is no first sync: %s", got)
+	}
+	if got := lines(t, LevelNotice, "text", nil, replica.Event{Kind: replica.Stopped, Rebase: true}); got != "" {
+		t.Errorf("a rebase's end stops nothing: %s", got)
+	}
+}
