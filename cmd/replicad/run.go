@@ -112,12 +112,39 @@ func follow(cmd *cobra.Command) error {
 	}
 	ports.serve(d)
 	shown.serve(d, log)
-	log.Info("replicad is running", "dir", cfg.Dir, "masters", len(cfg.Masters), "appendfsync", cfg.Archive.AppendFsync.String())
+	announce(log, settings, shown)
 	onSignal(ctx, syscall.SIGUSR1, func() { d.RebaseNow("SIGUSR1") })
 	manager := systemd.Start(ctx, systemd.Service{Post: d.Post, Status: d.Statuses, Log: log})
 	defer manager.Stop()
 	onSignal(ctx, syscall.SIGHUP, func() { manager.Reload(func() { reload(settings, d, ports, level, log) }) })
 	return d.Run(ctx)
+}
+
+// announce says what runs, and what it waits for.
+func announce(log *slog.Logger, settings *config.Config, shown *site) {
+	about := []any{"version", thisBuild().Version, "dir", settings.Dir, "masters", len(settings.Masters), "appendfsync", settings.Archive.AppendFsync.String()}
+	if shown != nil {
+		about = append(about, "page", "http://"+shown.listener.Addr().String()+"/")
+	}
+	log.Info("replicad is running", about...)
+	for _, m := range settings.Masters {
+		where := []any{"master", m.Target.Name}
+		if m.Target.Host+m.Target.Path != "" {
+			where = append(where, "address", m.Target.Address())
+		} else {
+			where = append(where, "sentinel", strings.Join(m.Sentinel.Addresses, ","))
+		}
+		if m.RESP.Port != 0 {
+			where = append(where, "port", m.RESP.Port)
+		}
+		if m.RESP.TLSPort != 0 {
+			where = append(where, "tls_port", m.RESP.TLSPort)
+		}
+		log.Info("connects, and waits for the master's answer", where...)
+	}
+	if len(settings.Portless) > 0 {
+		log.Info("no port is open for these masters: of several masters each has its own port, in the file", "names", strings.Join(settings.Portless, ","))
+	}
 }
 
 // reload takes what may change while the daemon runs. (TLS files are read at

@@ -36,6 +36,9 @@ type Config struct {
 	reading
 	File    string // "" for none
 	Masters []Followed
+	// Portless are the masters for which no port is open, because they are several
+	// and have none of their own.
+	Portless []string
 	// Warnings name settings that work and are still not good.
 	Warnings []string
 
@@ -252,6 +255,9 @@ func (l *loader) followAll() {
 	for _, f := range c.Masters {
 		if _, given := f.origins["port"]; !given && len(c.Masters) > 1 {
 			f.RESP.Port = 0 // the default can serve only one of them
+			if f.RESP.TLSPort == 0 {
+				c.Portless = append(c.Portless, f.Target.Name)
+			}
 		}
 	}
 }
