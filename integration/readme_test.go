@@ -167,3 +167,33 @@ func TestEachCommandOfTheREADMEPrintsWhatTheREADMESays(t *testing.T) {
 	}
 	t.Logf("%d commands of the README print what it says", len(commands))
 }
+
+var buildBlock = regexp.MustCompile("(?s)## Build\n.*?```sh\n(.*?)```")
+
+func TestTheREADMEsBuildWorksInAFreshCopyOfTheSources(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("-short: the README's build was not run")
+	}
+	text, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	block := buildBlock.FindSubmatch(text)
+	if block == nil {
+		t.Fatal("the README has no build")
+	}
+	dir := t.TempDir()
+	copied := exec.Command("cp", "-R", "anet", "cmd", "eventloop", "replica", "go.mod", "go.sum", dir)
+	copied.Dir = ".."
+	if out, err := copied.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	cmd := exec.Command("bash", "-e", "-c", string(block[1])+"command -v replicad nbconnect")
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "GOFLAGS=-trimpath -buildvcs=false") // the build cache then has no folder's name
+	out, err := cmd.CombinedOutput()
+	if bin := filepath.Join(dir, "bin"); err != nil || !strings.Contains(string(out), bin+"/replicad\n"+bin+"/nbconnect\n") {
+		t.Errorf("%v: %s", err, out)
+	}
+}
