@@ -66,16 +66,19 @@ func follow(cmd *cobra.Command) error {
 	stderr := cmd.ErrOrStderr()
 	level := new(slog.LevelVar)
 	level.Set(settings.LogLevel)
+	var screen *logs.Screen // for the progress of one master; two would draw over each other
 	log := logs.NewLogger(stderr, level, settings.LogFormat == "json")
+	if w := terminal(stderr); w != nil && settings.LogFormat == "auto" {
+		lines := logs.NewScreen(w, func() int { return columns(w) })
+		if log = logs.NewPeople(lines, level); len(settings.Masters) == 1 {
+			screen = lines
+		}
+	}
 	for _, w := range settings.Warnings {
 		log.Warn(w)
 	}
 	cfg := settings.Daemon(log)
-	var bar io.Writer
-	if len(cfg.Masters) == 1 { // the bars of two would write over each other
-		bar = terminal(stderr)
-	}
-	r := logs.New(log, bar)
+	r := logs.New(log, screen)
 	defer r.Close()
 	cfg.Observer = r
 	ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
@@ -198,4 +201,14 @@ func terminal(w io.Writer) io.Writer {
 		return w
 	}
 	return nil
+}
+
+// columns is the width of a terminal.
+func columns(w io.Writer) int {
+	if f, ok := w.(*os.File); ok {
+		if n, _, err := term.GetSize(int(f.Fd())); err == nil && n > 0 {
+			return n
+		}
+	}
+	return 80
 }

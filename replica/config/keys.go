@@ -154,7 +154,7 @@ func (s *Settings) keys() []*Key {
 		}},
 		{"Logs", false, []*Key{
 			key(&s.LogLevel, "loglevel", logs.LevelNotice, choice(logs.ParseLevel, logs.LevelName, "debug", "verbose", "notice", "warning"), "debug, verbose, notice or warning").reloaded(),
-			key(&s.LogFormat, "log-format", "text", oneOf("text", "json"), "text or json"),
+			key(&s.LogFormat, "log-format", "auto", oneOf("auto", "text", "json"), "text (key=value), json, or auto: short lines on a terminal, and text elsewhere"),
 		}},
 	}
 	var all []*Key

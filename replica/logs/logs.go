@@ -1,5 +1,5 @@
-// Package logs turns a link's events into what people read: log lines, and a
-// progress bar on a terminal. It is an observer like any other; no code of it
+// Package logs turns a link's events into what people read: log lines and, on a
+// terminal, shorter ones and a line that says how far a full sync is. It is an observer like any other; no code of it
 // sits in the state machine.
 //
 // A line is one event, as text or as JSON, with the same keys in both: master,
@@ -27,6 +27,7 @@ import (
 
 	"replicad/replica"
 	"replicad/replica/archive"
+	"replicad/replica/units"
 )
 
 // Levels are those of redis.conf's loglevel.
@@ -83,27 +84,29 @@ func NewLogger(w io.Writer, level slog.Leveler, json bool) *slog.Logger {
 
 const (
 	queued    = 1024
-	lineEvery = 3 * time.Second // between progress lines
+	lineEvery = 3 * time.Second        // between progress lines
+	drawEvery = 100 * time.Millisecond // between two states of the line on a screen
 )
 
 // Reporter is the observer. It may observe any number of links.
 type Reporter struct {
 	log     *slog.Logger
-	bar     io.Writer // nil: lines instead
+	screen  *Screen // nil: lines instead of progress
 	queue   chan func()
 	done    sync.WaitGroup
 	dropped atomic.Int64
 
-	// The goroutine's own, by the master's name.
-	bars  map[string]*progressbar.ProgressBar
+	// The goroutine's own; lines by the master's name.
 	lines map[string]time.Time // when progress was logged last
+	drawn time.Time            // when progress was drawn last
 }
 
-// New starts a reporter; bar is where progress bars go, nil for log lines.
-func New(log *slog.Logger, bar io.Writer) *Reporter {
+// New starts a reporter. The progress of full syncs goes to the screen, to which
+// log writes, too; to log where the screen is nil.
+func New(log *slog.Logger, screen *Screen) *Reporter {
 	r := &Reporter{
-		log: log, bar: bar, queue: make(chan func(), queued),
-		bars: map[string]*progressbar.ProgressBar{}, lines: map[string]time.Time{},
+		log: log, screen: screen, queue: make(chan func(), queued),
+		lines: map[string]time.Time{},
 	}
 	r.done.Go(r.run)
 	return r
@@ -114,7 +117,7 @@ func New(log *slog.Logger, bar io.Writer) *Reporter {
 func (r *Reporter) Observe(e replica.Event) {
 	f, logged := linkForms[e.Kind]
 	level := f.given(e.Err).level
-	if !logged || !r.enabled(level) && r.bar == nil {
+	if !logged || !r.enabled(level) && r.screen == nil {
 		return
 	}
 	e.Data = nil // valid only now
@@ -148,6 +151,7 @@ func (r *Reporter) post(report func()) {
 func (r *Reporter) Close() {
 	close(r.queue)
 	r.done.Wait()
+	r.status("")
 }
 
 func (r *Reporter) run() {
@@ -167,27 +171,37 @@ func (r *Reporter) write(l Line) {
 // said of the event.
 func (r *Reporter) progress(e replica.Event) bool {
 	switch e.Kind {
+	case replica.FullSyncBegun:
+		r.status(e.Master + ": full sync: waiting for the master's snapshot")
 	case replica.TransferProgress:
-		if r.bar == nil {
+		if r.screen == nil {
 			return !r.due(e.Master)
 		}
-		if r.bars[e.Master] == nil {
-			r.bars[e.Master] = ByteBar(r.bar, e.Total, e.Master+": full sync")
+		if time.Since(r.drawn) >= drawEvery {
+			r.drawn = time.Now()
+			r.status(progressLine(e))
 		}
-		_ = r.bars[e.Master].Set64(e.Bytes)
 		return true
 	case replica.TransferReceived, replica.Failed, replica.Repointed, replica.Stopped:
 		delete(r.lines, e.Master)
-		if b := r.bars[e.Master]; b != nil {
-			if e.Kind == replica.TransferReceived {
-				_ = b.Set64(e.Bytes)
-			}
-			_ = b.Exit()
-			fmt.Fprintln(r.bar)
-			delete(r.bars, e.Master)
-		}
+		r.status("")
 	}
 	return false
+}
+
+func (r *Reporter) status(line string) {
+	if r.screen != nil {
+		r.screen.Status(line)
+	}
+}
+
+// progressLine is how far a transfer is.
+func progressLine(e replica.Event) string {
+	rate, percent, left := speed(e)
+	if e.Total <= 0 {
+		return fmt.Sprintf("%s: full sync: %s, %s/s; the master is diskless, and tells no size yet", e.Master, units.Size(e.Bytes), units.Size(rate))
+	}
+	return fmt.Sprintf("%s: full sync: %s of %s, %d%%, %s/s, %s left", e.Master, units.Size(e.Bytes), units.Size(e.Total), percent, units.Size(rate), units.Span(left))
 }
 
 // due says whether a line about progress is due. The first event of a transfer

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"io"
 	"log/slog"
 	"strings"
 	"sync"
@@ -17,11 +16,11 @@ import (
 )
 
 // lines reports events of links and archives and returns what was logged.
-func lines(t *testing.T, level slog.Level, format string, bar io.Writer, events ...any) string {
+func lines(t *testing.T, level slog.Level, format string, screen *Screen, events ...any) string {
 	t.Helper()
 	var out bytes.Buffer
 	log := NewLogger(&out, level, format == "json")
-	r := New(log, bar)
+	r := New(log, screen)
 	for _, e := range events {
 		switch e := e.(type) {
 		case replica.Event:
@@ -127,19 +126,6 @@ func TestDamageIsAWarningAtEveryLevel(t *testing.T) {
 		if got := lines(t, LevelWarning, "text", nil, e); !strings.Contains(got, "level=warning") || !strings.Contains(got, "error=") {
 			t.Errorf("%+v logs %q", e, got)
 		}
-	}
-}
-
-func TestATerminalGetsABarAndNoProgressLines(t *testing.T) {
-	var bar bytes.Buffer
-	got := lines(t, LevelNotice, "text", &bar,
-		replica.Event{Kind: replica.TransferProgress, Bytes: 50, Total: 100, Took: time.Second},
-		replica.Event{Kind: replica.TransferReceived, Bytes: 100, Total: 100, Took: 2 * time.Second})
-	if !strings.Contains(bar.String(), "100%") || !strings.Contains(bar.String(), "main: full sync") {
-		t.Errorf("the bar: %q", bar.String())
-	}
-	if strings.Contains(got, "msg=transfer ") {
-		t.Errorf("lines beside the bar: %s", got)
 	}
 }
 
