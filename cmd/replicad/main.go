@@ -69,7 +69,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return usageError{badFlag(cmd, err), cmd.CommandPath()}
 	})
 	root.AddCommand(runCommand(), listCommand(), pruneCommand(), verifyCommand(), restoreCommand(), healthcheckCommand(), probeCommand(), studyCommand(), demoCommand(), configCommand(), versionCommand())
-	finish(root)
+	finish(root, stdout)
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
@@ -160,7 +160,7 @@ var help embed.FS
 
 // finish gives a command, and all below it, its help and what its flags may be.
 // A command takes no arguments, unless it says which it takes.
-func finish(cmd *cobra.Command) {
+func finish(cmd *cobra.Command, stdout io.Writer) {
 	name := strings.ReplaceAll(cmd.CommandPath(), " ", "-")
 	if text, err := help.ReadFile("help/" + name + ".txt"); err == nil {
 		cmd.Long, cmd.Example, _ = strings.Cut(strings.TrimSpace(string(text)), "\n\nExamples:\n")
@@ -169,8 +169,9 @@ func finish(cmd *cobra.Command) {
 		cmd.Args = noArguments
 	}
 	completeValues(cmd)
+	groupFlags(cmd, stdout)
 	for _, sub := range cmd.Commands() {
-		finish(sub)
+		finish(sub, stdout)
 	}
 }
 

@@ -131,9 +131,13 @@ func (s *Settings) keys() []*Key {
 			key(&archives.AppendFsync, "appendfsync", archive.Everysec, choice(archive.ParsePolicy, archive.Policy.String, "always", "everysec", "no"), "when to fsync: always, everysec or no; with always ACK, and so WAIT, waits for the fsync"),
 			key(&archives.SegmentSize, "segment-size", archive.DefaultSegmentSize, size[int64](minSegmentSize), "size at which the next file of the stream begins"),
 			key(&archives.TimelineResolution, "timeline-resolution", archive.DefaultTimelineResolution, age(time.Millisecond, false), "how exact restore --to TIME is: the least time between two marks"),
+		}},
+		{"Rebases: when a new base is taken beside the running link", false, []*Key{
 			key(&s.Rebase.Percentage, "auto-aof-rewrite-percentage", daemon.DefaultRebasePercentage, number(0, math.MaxInt), "rebase (take a new base beside the running link) when the stream has this percentage of the base's size; 0 for never"),
 			key(&s.Rebase.MinSize, "auto-aof-rewrite-min-size", daemon.DefaultRebaseMinSize, size[int64](0), "no rebase by percentage while the stream is smaller"),
 			key(&s.Rebase.Every, "rebase-every", 0, age(minRebase, true), "rebase when the base has this age; 0s for never"),
+		}},
+		{"Retention: what stays restorable", false, []*Key{
 			key(&s.Retention.KeepFor, "keep-for", archive.DefaultKeepFor, age(0, false), "window in which every time stays restorable (12h, 7d)"),
 			key(&s.Retention.KeepGenerations, "keep-generations", archive.DefaultKeepGenerations, number(archive.DefaultKeepGenerations, math.MaxInt), "number of generations that stay however old they are; at least 2"),
 			key(&s.Retention.MaxBytes, "max-bytes", 0, size[int64](0), "bound of each archive, as redis.conf writes sizes (100gb); 0 for none"),
