@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 	"os/signal"
 	"syscall"
 	"time"
@@ -81,6 +82,9 @@ func (f *probeFlags) run(cmd *cobra.Command, addr string) error {
 	}
 	out := cmd.OutOrStdout()
 	text := tables.NewProbe(out)
+	if w := terminal(out); w != nil {
+		text.Width, text.Color = columns(w), os.Getenv("NO_COLOR") == ""
+	}
 	if !f.asJSON {
 		f.opt.Tell = text.Check
 		if w := terminal(cmd.ErrOrStderr()); w != nil {

@@ -1,9 +1,11 @@
 package tables
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"strings"
+	"unicode/utf8"
 
 	"replicad/replica/probe"
 	"replicad/replica/units"
@@ -11,6 +13,9 @@ import (
 
 // Probe prints the checks of a probe as they are made. It is for one goroutine.
 type Probe struct {
+	Width int  // in columns; 0 where no line is wrapped
+	Color bool // the status has a colour
+
 	w       io.Writer
 	skipped []probe.Check // those in a row, for one reason
 	err     error
@@ -35,10 +40,42 @@ func (p *Probe) Check(c probe.Check) {
 }
 
 func (p *Probe) line(c probe.Check) {
-	p.print("%-4s  %-26s  %8s  %s\n", strings.ToUpper(string(c.Status)), c.Name, took(c.Took), c.Detail)
-	if c.Remedy != "" {
-		p.print("      -> %s\n", c.Remedy)
+	status := fmt.Sprintf("%-4s", strings.ToUpper(string(c.Status)))
+	if p.Color {
+		colors := map[probe.Status]string{probe.Warn: "33", probe.Fail: "31", probe.Skip: "2"}
+		status = "\x1b[" + cmp.Or(colors[c.Status], "32") + "m" + status + "\x1b[m"
 	}
+	p.print("%s", status)
+	p.wrapped(4, fmt.Sprintf("  %-26s  %8s  ", c.Name, took(c.Took)), c.Detail)
+	if c.Remedy != "" {
+		p.wrapped(0, "      -> ", c.Remedy)
+	}
+}
+
+// wrapped prints first, of which already so many columns are printed, and text
+// behind it. Later lines of the text begin where its first one does, or, where
+// that leaves no room, a little from the left.
+func (p *Probe) wrapped(already int, first, text string) {
+	p.print("%s", first)
+	at := already + utf8.RuneCountInString(first)
+	margin, fresh := at, true
+	if p.Width-margin < 30 {
+		margin = 9
+	}
+	for _, word := range strings.Split(text, " ") {
+		n := utf8.RuneCountInString(word)
+		switch {
+		case p.Width > 0 && at > margin && at+1+n > p.Width:
+			p.print("\n%*s", margin, "")
+			at = margin
+		case !fresh:
+			p.print(" ")
+			at++
+		}
+		p.print("%s", word)
+		at, fresh = at+n, false
+	}
+	p.print("\n")
 }
 
 // flush prints what was skipped.

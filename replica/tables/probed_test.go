@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"replicad/replica/probe"
@@ -93,6 +94,29 @@ func TestAProbeTellsThatItsOutputIsBroken(t *testing.T) {
 		}
 		if err := text.Verdict(probe.Report{}); !errors.Is(err, io.ErrClosedPipe) {
 			t.Errorf("after %d writes: %v", n, err)
+		}
+	}
+}
+
+func TestAProbeOnATerminalIsNoWiderThanItAndHasColours(t *testing.T) {
+	long := strings.Repeat("a reason of some words ", 12)
+	for _, width := range []int{60, 80, 132} {
+		var out bytes.Buffer
+		p := NewProbe(&out)
+		p.Width, p.Color = width, true
+		p.Check(probe.Check{Name: "psync", Status: probe.Warn, Detail: long, Remedy: long})
+		p.Verdict(probe.Report{Verdict: probe.Warn, Master: "h:1"})
+		if !strings.HasPrefix(out.String(), "\x1b[33mWARN\x1b[m  psync") {
+			t.Errorf("%q", out.String())
+		}
+		plain := strings.NewReplacer("\x1b[33m", "", "\x1b[m", "").Replace(out.String())
+		for line := range strings.Lines(plain) {
+			if len(line) > width+1 {
+				t.Errorf("width %d: %q", width, line)
+			}
+		}
+		if n := strings.Count(plain, "reason"); n != 24 {
+			t.Errorf("width %d: %d of 24 words", width, n)
 		}
 	}
 }
