@@ -61,6 +61,12 @@ func (f *restoreFlags) run(cmd *cobra.Command) error {
 	defer stop()
 	tell, end := tables.Bar(terminal(cmd.ErrOrStderr()), "restore")
 	f.opt.Progress = tell
+	f.opt.Loading = func() {
+		end()
+		if w := terminal(cmd.ErrOrStderr()); w != nil {
+			fmt.Fprintln(w, "restore: redis-server loads the result, to check it")
+		}
+	}
 	var found redisserver.Report
 	if f.checkOnly {
 		done.Result, found, err = restore.Drill(ctx, f.opt)
@@ -69,6 +75,7 @@ func (f *restoreFlags) run(cmd *cobra.Command) error {
 	}
 	end()
 	if err == nil && f.check && !f.checkOnly {
+		f.opt.Loading()
 		found, err = restore.Check(ctx, done.Result, f.opt.Server)
 		if err != nil {
 			err = fmt.Errorf("%s was restored, and did not pass the check: %w", f.opt.Out, err)

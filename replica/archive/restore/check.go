@@ -82,6 +82,9 @@ func Drill(ctx context.Context, opt Options) (res Result, report redisserver.Rep
 		if res, err = Run(ctx, opt); err != nil {
 			return err
 		}
+		if opt.Loading != nil {
+			opt.Loading()
+		}
 		report, err = b.Check(ctx, opt.Out, append(opt.Format.directives(), "--databases", strconv.Itoa(res.Databases))...)
 		res.Out = ""
 		return err

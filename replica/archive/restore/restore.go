@@ -70,6 +70,9 @@ type Options struct {
 	NoLink bool
 	Server redisserver.Choice // that loads the result, for the format rdb and for a check
 	Owner  Owner              // who is given the result, and Out
+	// Loading is called when a drill has restored, before redis-server loads the
+	// result; nil for nobody.
+	Loading func()
 	// Progress is told how many bytes of the result are there, of how many.
 	// Linked bytes count. It must not wait. May be nil.
 	Progress func(done, total int64)
