@@ -24,7 +24,7 @@ func TestTheTableShowsEachGeneration(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"main: a daemon writes to it", "2026-11-23 10:00:00  2026-11-23 11:00:00", "100-123456789012", "5.0 GiB, 1.0 MiB alone",
-		"base, 39/40", "pending, 1/3, 1 damaged", "abcdefgh +1\n", "transferring", "none (SYNC)", "generation 3 is damaged: no timeline"} {
+		"base, 39/40", "pending, 1/3, 1 damaged", "abcdefgh +1\n", "transferring", "none (SYNC)", "VERIFIED is what was read again", "generation 3 is damaged: no timeline"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the table lacks %q:\n%s", want, out.String())
 		}
