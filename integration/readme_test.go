@@ -1,7 +1,9 @@
 package integration
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"replicad/integration/poll"
 	"replicad/integration/redistest"
@@ -48,6 +52,7 @@ var changing = []struct {
 	form *regexp.Regexp
 	mark string
 }{
+	{regexp.MustCompile(`(?m)^.*\x1b\[K|\r`), ""}, // a line that the next one has taken the place of
 	{regexp.MustCompile(`\b[0-9a-f]{40}\b|\b[0-9a-f]{8}\b`), "ID"},
 	{regexp.MustCompile(`\b(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)\b`), "MONTH"},
 	{regexp.MustCompile(`\d+(\.\d+)*`), "N"},
@@ -86,6 +91,26 @@ var serverForm = regexp.MustCompile(`^redis-server |\breplicad run `)
 
 var offsetForm = regexp.MustCompile(`(?m)^master_repl_offset:(\d+)|^slave\d+:.*,offset=(\d+),`)
 
+// terminal makes a terminal: what a process writes to its screen comes out of the
+// other end.
+func terminal(t *testing.T) (other, screen *os.File) {
+	t.Helper()
+	other, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	if err != nil {
+		t.Skipf("there is no terminal here (%v): the README's commands were not run", err)
+	}
+	fd := int(other.Fd())
+	n, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
+	if err := errors.Join(err, unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0)); err != nil {
+		t.Fatal(err)
+	}
+	screen, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return other, screen
+}
+
 // The commands run one after the other, where 6379 is the master's port and no
 // other server runs. A server goes on; the others end.
 func TestEachCommandOfTheREADMEPrintsWhatTheREADMESays(t *testing.T) {
@@ -114,8 +139,21 @@ func TestEachCommandOfTheREADMEPrintsWhatTheREADMESays(t *testing.T) {
 			t.Fatal(err)
 		}
 		cmd := bash(c.line)
-		cmd.Stdout, cmd.Stderr = out, out
-		if err := cmd.Start(); err != nil {
+		screen := out
+		if strings.Contains(c.line, "replicad run ") {
+			var keyboard *os.File
+			keyboard, screen = terminal(t)
+			go func() {
+				_, _ = io.Copy(out, keyboard) // EIO when nobody has the terminal any more
+				keyboard.Close()
+			}()
+		}
+		cmd.Stdout, cmd.Stderr = screen, screen
+		err = cmd.Start()
+		if screen != out {
+			screen.Close()
+		}
+		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() {
