@@ -93,3 +93,17 @@ func TestAPlaceIsToldWithBothMomentsOfATimeThatCameTwice(t *testing.T) {
 		}
 	}
 }
+
+func TestARebaseLeavesNoGapInTheTableAndACutLinkDoes(t *testing.T) {
+	at := time.Date(2026, 11, 23, 10, 0, 0, 0, time.Local)
+	for rebased, want := range map[bool]string{true: "2026-11-23 10:00:00  2026-11-23 10:00:38", false: "2026-11-23 10:00:00  2026-11-23 10:00:30"} {
+		var out bytes.Buffer
+		err := Print(&out, Archives, "data", []archive.Master{{Name: "main", Generations: []archive.Generation{
+			{Number: 1, Complete: true, From: at, To: at.Add(30 * time.Second)},
+			{Number: 2, Complete: true, Rebased: rebased, From: at.Add(38 * time.Second), To: at.Add(time.Minute)},
+		}}})
+		if err != nil || !strings.Contains(out.String(), want) {
+			t.Errorf("rebased %v: %v, the table lacks %q:\n%s", rebased, err, want, out.String())
+		}
+	}
+}

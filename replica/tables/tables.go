@@ -76,6 +76,7 @@ func Print(w io.Writer, name, dir string, found any) error {
 		"size":   units.Size,
 		"word":   units.ShellWord,
 		"id":     id,
+		"until":  until,
 		"stream": stream,
 	}).Parse(texts)
 	if err != nil {
@@ -83,6 +84,17 @@ func Print(w io.Writer, name, dir string, found any) error {
 	}
 	table := tabwriter.NewWriter(w, 2, 0, 2, ' ', 0)
 	return cmp.Or(t.ExecuteTemplate(table, name, found), table.Flush())
+}
+
+// until is the last time that a generation can be restored to. A rebase takes over
+// from a generation that was followed up to then: if no byte came for a while,
+// the master had nothing to say.
+func until(all []archive.Generation, i int) time.Time {
+	to := all[i].To
+	if i+1 < len(all) && all[i+1].Rebased && all[i+1].From.After(to) {
+		return all[i+1].From
+	}
+	return to
 }
 
 // id prints the replication id that holds at the end, and how many came before.
