@@ -172,7 +172,7 @@ func (r *Reporter) write(l Line) {
 func (r *Reporter) progress(e replica.Event) bool {
 	switch e.Kind {
 	case replica.FullSyncBegun:
-		r.status(e.Master + ": full sync: waiting for the master's snapshot")
+		r.status(activity(e) + "waiting for the master's snapshot")
 	case replica.TransferProgress:
 		if r.screen == nil {
 			return !r.due(e.Master)
@@ -195,13 +195,21 @@ func (r *Reporter) status(line string) {
 	}
 }
 
+// activity is how the line on the screen begins.
+func activity(e replica.Event) string {
+	if e.Rebase {
+		return e.Master + ": rebase: "
+	}
+	return e.Master + ": full sync: "
+}
+
 // progressLine is how far a transfer is.
 func progressLine(e replica.Event) string {
 	rate, percent, left := speed(e)
 	if e.Total <= 0 {
-		return fmt.Sprintf("%s: full sync: %s, %s/s; the master is diskless, and tells no size yet", e.Master, units.Size(e.Bytes), units.Size(rate))
+		return fmt.Sprintf("%s%s, %s/s; the master is diskless, and tells no size yet", activity(e), units.Size(e.Bytes), units.Size(rate))
 	}
-	return fmt.Sprintf("%s: full sync: %s of %s, %d%%, %s/s, %s left", e.Master, units.Size(e.Bytes), units.Size(e.Total), percent, units.Size(rate), units.Span(left))
+	return fmt.Sprintf("%s%s of %s, %d%%, %s/s, %s left", activity(e), units.Size(e.Bytes), units.Size(e.Total), percent, units.Size(rate), units.Span(left))
 }
 
 // due says whether a line about progress is due. The first event of a transfer

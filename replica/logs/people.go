@@ -70,7 +70,12 @@ func (p people) Handle(_ context.Context, r slog.Record) error {
 	r.Attrs(tell)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	text := strings.TrimPrefix(r.Message, master+" ")
+	text := r.Message
+	if rest, named := strings.CutPrefix(text, master+" ("); named { // as replica.LinkError begins
+		if _, what, found := strings.Cut(rest, ") "); found {
+			text = what
+		}
+	}
 	switch before := p.last[master]; {
 	case r.Level < LevelNotice: // it ends no row of failures
 	case r.Level < LevelWarning:
@@ -97,7 +102,7 @@ func (p people) Handle(_ context.Context, r slog.Record) error {
 // detail is an attribute as people read it; "" for one that only a machine or,
 // with all, somebody who looks for a fault asks for.
 func detail(a slog.Attr, all bool) string {
-	const forMachines = "state link replid former_replid new_replid fsynced cause bytes_per_second appendfsync masters"
+	const forMachines = "state replid former_replid new_replid fsynced cause bytes_per_second appendfsync masters"
 	if !all && slices.Contains(strings.Fields(forMachines), a.Key) {
 		return ""
 	}

@@ -32,7 +32,7 @@ func TestPeopleReadTheTimeTheMasterAndWhatHappened(t *testing.T) {
 }
 
 func TestAFailureThatRepeatsIsSaidOnceAndThenCounted(t *testing.T) {
-	failed := replica.Event{Kind: replica.Failed, Err: errors.New("main in state CONNECTING: refused"), Delay: time.Second}
+	failed := replica.Event{Kind: replica.Failed, Err: errors.New("main (h:1) in state CONNECTING: refused"), Delay: time.Second}
 	got := shown(80, failed, failed, failed, replica.Event{Kind: replica.Resumed}, failed)
 	if n := strings.Count(got, "main: warning: in state CONNECTING: refused (next attempt in 1s)\n"); n != 2 {
 		t.Errorf("the failure is said %d times in full, want once before the link and once behind it:\n%s", n, got)
