@@ -54,13 +54,16 @@ func (p people) WithGroup(string) slog.Handler { return p }
 
 // Handle implements slog.Handler.
 func (p people) Handle(_ context.Context, r slog.Record) error {
-	var master string
+	var master, same string // same is equal in two records that say the same
 	var details []string
 	tell := func(a slog.Attr) bool {
 		if a.Key == "master" {
 			master = a.Value.String()
 		} else if d := detail(a, p.level.Level() < LevelNotice); d != "" {
 			details = append(details, d)
+			if a.Value.Kind() != slog.KindDuration {
+				same += d + ", "
+			}
 		}
 		return true
 	}
@@ -76,15 +79,16 @@ func (p people) Handle(_ context.Context, r slog.Record) error {
 			text = what
 		}
 	}
+	same += text
 	switch before := p.last[master]; {
 	case r.Level < LevelNotice: // it ends no row of failures
 	case r.Level < LevelWarning:
 		delete(p.last, master)
-	case before != nil && before.text == text:
+	case before != nil && before.text == same:
 		before.times++
-		text = fmt.Sprintf("the same failure, for the %s time", ordinal(before.times))
+		text = fmt.Sprintf("the same again, for the %s time", ordinal(before.times))
 	default:
-		p.last[master] = &failure{text, 1}
+		p.last[master] = &failure{same, 1}
 		text = "warning: " + text
 	}
 	line := r.Time.Format(time.TimeOnly) + "  "

@@ -37,7 +37,7 @@ func TestAFailureThatRepeatsIsSaidOnceAndThenCounted(t *testing.T) {
 	if n := strings.Count(got, "main: warning: in state CONNECTING: refused (next attempt in 1s)\n"); n != 2 {
 		t.Errorf("the failure is said %d times in full, want once before the link and once behind it:\n%s", n, got)
 	}
-	for _, want := range []string{"main: the same failure, for the 2nd time (next attempt in 1s)\n", "for the 3rd time"} {
+	for _, want := range []string{"main: the same again, for the 2nd time (next attempt in 1s)\n", "for the 3rd time"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("%s\nlacks %q", got, want)
 		}
@@ -63,5 +63,15 @@ func TestTheLineOfAFullSyncSaysBytesAndRateAndIsTakenAwayForTheLog(t *testing.T)
 	}
 	if got := shown(20, begun); !strings.Contains(got, "\nmain: full sync: wa\r\x1b[K") {
 		t.Errorf("a narrow terminal: %q", got)
+	}
+}
+
+func TestWarningsThatDifferAreNotCounted(t *testing.T) {
+	var out bytes.Buffer
+	log := NewPeople(&out, LevelNotice).With("master", "main")
+	log.Warn("order obeyed", "order", "REPLICAOF a 1")
+	log.Warn("order obeyed", "order", "REPLICAOF b 1")
+	if n := strings.Count(out.String(), "main: warning: order obeyed (order REPLICAOF"); n != 2 {
+		t.Error(out.String())
 	}
 }
