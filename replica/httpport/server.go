@@ -82,7 +82,7 @@ func why(addr string, err error) string {
 	var dns *net.DNSError
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return "the port is in use, perhaps by another replicad: choose another one"
+		return "the port is in use, perhaps by another replicad: choose another one (--http)"
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
 		host, _, _ := net.SplitHostPort(addr)
 		return "this host has no address " + host
