@@ -100,19 +100,20 @@ func (f *follower) open(opt archive.Options, log *slog.Logger) (err error) {
 	f.cfg.Master, f.noOne = m, ordered && m.Address() == ""
 	f.status.Order(m.Address(), f.noOne)
 	if log != nil && (ordered || void != "") {
-		logOrder(log, f.origin, m, void)
+		logOrder(log, f.origin, configured, m, void)
 	}
 	f.link = replica.NewLink(f.loop, f.archive, f.cfg)
 	return nil
 }
 
 // logOrder says that an order holds, or does not hold any more.
-func logOrder(log *slog.Logger, origin string, m replica.Master, void string) {
+func logOrder(log *slog.Logger, origin string, configured, m replica.Master, void string) {
 	switch {
 	case void != "":
 		log.Warn("the last REPLICAOF is void, for the configuration was changed since", "master", m.Name, "replicaof", void, "configured", origin)
 	case m.Address() == "":
 		log.Warn("the last order was REPLICAOF NO ONE: nobody is followed until REPLICAOF names a master", "master", m.Name, "configured", origin)
+	case m.Address() == configured.Address(): // an order to follow what is followed anyway
 	default:
 		log.Warn("the last order was REPLICAOF: it counts, not the configuration", "master", m.Name, "replicaof", m.Address(), "configured", origin)
 	}
