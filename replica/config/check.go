@@ -161,7 +161,7 @@ func (l *loader) checkTLS() {
 		speaks, serves := f.Target.TLS || f.asks != nil && f.SentinelTLS, f.RESP.TLSPort != 0
 		var first Origin
 		for _, k := range f.keys {
-			if o, given := f.origins[k.Name]; given && k.Group == connectGroup && strings.HasPrefix(k.Name, "tls-") && k.value.String() != "" {
+			if o, given := f.origins[k.Name]; given && k.Group == tlsGroup && strings.HasPrefix(k.Name, "tls-") && k.value.String() != "" {
 				all, first = append(all, o), cmp.Or(first, o)
 				used[o] = used[o] || speaks || serves
 			}

@@ -75,10 +75,12 @@ const (
 	minRebase      = time.Minute
 )
 
-// connectGroup holds the keys of every command that connects to a master. No two
+// connectGroup and tlsGroup hold the keys of every command that connects to a
+// master. No two
 // masters may have the same value of a key of portGroup, except 0 for none.
 const (
 	connectGroup = "How to connect, and as whom"
+	tlsGroup     = "TLS"
 	portGroup    = "The RESP port, for redis-cli, Sentinel and the like"
 )
 
@@ -106,6 +108,8 @@ func (s *Settings) keys() []*Key {
 			key(&s.MasterUser, "masteruser", "", text(), "ACL user to authenticate as").reloaded(),
 			secret(&s.MasterAuth, "masterauth", "the master's password"),
 			key(&link.Source, "bind-source-addr", link.Source, source(), "address to connect from; where it can't be bound another one is used, as in Redis"),
+		}},
+		{tlsGroup, true, []*Key{
 			key(&s.TLS, "tls", false, yesno(), "speak TLS with every master, as rediss:// does with one"),
 			key(&link.TLS.CACert, "tls-ca-cert-file", "", text(), "authorities that may sign a master's certificate; the system's where not given"),
 			key(&link.TLS.Cert, "tls-cert-file", "", text(), "certificate to show to a master that asks for one"),
@@ -197,6 +201,9 @@ func (k *Key) reloaded() *Key {
 	k.Reload = true
 	return k
 }
+
+// connects says whether a command that connects to a master has the key.
+func (k *Key) connects() bool { return k.Group == connectGroup || k.Group == tlsGroup }
 
 // find returns the key of that name, or nil.
 func find(keys []*Key, name string) *Key {

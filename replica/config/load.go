@@ -361,7 +361,7 @@ func (l *loader) findBySentinel(f *Followed, name string) {
 // RegisterConnect gives a command that connects to a master the flags of
 // [Connect].
 func RegisterConnect(fl *pflag.FlagSet) {
-	register(fl, func(k *Key) bool { return k.Group == connectGroup })
+	register(fl, func(k *Key) bool { return k.connects() })
 }
 
 // Connect says how a command that is not run connects to a master: the Master
@@ -370,7 +370,7 @@ func RegisterConnect(fl *pflag.FlagSet) {
 // the variables of the same keys count, a file does not. The error is of type
 // [Problems].
 func Connect(src Sources, address string, warn func(string)) (link replica.Config, err error) {
-	keys := slices.DeleteFunc(Keys(), func(k *Key) bool { return k.Group != connectGroup })
+	keys := slices.DeleteFunc(Keys(), func(k *Key) bool { return !k.connects() })
 	at := Origin{Layer: Flag}
 	l := &loader{cfg: &Config{}, keys: keys}
 	l.layers = []layer{variableLayer(src.Environ, keys, func(Problem) {}), flagLayer(src.Flags, keys)}
