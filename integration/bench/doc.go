@@ -15,6 +15,9 @@
 //     has closed the connection before. replicad beside a redis-server replica.
 //     The master reads without going to sleep, and both have a core of their
 //     own.
+//   - fleet: one daemon that follows many masters, each at a loopback address
+//     of its own, beside what the files and the sockets take alone. Only where
+//     --only says so.
 //
 // The two sides take turns within each run, so that a machine that is busy for
 // a while is so for both; the table shows medians. A disk that is slower than

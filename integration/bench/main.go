@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"replicad/replica/units"
 )
@@ -21,6 +22,9 @@ type options struct {
 	dir          string
 	replicad     string
 	against      string
+	masters      int
+	idle         time.Duration
+	patience     time.Duration
 	only         string
 }
 
@@ -49,13 +53,20 @@ func run(args []string, stdout, stderr io.Writer) error {
 	fl.StringVar(&o.dir, "dir", os.TempDir(), "where the archives are written: it decides which disk is measured")
 	fl.StringVar(&o.replicad, "replicad", "", "the daemon to measure (default: built from this module)")
 	fl.StringVar(&o.against, "against", "", "another replicad, as the peer in place of Redis")
-	fl.StringVar(&o.only, "only", "bulk,stream,handshake", "what to measure")
+	fl.StringVar(&o.only, "only", "bulk,stream,handshake", "what to measure; fleet, too")
+	fl.IntVar(&o.masters, "masters", 1000, "how many masters a fleet has")
+	fl.DurationVar(&o.idle, "idle", 20*time.Second, "for how long an idle fleet is watched")
+	fl.DurationVar(&o.patience, "patience", patience, "how long a fleet may take until all stream")
 	fl.Usage = func() {
 		fmt.Fprint(stderr, `Measure replicad beside redis-cli --rdb and a redis-server replica, from PATH.
 
 For example, what one gibibyte takes on the disk below /var/tmp, five times:
 
   go run ./integration/bench --only bulk --bulk 1gb --runs 5 --dir /var/tmp
+
+One daemon that follows five thousand masters, which the program plays itself:
+
+  go run ./integration/bench --only fleet --masters 5000 --dir /var/tmp
 
 Flags:
 `)
@@ -64,7 +75,7 @@ Flags:
 	if err := fl.Parse(args); err != nil {
 		return err
 	}
-	if fl.NArg() > 0 || min(o.bulk, o.stream) < 1 || min(o.runs, o.handshakes, o.keys) < 1 || o.keys > 1e7 {
+	if fl.NArg() > 0 || min(o.bulk, o.stream) < 1 || min(o.runs, o.handshakes, o.keys, o.masters) < 1 || o.masters > 1<<20 || min(o.idle, o.patience) < 1 || o.keys > 1e7 {
 		return errors.New("wrong flags: see --help")
 	}
 	return o.run(stdout, func(format string, args ...any) { fmt.Fprintf(stderr, format+"\n", args...) })
@@ -84,11 +95,11 @@ func (o options) run(stdout io.Writer, say func(string, ...any)) (err error) {
 		}
 	}
 	b := &bench{options: o, work: work, say: say, chunk: streamChunk(o.keys), tiny: newPayload(0)}
-	parts := map[string]func() error{"bulk": b.bulks, "stream": b.streams, "handshake": b.handshake}
+	parts := map[string]func() error{"bulk": b.bulks, "stream": b.streams, "handshake": b.handshake, "fleet": b.fleets}
 	for name := range strings.SplitSeq(o.only, ",") {
 		part, known := parts[name]
 		if !known {
-			return fmt.Errorf("--only %s: want bulk, stream and handshake, or some of them", name)
+			return fmt.Errorf("--only %s: want bulk, stream, handshake and fleet, or some of them", name)
 		}
 		if err := part(); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
