@@ -7,6 +7,7 @@ import (
 	"syscall"
 	"testing"
 
+	"replicad/integration/poll"
 	"replicad/replica/minimaster"
 )
 
@@ -58,10 +59,24 @@ func TestSIGHUPTakesAChangedPasswordAtTheNextConnectAndTheLogLevel(t *testing.T)
 	d.waitLogAfter(n, "WRONGPASS")
 
 	s.write(s.file, strings.Replace(text, "notice", "debug", 1))
-	s.hangup(d, "SIGHUP: log level and secrets are read again.*loglevel=debug")
+	s.hangup(d, "SIGHUP: masters, log level and secrets are read again.*loglevel=debug")
 	d.waitLog("full sync done")
 	n = len(d.log.from(0))
 	d.waitLogAfter(n, "level=debug .*msg=ack")
+
+	// Masters come, move and go; who stays does not notice.
+	other, err := minimaster.Start(minimaster.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	more := text + "  - name: other\n    replicaof: " + other.Addr() + "\n"
+	more = strings.Replace(more, "loglevel: notice\n", "", 1) + "loglevel: notice\n"
+	s.write(s.file, more)
+	s.hangup(d, "SIGHUP: masters.* masters=2 .*followed=other")
+	poll.Until(t, "a replica of the other", func() bool { return d.matches("full sync done.*other|other.*full sync done") > 0 })
+	s.write(s.file, text)
+	s.hangup(d, "SIGHUP: masters.* masters=1 .*left=other")
 
 	// What can't change is named.
 	s.write(s.file, text+"segment-size: 1mb\n")

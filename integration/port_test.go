@@ -315,7 +315,7 @@ func TestSIGHUPTakesAChangedRequirepass(t *testing.T) {
 	if err := d.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
-	d.waitLogAfter(n, "SIGHUP: log level and secrets are read again")
+	d.waitLogAfter(n, "SIGHUP: masters, log level and secrets are read again")
 	if got := w.ask("PING"); got != "+PONG\r\n" {
 		t.Errorf("who was let in: %q", got)
 	}

@@ -3,6 +3,8 @@ package main
 import (
 	"log/slog"
 	"net"
+	"net/http"
+	"sync/atomic"
 
 	"replicad/replica"
 	"replicad/replica/archive"
@@ -16,7 +18,7 @@ import (
 type site struct {
 	listener net.Listener
 	metrics  *metrics.Metrics
-	page     *statuspage.Page // since serve
+	page     atomic.Pointer[statuspage.Page] // nil before serve
 	server   *httpport.Server
 }
 
@@ -38,15 +40,15 @@ func listen(addr string, cfg *daemon.Config) (*site, error) {
 
 // Observe implements replica.Observer. No link tells anything before serve.
 func (s *site) Observe(e replica.Event) {
-	if s.page != nil {
-		s.page.Observe(e)
+	if page := s.page.Load(); page != nil {
+		page.Observe(e)
 	}
 }
 
 // ObserveArchive implements archive.Observer.
 func (s *site) ObserveArchive(e archive.Event) {
-	if s.page != nil {
-		s.page.ObserveArchive(e)
+	if page := s.page.Load(); page != nil {
+		page.ObserveArchive(e)
 	}
 }
 
@@ -55,16 +57,36 @@ func (s *site) serve(d *daemon.Daemon, log *slog.Logger) {
 	if s == nil {
 		return
 	}
-	cfg := httpport.Config{Metrics: s.metrics.Handler(log), Log: log}
-	page := statuspage.Config{Version: thisBuild().Version}
+	s.follow(d)
+	s.server = httpport.Serve(s.listener, httpport.Config{
+		Metrics: s.metrics.Handler(log), Log: log, Ping: d.Ping,
+		Masters: func() (all []httpport.Master) {
+			for _, h := range d.Handles() {
+				all = append(all, h)
+			}
+			return all
+		},
+		Page: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.page.Load().ServeHTTP(w, r) }),
+	})
+}
+
+// follow shows the masters that are followed now.
+func (s *site) follow(d *daemon.Daemon) {
+	if s == nil {
+		return
+	}
+	before := s.page.Load()
+	page := statuspage.Config{Version: thisBuild().Version, Before: before}
+	var masters []metrics.Master
 	for _, h := range d.Handles() {
-		s.metrics.Follow(h)
-		cfg.Masters = append(cfg.Masters, h)
+		masters = append(masters, h)
 		page.Masters = append(page.Masters, h)
 	}
-	s.page = statuspage.New(page)
-	cfg.Page = s.page
-	s.server = httpport.Serve(s.listener, cfg)
+	s.metrics.Follow(masters...)
+	s.page.Store(statuspage.New(page))
+	if before != nil {
+		before.Close()
+	}
 }
 
 // close ends the server and the page, or closes the port.
@@ -73,7 +95,7 @@ func (s *site) close() {
 	case s == nil:
 	case s.server != nil:
 		s.server.Close()
-		s.page.Close()
+		s.page.Load().Close()
 	default:
 		s.listener.Close()
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -77,6 +78,10 @@ func follow(cmd *cobra.Command) error {
 	for _, w := range settings.Warnings {
 		log.Warn(w)
 	}
+	free, err := daemon.FreeFiles(len(settings.Masters), settings.Listeners())
+	if err != nil {
+		return err
+	}
 	cfg := settings.Daemon(log)
 	r := logs.New(log, screen)
 	defer r.Close()
@@ -84,7 +89,7 @@ func follow(cmd *cobra.Command) error {
 	ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends at once, should the disk stand still
-	ports, err := openPorts(settings, log, stop)
+	ports, err := openPorts(settings, log, stop, free)
 	if err != nil {
 		return err
 	}
@@ -97,18 +102,7 @@ func follow(cmd *cobra.Command) error {
 	if shown != nil {
 		cfg.Observer = daemon.Observers{r, shown}
 	}
-	cfg.Credentials = func(master string) (user, password string, err error) {
-		now, _, err := settings.Reload()
-		if err != nil {
-			return "", "", err
-		}
-		for _, m := range now.Masters {
-			if m.Target.Name == master {
-				return m.Target.User, m.Target.Password, nil
-			}
-		}
-		return "", "", fmt.Errorf("no master is named %s", master)
-	}
+	cfg.Credentials = settings.Credentials
 	d, err := daemon.Open(cfg)
 	if err != nil {
 		return err
@@ -119,7 +113,7 @@ func follow(cmd *cobra.Command) error {
 	onSignal(ctx, syscall.SIGUSR1, func() { d.RebaseNow("SIGUSR1") })
 	manager := systemd.Start(ctx, systemd.Service{Post: d.Post, Status: d.Statuses, Log: log})
 	defer manager.Stop()
-	onSignal(ctx, syscall.SIGHUP, func() { manager.Reload(func() { reload(settings, d, ports, level, log) }) })
+	onSignal(ctx, syscall.SIGHUP, func() { manager.Reload(func() { reload(settings, d, ports, shown, level, log) }) })
 	return d.Run(ctx)
 }
 
@@ -146,36 +140,64 @@ func announce(log *slog.Logger, settings *config.Config, shown *site) {
 		log.Info("connects, and waits for the master's answer", where...)
 	}
 	if len(settings.Portless) > 0 {
-		log.Info("no port is open for these masters: of several masters each has its own port, in the file", "names", strings.Join(settings.Portless, ","))
+		log.Info("no port is open for these masters: of several masters each has its own port, in the file", "names", units.Names(settings.Portless, 20))
 	}
 }
 
-// reload takes what may change while the daemon runs. (TLS files are read at
-// each connect anyway.)
-func reload(settings *config.Config, d *daemon.Daemon, p ports, level *slog.LevelVar, log *slog.Logger) {
-	now, restart, err := settings.Reload()
-	if err != nil {
+// reload takes what may change while the daemon runs: the masters, log level and
+// secrets. (TLS files are read at each connect anyway.) What is wrong changes
+// nothing.
+func reload(settings *config.Config, d *daemon.Daemon, p *ports, shown *site, level *slog.LevelVar, log *slog.Logger) {
+	refuse := func(err error) {
 		for line := range strings.Lines(complaint(err)) {
 			log.Warn("SIGHUP: the settings are wrong, and all stays as it was", "why", strings.TrimSpace(line))
 		}
+	}
+	now, restart, err := settings.Reload()
+	if err != nil {
+		refuse(err)
 		return
 	}
+	free, err := daemon.FreeFiles(len(now.Masters), now.Listeners())
+	if err != nil {
+		refuse(err)
+		return
+	}
+	opened, err := p.open(now.Masters, log, free)
+	if err != nil {
+		refuse(err)
+		return
+	}
+	is, err := d.Change(now.Daemon(log))
+	if errors.Is(err, daemon.ErrSetup) {
+		opened.close()
+		refuse(err)
+		return
+	}
+	if err != nil { // the daemon stops, or an archive that is left could not be closed
+		log.Warn("SIGHUP: " + err.Error())
+	}
+	settings.Follows(now)
+	p.change(d, opened)
+	shown.follow(d)
 	level.Set(now.LogLevel)
 	for _, w := range now.Warnings {
 		log.Warn(w)
-	}
-	handles := map[string]*daemon.Handle{}
-	for _, h := range d.Handles() {
-		handles[h.Name()] = h
-	}
-	for _, m := range now.Masters {
-		_ = handles[m.Target.Name].SetCredentials(m.Target.User, m.Target.Password) // an error says that the daemon stops
 	}
 	p.setPassword(now.RESP.RequirePass)
 	for _, key := range restart {
 		log.Warn("SIGHUP: a changed setting needs a restart", "key", key)
 	}
-	log.Info("SIGHUP: log level and secrets are read again", "loglevel", logs.LevelName(level.Level()))
+	told := []any{"masters", len(now.Masters), "loglevel", logs.LevelName(level.Level())}
+	for _, changed := range []struct {
+		what  string
+		names []string
+	}{{"followed", is.Followed}, {"repointed", is.Repointed}, {"left", is.Left}} {
+		if len(changed.names) > 0 {
+			told = append(told, changed.what, units.Names(changed.names, 20))
+		}
+	}
+	log.Info("SIGHUP: masters, log level and secrets are read again", told...)
 }
 
 // onSignal calls do for each signal until ctx is done; later signals of that kind

@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"os"
@@ -352,14 +353,28 @@ masters:
 		t.Errorf("the Sentinels are told %q", p)
 	}
 
-	// What a flag says stays; a master that moved is not sent its password.
-	rewrite(file, strings.NewReplacer("h:2", "h:20", "dir: d", "dir: e\nsegment-size: 1mb\nkeep-for: 5d\ntls: true", "name: s", "name: t").Replace(text))
+	// What a flag says stays; a master may move, come and go.
+	rewrite(file, strings.NewReplacer("h:2", "h:20", "dir: d", "dir: e\nsegment-size: 1mb\nkeep-for: 5d\nbind-source-addr: 127.0.0.1", "name: s", "name: t").Replace(text))
 	now, restart, err = c.Reload()
-	if want := []string{"dir", "replicaof of a", "replicaof of b", "replicaof of s", "replicaof of t", "segment-size"}; err != nil || !slices.Equal(restart, want) {
+	if want := []string{"bind-source-addr", "dir", "segment-size"}; err != nil || !slices.Equal(restart, want) {
 		t.Errorf("%q, %v, want %q", restart, err, want)
 	}
-	if len(now.Masters) != 0 {
-		t.Errorf("%+v", now.Masters)
+	var follows []string
+	for _, m := range now.Masters {
+		follows = append(follows, m.Target.Name+" "+m.Target.Address()+" "+fmt.Sprint(m.Link.Source.Addr))
+	}
+	if want := []string{"a h:1 invalid IP", "b h:20 invalid IP", "t  127.0.0.1"}; !slices.Equal(follows, want) {
+		t.Errorf("%q, want %q", follows, want)
+	}
+
+	// From Sentinels to an address: the master of before stays.
+	rewrite(file, strings.NewReplacer("sentinel: h:3\n    master-name: m\n    sentinel-pass-file: "+pass, "replicaof: h:3").Replace(text))
+	now, restart, err = c.Reload()
+	if want := []string{"replicaof of s"}; err != nil || !slices.Equal(restart, want) {
+		t.Errorf("%q, %v, want %q", restart, err, want)
+	}
+	if s := now.Masters[2]; s.Target.Name != "s" || s.Target.Address() != "" || s.asks == nil {
+		t.Errorf("%+v", s.Target)
 	}
 
 	rewrite(file, text+"nonsense: 1\n")

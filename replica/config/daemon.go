@@ -61,6 +61,21 @@ func (f Followed) Server(log *slog.Logger) (cfg respport.Config, ok bool) {
 	return cfg, cfg.Port != 0 || cfg.TLSPort != 0
 }
 
+// Listeners is how many sockets listen for clients, at most.
+func (c *Config) Listeners() (n int) {
+	for _, f := range c.Masters {
+		for _, port := range []int{f.RESP.Port, f.RESP.TLSPort} {
+			if port != 0 {
+				n += len(f.RESP.Bind)
+			}
+		}
+	}
+	if c.HTTP != "" {
+		n++
+	}
+	return n
+}
+
 // directives are the settings of a master as CONFIG GET gives them, without
 // secrets.
 func (f Followed) directives() map[string]string {
@@ -93,11 +108,11 @@ func directive(k *Key) string {
 }
 
 // Reload reads the sources again, as SIGHUP asks for. Of now, take LogLevel,
-// RESP.RequirePass and, of each master, Target.User and Target.Password: its
-// Masters are those that were followed before, at the same address. (What
-// Sentinels are told has changed already.) restart names the keys that differ
-// and can't change while the daemon runs. After an error nothing is to change. c
-// stays what it was: restart names differences from what runs.
+// RESP.RequirePass, and Masters: new ones are to be followed, and of one that was
+// followed before Target is as it is to be. (What Sentinels are told has changed
+// already.) restart names the keys that differ and can't change while the daemon
+// runs; of such a master the former settings stand in now. After an error nothing
+// is to change. c stays what it was until [Config.Follows].
 func (c *Config) Reload() (now *Config, restart []string, err error) {
 	if now, err = Load(c.src); err != nil {
 		return nil, nil, err
@@ -107,25 +122,45 @@ func (c *Config) Reload() (now *Config, restart []string, err error) {
 	for _, f := range c.Masters {
 		before[f.Target.Name] = f
 	}
-	now.Masters = slices.DeleteFunc(now.Masters, func(f Followed) bool {
-		name := f.Target.Name
-		was, known := before[name]
-		delete(before, name)
-		if !known || was.Target.Address() != f.Target.Address() || was.Target.TLS != f.Target.TLS {
-			restart = append(restart, replicaofKey+" of "+name)
-			return true
+	for i, f := range now.Masters {
+		was, known := before[f.Target.Name]
+		if !known {
+			continue
 		}
-		restart = append(restart, differences(was.reading, f.reading, true)...)
+		target := f.Target
+		if (was.asks == nil) != (f.asks == nil) { // other goroutines, for which the archive had to be closed
+			restart = append(restart, replicaofKey+" of "+target.Name)
+			target = was.Target
+		} else {
+			restart = append(restart, differences(was.reading, f.reading, true)...)
+		}
 		if was.asks != nil && f.asks != nil {
 			was.asks.Store(f.asks.Load())
 		}
-		return false
-	})
-	for name := range before {
-		restart = append(restart, replicaofKey+" of "+name)
+		now.Masters[i] = was
+		now.Masters[i].Target = target
 	}
 	slices.Sort(restart)
 	return now, slices.Compact(restart), nil
+}
+
+// Follows says that the masters of a later reading are followed: the next Reload
+// compares with those.
+func (c *Config) Follows(now *Config) { c.Masters = now.Masters }
+
+// Credentials reads user and password of a master again. Any goroutine may call
+// it.
+func (c *Config) Credentials(master string) (user, password string, err error) {
+	now, err := Load(c.src)
+	if err != nil {
+		return "", "", err
+	}
+	for _, f := range now.Masters {
+		if f.Target.Name == master {
+			return f.Target.User, f.Target.Password, nil
+		}
+	}
+	return "", "", fmt.Errorf("no master is named %s", master)
 }
 
 // differences are the keys whose values differ: the keys of masters, or the

@@ -28,11 +28,11 @@ type Handle struct {
 	f *follower
 }
 
-// Handles gives a handle for each master, in the order of Config.Masters. It may
-// be called before Run.
+// Handles gives a handle for each master that is followed now, in the order of
+// Config.Masters. It may be called before Run.
 func (d *Daemon) Handles() []*Handle {
 	var all []*Handle
-	for _, f := range d.followers {
+	for _, f := range d.following() {
 		all = append(all, &Handle{d, f})
 	}
 	return all
@@ -70,15 +70,18 @@ func (h *Handle) Archive() (archive.Master, error) {
 
 // Ping asks the loop for an answer: nil says that the loop is alive. Before Run
 // it is not. The error is ErrStopped, or ctx's where no answer came in time.
-func (h *Handle) Ping(ctx context.Context) error {
-	pong, ok := h.d.ping()
+func (h *Handle) Ping(ctx context.Context) error { return h.d.Ping(ctx) }
+
+// Ping is [Handle.Ping]: all masters have one loop.
+func (d *Daemon) Ping(ctx context.Context) error {
+	pong, ok := d.ping()
 	if !ok {
 		return ErrStopped
 	}
 	select {
 	case <-pong:
 		return nil
-	case <-h.d.ended:
+	case <-d.ended:
 		return ErrStopped
 	case <-ctx.Done():
 		return fmt.Errorf("the event loop does not answer: %w", ctx.Err())

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -49,10 +50,19 @@ var ErrSetup = errors.New("can't start")
 
 // Daemon follows masters. Open makes one, Run runs it.
 type Daemon struct {
-	loop      *eventloop.Loop
-	followers []*follower
-	cron      *eventloop.Timer
-	ended     chan struct{} // closed when the loop runs no more
+	cfg   Config
+	loop  *eventloop.Loop
+	cron  *eventloop.Timer
+	ended chan struct{} // closed when the loop runs no more
+
+	changing sync.Mutex // held by Change
+	watching context.Context
+	watchers sync.WaitGroup
+	stopping bool // of the loop's thread: no master is followed any more
+
+	mu        sync.Mutex  // guards what follows; the slices are never changed in place
+	followers []*follower // changed on the loop's thread alone
+	leaving   []*follower // are followed no more, and still end
 
 	pinging sync.Mutex
 	pong    chan struct{} // closed by the loop; nil where no Ping waits for it
@@ -70,35 +80,58 @@ func Open(cfg Config) (d *Daemon, err error) {
 			d, err = nil, fmt.Errorf("%w: %w", ErrSetup, err)
 		}
 	}()
-	if len(cfg.Masters) == 0 {
-		return d, errors.New("no master to follow")
-	}
-	seen := map[string]bool{}
-	for _, m := range cfg.Masters {
-		if seen[m.Name] {
-			return d, fmt.Errorf("two masters are named %q: name them as NAME=ADDR", m.Name)
-		}
-		seen[m.Name] = true
+	if err := cfg.check(); err != nil {
+		return d, err
 	}
 	if d.loop, err = eventloop.New(); err != nil {
 		return d, err
 	}
 	d.cron = d.loop.NewTimer(d.everySecond)
 	cfg.Link.AckDurable = cfg.Archive.AppendFsync == archive.Always
-	for name, c := range cfg.Sentinel {
-		if err := c.Check(); err != nil {
-			return d, fmt.Errorf("%s: %w", name, err)
+	d.cfg = cfg
+	d.followers, err = d.open(cfg, cfg.Masters)
+	return d, err
+}
+
+// check says what is wrong with the masters.
+func (c Config) check() error {
+	if len(c.Masters) == 0 {
+		return errors.New("no master to follow")
+	}
+	seen := map[string]bool{}
+	for _, m := range c.Masters {
+		if seen[m.Name] {
+			return fmt.Errorf("two masters are named %q: name them as NAME=ADDR", m.Name)
+		}
+		seen[m.Name] = true
+	}
+	for name, s := range c.Sentinel {
+		if err := s.Check(); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
-	for _, m := range cfg.Masters {
+	return nil
+}
+
+// open makes followers of masters, and opens their archives. Beside an error it
+// gives those that are open.
+func (d *Daemon) open(cfg Config, masters []replica.Master) (opened []*follower, err error) {
+	for _, m := range masters {
 		f := newFollower(d.loop, cfg, m)
 		if err := f.open(cfg.Archive, cfg.Log); err != nil {
-			return d, err
+			return opened, err
 		}
-		d.followers = append(d.followers, f)
+		opened = append(opened, f)
 		logRecovery(cfg.Log, m, f.archive.Recovery())
 	}
-	return d, nil
+	return opened, nil
+}
+
+// following are the followers as they are now.
+func (d *Daemon) following() []*follower {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.followers
 }
 
 func logRecovery(log *slog.Logger, m replica.Master, r archive.Recovery) {
@@ -115,30 +148,37 @@ func logRecovery(log *slog.Logger, m replica.Master, r archive.Recovery) {
 // Run follows the masters until ctx is done; then everything received is
 // stored and fsynced.
 func (d *Daemon) Run(ctx context.Context) error {
-	for _, f := range d.followers {
-		d.loop.Post(f.start)
-	}
-	d.loop.Post(d.everySecond)
+	var cancel context.CancelFunc
+	d.watching, cancel = context.WithCancel(ctx)
+	d.loop.Post(func() {
+		for _, f := range d.following() {
+			d.begin(f)
+		}
+		d.everySecond()
+	})
 	stop := context.AfterFunc(ctx, func() { d.loop.Post(d.stop) })
 	defer stop()
-	watching, cancel := context.WithCancel(ctx)
-	var watchers sync.WaitGroup
-	for _, h := range d.Handles() {
-		if c := h.f.sentinel; c != nil {
-			watchers.Go(func() { sentinel.Watch(watching, *c, h.sentinelNames) })
-		}
-	}
 	err := d.loop.Run()
 	close(d.ended)
 	cancel()
-	watchers.Wait()
+	d.watchers.Wait()
 	return errors.Join(err, d.close())
+}
+
+// begin begins to follow a master. It runs on the loop.
+func (d *Daemon) begin(f *follower) {
+	f.start()
+	if c := f.sentinel; c != nil {
+		watching, cancel := context.WithCancel(d.watching)
+		f.unwatch = cancel
+		d.watchers.Go(func() { sentinel.Watch(watching, *c, (&Handle{d, f}).sentinelNames) })
+	}
 }
 
 // everySecond is the daemon's time event.
 func (d *Daemon) everySecond() {
 	now := time.Now()
-	for _, f := range d.followers {
+	for _, f := range d.following() {
 		f.everySecond(now)
 	}
 	d.cron.Reset(cronEvery)
@@ -166,7 +206,7 @@ func (d *Daemon) Post(do func()) bool { return d.loop.Post(do) }
 // each calls on the loop's thread.
 func (d *Daemon) each(do func(*follower)) {
 	d.loop.Post(func() {
-		for _, f := range d.followers {
+		for _, f := range d.following() {
 			do(f)
 		}
 	})
@@ -175,28 +215,32 @@ func (d *Daemon) each(do func(*follower)) {
 // stop runs on the loop: when all links have stopped, the loop does.
 func (d *Daemon) stop() {
 	d.cron.Stop()
-	left := len(d.followers)
-	for _, f := range d.followers {
-		f.stop(func() {
-			if left--; left == 0 {
-				d.loop.Stop()
-			}
-		})
-	}
+	d.stopping = true
+	d.mu.Lock()
+	all := slices.Concat(d.followers, d.leaving)
+	d.mu.Unlock()
+	stopAll(all, d.loop.Stop)
 }
 
 func (d *Daemon) close() error {
-	errs := make([]error, len(d.followers)+1)
+	d.mu.Lock()
+	all := slices.Concat(d.followers, d.leaving)
+	d.mu.Unlock()
+	err := closeAll(all)
+	if d.loop != nil {
+		err = errors.Join(err, d.loop.Close())
+	}
+	return err
+}
+
+// closeAll closes the archives of followers whose links have stopped, or have
+// never begun.
+func closeAll(all []*follower) error {
+	errs := make([]error, len(all))
 	var wg sync.WaitGroup
-	for i, f := range d.followers {
-		wg.Go(func() {
-			f.work.Wait()
-			errs[i] = f.archive.Close()
-		})
+	for i, f := range all {
+		wg.Go(func() { errs[i] = f.close() })
 	}
 	wg.Wait()
-	if d.loop != nil {
-		errs[len(d.followers)] = d.loop.Close()
-	}
 	return errors.Join(errs...)
 }

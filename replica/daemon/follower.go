@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -18,21 +19,24 @@ import (
 // follower is what the daemon has for one master. Its methods belong to the
 // loop's thread.
 type follower struct {
-	name      string
-	loop      *eventloop.Loop
-	cfg       replica.Config // of the links; Master is the master that is followed now
-	status    *status.Tracker
-	observers Observers
-	origin    string     // what the configuration says: an address, or a Sentinel's name for it
-	ordering  sync.Mutex // of ReplicaOf, for the file of the order
-	noOne     bool       // by order: no Sentinel changes that
-	sentinel  *sentinel.Config
-	rules     Rebase
-	archive   *archive.Archive
-	fsynced   func(took time.Duration) // nil for nobody to be told
-	link      *replica.Link
-	rebase    *rebase // nil while there is none
-	stopping  bool
+	name          string
+	loop          *eventloop.Loop
+	cfg           replica.Config // of the links; Master is the master that is followed now
+	status        *status.Tracker
+	observers     Observers
+	origin        string     // what the configuration says: an address, or a Sentinel's name for it
+	configuredTLS bool       // what the configuration says of TLS
+	ordering      sync.Mutex // of ReplicaOf, for the file of the order
+	noOne         bool       // by order: no Sentinel changes that
+	sentinel      *sentinel.Config
+	rules         Rebase
+	archive       *archive.Archive
+	fsynced       func(took time.Duration) // nil for nobody to be told
+	link          *replica.Link
+	rebase        *rebase // nil while there is none
+	stopping      bool
+	unwatch       context.CancelFunc // has no Sentinel name the master any more; nil without Sentinels
+	closing       sync.Once
 
 	credentials  func(name string) (user, password string, err error) // nil for those of cfg
 	dir          string
@@ -53,7 +57,7 @@ type follower struct {
 
 func newFollower(loop *eventloop.Loop, cfg Config, m replica.Master) *follower {
 	f := &follower{name: m.Name, loop: loop, cfg: cfg.Link, rules: cfg.Rebase, retention: cfg.Retention, dir: filepath.Join(cfg.Dir, m.Name)}
-	f.cfg.Master, f.origin = m, m.Address()
+	f.cfg.Master, f.origin, f.configuredTLS = m, m.Address(), m.TLS
 	if cfg.PerMaster != nil {
 		cfg.PerMaster(&f.cfg)
 	}
@@ -128,7 +132,7 @@ func (f *follower) start() {
 // follow repoints the link; a master without an address is nobody. A rebase
 // that is under way is given up: it is one of another master.
 func (f *follower) follow(m replica.Master) {
-	if f.cfg.Master.Address() == m.Address() {
+	if f.cfg.Master.Address() == m.Address() && f.cfg.Master.TLS == m.TLS {
 		return
 	}
 	f.cfg.Master = m
@@ -225,9 +229,36 @@ func (f *follower) everySecond(now time.Time) {
 	}
 }
 
-// stop ends the links; done is called when nothing uses the archive any more.
+// configure follows what the configuration says now. It returns whether that is
+// another address: then an order of before is void.
+func (f *follower) configure(m replica.Master) (repointed bool) {
+	f.setCredentials(m.User, m.Password)
+	if f.sentinel != nil || f.origin == m.Address() && f.configuredTLS == m.TLS {
+		return false
+	}
+	f.origin, f.configuredTLS, f.noOne = m.Address(), m.TLS, false
+	f.status.Order(m.Address(), false)
+	f.follow(m)
+	return true
+}
+
+// close waits for what uses the archive, and closes it. The links have stopped.
+// Only the first call has an error.
+func (f *follower) close() (err error) {
+	f.closing.Do(func() {
+		f.work.Wait()
+		err = f.archive.Close()
+	})
+	return err
+}
+
+// stop ends the links; done is called when nothing uses the archive any more. A
+// second call replaces done.
 func (f *follower) stop(done func()) {
 	f.stopping = true
+	if f.unwatch != nil {
+		f.unwatch()
+	}
 	if f.rebase != nil {
 		f.rebase.stop(func() { f.link.Stop(done) })
 		return

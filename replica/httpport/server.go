@@ -39,14 +39,15 @@ import (
 type Master interface {
 	Name() string
 	Status() status.Status
-	// Ping returns nil when the loop has answered, or an error, at the latest
-	// when ctx is done.
-	Ping(ctx context.Context) error
 }
 
 // Config says what is shown.
 type Config struct {
-	Masters []Master
+	// Masters are those that are followed now, and are to be.
+	Masters func() []Master
+	// Ping returns nil when the loop has answered, or an error, at the latest
+	// when ctx is done.
+	Ping    func(ctx context.Context) error
 	Metrics http.Handler
 	Page    http.Handler // has all other paths
 	Log     *slog.Logger // nil for none
@@ -61,6 +62,7 @@ const (
 	headerBytes     = 16 << 10
 
 	pingTimeout = 2 * time.Second
+	mostWrong   = 20                     // masters that /readyz names
 	farewell    = 200 * time.Millisecond // for answers that are under way at the end
 )
 
@@ -136,10 +138,10 @@ func handler(cfg Config) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", cfg.Metrics) // GET is HEAD too
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
-		verdict(w, "ok", unhealthy(r.Context(), cfg.Masters))
+		verdict(w, "ok", unhealthy(r.Context(), cfg.Ping))
 	})
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
-		verdict(w, "ready", append(unhealthy(r.Context(), cfg.Masters), unready(cfg.Masters)...))
+		verdict(w, "ready", append(unhealthy(r.Context(), cfg.Ping), unready(cfg.Masters())...))
 	})
 	mux.Handle("GET /", cfg.Page)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -164,30 +166,38 @@ func verdict(w http.ResponseWriter, word string, wrong []string) {
 	_, _ = io.WriteString(w, word+"\n")
 }
 
-// unhealthy asks whether the loop is alive: one for all masters, or one each.
-func unhealthy(ctx context.Context, masters []Master) (wrong []string) {
+// unhealthy asks whether the loop is alive.
+func unhealthy(ctx context.Context, ping func(context.Context) error) (wrong []string) {
 	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
 	defer cancel()
-	for _, m := range masters {
-		if err := m.Ping(ctx); err != nil {
-			return []string{err.Error()}
-		}
+	if err := ping(ctx); err != nil {
+		return []string{err.Error()}
 	}
 	return nil
 }
 
-// unready says what the masters miss.
-func unready(masters []Master) (wrong []string) {
+// unready says what the masters miss. Of many masters it names the first, those
+// whose archive can't be written before the others, and counts the rest.
+func unready(masters []Master) []string {
+	stalled, down := missing(masters)
+	wrong := append(stalled, down...)
+	if more := len(wrong) - mostWrong; more > 1 {
+		wrong = append(wrong[:mostWrong], fmt.Sprintf("and %d more, of %d masters: %d are not followed, of %d the archive can't be written", more, len(masters), len(down), len(stalled)))
+	}
+	return wrong
+}
+
+func missing(masters []Master) (stalled, notFollowed []string) {
 	for _, m := range masters {
 		s := m.Status()
 		if s.Wanted() && !s.Up() {
-			wrong = append(wrong, m.Name()+": "+down(s))
+			notFollowed = append(notFollowed, m.Name()+": "+down(s))
 		}
 		if s.Stalled != "" {
-			wrong = append(wrong, m.Name()+": the archive can't be written: "+s.Stalled)
+			stalled = append(stalled, m.Name()+": the archive can't be written: "+s.Stalled)
 		}
 	}
-	return wrong
+	return stalled, notFollowed
 }
 
 // down says why a link does not stream.

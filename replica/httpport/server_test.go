@@ -24,16 +24,14 @@ import (
 type fake struct {
 	name string
 	s    status.Status
-	ping func(context.Context) error
 }
 
 func (f fake) Name() string          { return f.name }
 func (f fake) Status() status.Status { return f.s }
-func (f fake) Ping(ctx context.Context) error {
-	if f.ping == nil {
-		return nil
-	}
-	return f.ping(ctx)
+
+// of is what is shown of some masters, whose loop answers.
+func of(masters ...Master) Config {
+	return Config{Masters: func() []Master { return masters }, Ping: func(context.Context) error { return nil }, Metrics: text, Page: text}
 }
 
 var (
@@ -76,7 +74,7 @@ func TestReadyMeansThatEachLinkThatShouldStreamsAndEachArchiveCanBeWritten(t *te
 		{"stalled while nobody is followed", status.Status{NoOne: true, Stalled: "no space"}, "m: the archive can't be written: no space"},
 		{"a rebase that failed", with(func(s *status.Status) { s.Rebase.Failed = 1 }), ""},
 	} {
-		h := handler(Config{Masters: []Master{fake{name: "other", s: up}, fake{name: "m", s: c.s}}, Metrics: text, Page: text})
+		h := handler(of(fake{name: "other", s: up}, fake{name: "m", s: c.s}))
 		code, body, _ := ask(h, "GET", "/readyz")
 		if c.want == "" && (code != 200 || body != "ready\n") || c.want != "" && (code != 503 || body != c.want+"\n") {
 			t.Errorf("%s: %d %q, want %q", c.name, code, body, c.want)
@@ -87,11 +85,35 @@ func TestReadyMeansThatEachLinkThatShouldStreamsAndEachArchiveCanBeWritten(t *te
 	}
 }
 
+func TestOfThousandsTheWorstAreNamedAndTheRestIsCounted(t *testing.T) {
+	var all []Master
+	for i := range 5000 {
+		s := up
+		switch {
+		case i == 4999:
+			s.Stalled = "no space left on device"
+		case i%2 == 0:
+			s = status.Status{Address: "10.0.0.1:6379"}
+		}
+		all = append(all, fake{name: fmt.Sprintf("m%04d", i), s: s})
+	}
+	code, body, _ := ask(handler(of(all...)), "GET", "/readyz")
+	lines := strings.Split(strings.TrimSpace(body), "\n")
+	if code != 503 || len(lines) != mostWrong+1 || !strings.HasPrefix(lines[0], "m4999: the archive can't be written") || !strings.HasPrefix(lines[1], "m0000: the link") {
+		t.Fatalf("%d %q", code, lines)
+	}
+	if want := "and 2481 more, of 5000 masters: 2500 are not followed, of 1 the archive can't be written"; lines[mostWrong] != want {
+		t.Errorf("%q, want %q", lines[mostWrong], want)
+	}
+}
+
 func TestALoopThatDoesNotAnswerIsNeitherHealthyNorReady(t *testing.T) {
-	h := handler(Config{Masters: []Master{fake{name: "m", s: up, ping: func(ctx context.Context) error {
+	cfg := of(fake{name: "m", s: up})
+	cfg.Ping = func(ctx context.Context) error {
 		<-ctx.Done() // at the latest; see pingTimeout
 		return errors.New("it stands still")
-	}}}, Metrics: text, Page: text})
+	}
+	h := handler(cfg)
 	for _, path := range []string{"/healthz", "/readyz"} {
 		t.Run(path, func(t *testing.T) {
 			t.Parallel()
@@ -107,7 +129,8 @@ func TestOnlyReadingIsAllowedAndEachAnswerHasTheHeaders(t *testing.T) {
 		w.Header().Set("Content-Security-Policy", "default-src 'self'")
 		_, _ = io.WriteString(w, "page "+r.URL.Path)
 	})
-	cfg := Config{Masters: []Master{fake{name: "m", s: up}}, Metrics: text, Page: page}
+	cfg := of(fake{name: "m", s: up})
+	cfg.Page = page
 	for _, c := range []struct {
 		method, path string
 		code         int
@@ -180,7 +203,7 @@ func get(t *testing.T, addr, path string) (code int, body string, err error) {
 }
 
 func TestAPanicIsLoggedAndEndsNoMoreThanItsAnswer(t *testing.T) {
-	addr, _, logged := serve(t, Config{Metrics: http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("before") }),
+	addr, _, logged := serve(t, Config{Ping: of().Ping, Metrics: http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("before") }),
 		Page: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			_, _ = io.WriteString(w, "half an")
 			w.(http.Flusher).Flush()

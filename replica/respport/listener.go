@@ -137,17 +137,10 @@ func loopback(a net.Addr) bool {
 	return ok && t.IP.IsLoopback()
 }
 
-// reservedFiles are the descriptors that archives and links need, however many
-// clients there are.
-const reservedFiles = 256
-
 // FitMaxClients lowers maxclients of each of so many ports to what the limit of
-// open files leaves (adjustOpenFilesLimit in Redis' server.c): one client too
-// many must not keep the archive from opening a file.
-func FitMaxClients(want, ports int) int {
-	var r syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r); err != nil || ports == 0 || r.Cur > 1<<30 {
-		return want
-	}
-	return min(want, max(1, (int(r.Cur)-reservedFiles)/ports))
+// open files leaves, of which free are not needed otherwise
+// (adjustOpenFilesLimit in Redis' server.c): one client too many must not keep
+// the archive from opening a file.
+func FitMaxClients(want, ports, free int) int {
+	return min(want, max(1, free/max(1, ports)))
 }

@@ -38,6 +38,14 @@ func Printable(s string, most int) string {
 	return out.String()
 }
 
+// Names lists words, the first most of them, and counts the rest.
+func Names(words []string, most int) string {
+	if more := len(words) - most; more > 0 {
+		return fmt.Sprintf("%s and %d more", strings.Join(words[:most], ","), more)
+	}
+	return strings.Join(words, ",")
+}
+
 // ShellWord quotes a word for a shell where the shell would not take it as it
 // is.
 func ShellWord(s string) string {

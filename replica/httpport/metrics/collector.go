@@ -57,16 +57,17 @@ func (c collector) Describe(out chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector. It waits for all disks at the same
 // time.
 func (c collector) Collect(out chan<- prometheus.Metric) {
-	moments := make([]moment, len(c.m.masters))
+	masters := c.m.followed()
+	moments := make([]moment, len(masters))
 	var reading sync.WaitGroup
-	for i, x := range c.m.masters {
+	for i, x := range masters {
 		reading.Go(func() {
 			disk := x.Disk(patience) // before the status, which is to be the newer one
 			moments[i] = moment{x.Status(), disk, c.m.now()}
 		})
 	}
 	reading.Wait()
-	for i, x := range c.m.masters {
+	for i, x := range masters {
 		for _, f := range c.families {
 			f.values(&moments[i], func(v float64, labels ...string) {
 				out <- prometheus.MustNewConstMetric(f.desc, f.kind, v, append([]string{x.Name()}, labels...)...)

@@ -11,6 +11,7 @@ import (
 	"cmp"
 	"log/slog"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -41,7 +42,7 @@ type Build struct {
 type Metrics struct {
 	registry *prometheus.Registry
 	fsyncs   *prometheus.HistogramVec
-	masters  []Master
+	masters  atomic.Pointer[[]Master]
 	now      func() time.Time
 }
 
@@ -64,12 +65,27 @@ func New(b Build) *Metrics {
 	return m
 }
 
-// Follow adds masters, whose names differ, before the first scrape.
+// Follow says which masters the next scrape shows; their names differ.
 func (m *Metrics) Follow(masters ...Master) {
+	gone := map[string]bool{}
+	for _, x := range m.followed() {
+		gone[x.Name()] = true
+	}
 	for _, x := range masters {
-		m.masters = append(m.masters, x)
+		delete(gone, x.Name())
 		m.fsyncs.WithLabelValues(x.Name()) // shown from the start
 	}
+	for name := range gone {
+		m.fsyncs.DeleteLabelValues(name)
+	}
+	m.masters.Store(&masters)
+}
+
+func (m *Metrics) followed() []Master {
+	if all := m.masters.Load(); all != nil {
+		return *all
+	}
+	return nil
 }
 
 // ObserveFsync counts an fsync of a master's archive. Any goroutine may call it.

@@ -246,12 +246,17 @@ func fsynced(took time.Duration) func(*fake, *Metrics) {
 func TestEachMasterHasItsOwn(t *testing.T) {
 	a, b := newFake("m"), newFake("other")
 	m := New(Build{Version: "1.2.3", Commit: "abc", Go: "go1"})
-	m.Follow(a)
-	m.Follow(b)
+	m.Follow(newFake("gone"))
+	m.Follow(a, b)
 	seen(replica.Event{Kind: replica.Sent, Bytes: 1})(a, m)
 	seen(replica.Event{Kind: replica.Sent, Bytes: 2})(b, m)
 	m.ObserveFsync("other", time.Second)
 	all := scraped(t, m)
+	for name := range all {
+		if strings.Contains(name, "gone") {
+			t.Errorf("%s, of one that is followed no more", name)
+		}
+	}
 	for name, want := range map[string]float64{
 		"sent_bytes_total": 1, `sent_bytes_total{master="other"}`: 2,
 		"fsync_duration_seconds count": 0, `fsync_duration_seconds{master="other"} count`: 1,

@@ -45,6 +45,9 @@ type Master interface {
 type Config struct {
 	Masters []Master
 	Version string // of replicad, as the page shows it
+	// Before is the page that this one takes the place of: a master of the same
+	// name keeps its samples and lines. nil for none.
+	Before *Page
 }
 
 const (
@@ -67,6 +70,7 @@ var source string
 // Page is the handler, and an observer of the links. Make it by New.
 type Page struct {
 	masters  []*followed
+	ids      int // that were given to masters
 	version  string
 	template *template.Template
 	mux      *http.ServeMux
@@ -105,8 +109,20 @@ func New(cfg Config) *Page {
 		w.Header().Set("Cache-Control", "no-cache") // a new binary has other files, and no times
 		http.ServeFileFS(w, r, static, "static/"+r.PathValue("file"))
 	})
-	for i, m := range cfg.Masters {
-		p.masters = append(p.masters, &followed{Master: m, id: fmt.Sprintf("m%d", i)})
+	kept := map[string]*followed{}
+	if cfg.Before != nil {
+		for _, f := range cfg.Before.masters {
+			kept[f.Name()] = f
+			p.ids = max(p.ids, cfg.Before.ids)
+		}
+	}
+	for _, m := range cfg.Masters {
+		f := kept[m.Name()]
+		if f == nil {
+			f = &followed{Master: m, id: fmt.Sprintf("m%d", p.ids)}
+			p.ids++
+		}
+		p.masters = append(p.masters, f)
 	}
 	p.done.Go(p.run)
 	return p
