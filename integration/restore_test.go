@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -10,9 +11,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"replicad/integration/poll"
 	"replicad/integration/redistest"
 	"replicad/replica/archive"
+	"replicad/replica/resp"
 )
 
 // restoredCopy is what restore --json says.
@@ -248,5 +252,162 @@ func TestAnRDBFileHasTheKeysWhoseTimeRanOutSinceTheMoment(t *testing.T) {
 	loaded := redistest.StartIn(t, out, "replicaof 127.0.0.1 1") // a replica expires nothing by itself
 	if n := loaded.Do("DBSIZE"); n != int64(3) {
 		t.Errorf("the RDB file has %v keys, want 3", n)
+	}
+}
+
+// scriptedStream starts a master that sends an RDB file with some keys, and then
+// commands.
+func scriptedStream(t *testing.T, keys map[string]string, commands [][]string) *scripted {
+	t.Helper()
+	var stream []byte
+	for _, c := range commands {
+		stream = resp.AppendCommand(stream, c...)
+	}
+	return script(t, func(c *conversation) {
+		if _, _, ok := c.handshake(); !ok {
+			return
+		}
+		base := dump(keys, false)
+		c.say("+FULLRESYNC %s 1000\r\n$%d\r\n%s", replID('a'), len(base), base)
+		c.say("%s", stream)
+		c.acks(func(_, _ int64) {})
+	})
+}
+
+// words cuts a text into commands of words.
+func words(commands ...string) (all [][]string) {
+	for _, c := range commands {
+		all = append(all, strings.Fields(c))
+	}
+	return all
+}
+
+// followed has replicad follow a scripted stream to its end.
+func followed(t *testing.T, commands [][]string, keys map[string]string) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	size := int64(0)
+	for _, c := range commands {
+		size += int64(len(resp.AppendCommand(nil, c...)))
+	}
+	d := run(t, dir, "--replicaof", "main="+scriptedStream(t, keys, commands).addr)
+	poll.Seen(t, "all of the stream", func() (bool, string) {
+		g, ok := newestIfAny(t, dir, "main")
+		return ok && g.EndOffset == 1000+size, fmt.Sprint(g.EndOffset)
+	})
+	d.stop()
+	return dir
+}
+
+func TestTimesToLiveEndWhenTheMasterMeantThemTo(t *testing.T) {
+	t.Parallel()
+	redistest.Path(t)
+	const forever = "9223372036854775807"
+	donor := redistest.Start(t)
+	donor.Do("SET", "d", "v")
+	payload, _ := donor.Do("DUMP", "d").(string)
+	commands := words(
+		"SELECT 0", "SETEX an-hour 3600 %", "PSETEX a-minute 60000 v", "SET with-px v PX 60000", "SET with-ex v EX 3600",
+		"SET getex v", "GETEX getex EX 3600", "SET expire v", "EXPIRE expire 3600",
+		"SET has v EX 100", "EXPIRE has 3600 NX", "SET has-none v", "EXPIRE has-none 3600 XX",
+		"SET greater v EX 100", "EXPIRE greater 3600 GT", "SET less v EX 100", "PEXPIRE less 3600000 GT", "PEXPIRE less 60000 LT",
+		"PSETEX for-ever "+forever+" v", "SET saturated v", "EXPIRE saturated "+forever,
+		"MULTI", "SETEX in-multi 3600 v", "EXEC", "SET gone v", "EXPIRE gone -9223372036854775808", "SET short v PX 1")
+	commands = append(commands, []string{"RESTORE", "restored", "3600000", payload, "REPLACE"})
+	dir := followed(t, commands, map[string]string{"in the base": "v"})
+	for _, format := range []string{"multipart", "aof", "rdb"} {
+		out := filepath.Join(t.TempDir(), "out")
+		stdout, stderr, code := once(t, nil, "restore", "--dir", dir, "--out", out, "--format", format, "--json")
+		var said struct {
+			Relative int64 `json:"relative_expiries"`
+			Expired  int64 `json:"stream_expired"`
+		}
+		if err := json.Unmarshal([]byte(stdout), &said); err != nil || code != 0 || said.Relative != 20 || said.Expired != 2 {
+			t.Fatalf("%s: code %d, %v, %+v\n%s%s", format, code, err, said, stdout, stderr)
+		}
+		appendOnly := "appendonly yes"
+		if format == "rdb" {
+			appendOnly = "appendonly no"
+		}
+		s := redistest.StartIn(t, out, appendOnly, "replicaof 127.0.0.1 1") // a replica expires nothing by itself
+		const hour, minute = 3600_000, 60_000
+		ttls := map[string]int64{
+			"in the base": -1, "an-hour": hour, "a-minute": minute, "with-px": minute, "with-ex": hour, "getex": hour, "expire": hour,
+			"has": 100_000, "has-none": -1, "greater": hour, "less": minute, "for-ever": 1 << 62, "saturated": 1 << 62, "in-multi": hour, "restored": hour,
+			"gone": -2, "short": -2, // these two are there, and a replica denies it
+		}
+		for key, want := range ttls {
+			got := s.Do("PTTL", key).(int64)
+			if want < 0 && got != want || want > 1<<60 && got < want || 0 < want && want < 1<<60 && (got > want || got < want-50_000) {
+				t.Errorf("%s: PTTL %s is %d, want %d", format, key, got, want)
+			}
+		}
+		if n := s.Do("DBSIZE"); n != int64(len(ttls)) {
+			t.Errorf("%s: %v keys, want %d", format, n, len(ttls))
+		}
+		if got := s.Do("GET", "an-hour"); got != "%" {
+			t.Errorf("%s: GET an-hour is %v", format, got)
+		}
+		s.Kill()
+	}
+}
+
+func TestKeysOfTrimmedSlotsAreNotRestored(t *testing.T) {
+	t.Parallel()
+	redistest.Path(t)
+	// The slots are 12182 for foo, 5061 for bar and 15495 for a.
+	commands := words("SELECT 0", "SET foo v", "SET bar v", "CLUSTER SETSLOT 12182 NODE x", "TRIMSLOTS RANGES 2 12182 12182 15495 16383",
+		"SET a v", "MULTI", "TRIMSLOTS RANGES 1 5000 5061", "SET b v", "EXEC", "TRIMSLOTS RANGES 1 0 99999")
+	dir := followed(t, commands, map[string]string{"{foo}x": "v", "{a}": "v", "{}foo": "v"})
+	out := filepath.Join(t.TempDir(), "out")
+	stdout, stderr, code := once(t, nil, "restore", "--dir", dir, "--out", out, "--check")
+	if code != 0 || !strings.Contains(stdout, "4 commands for a node of a cluster") {
+		t.Fatalf("code %d\n%s%s", code, stdout, stderr)
+	}
+	s := redistest.Load(t, out)
+	if got := s.Do("EXISTS", "a", "b", "{}foo"); got != int64(3) || s.Do("DBSIZE") != int64(3) {
+		t.Errorf("of a, b and {}foo there are %v, of %v keys: %v", got, s.Do("DBSIZE"), s.Do("KEYS", "*"))
+	}
+}
+
+func TestTheLineThatStartsAServerDoesSoWhateverItsConfigurationSays(t *testing.T) {
+	t.Parallel()
+	server := redistest.Path(t)
+	dir := followed(t, words("SELECT 20", "renamed k v", "renamed l v", "PEXPIREAT l 1"), map[string]string{"in the base": "v"})
+	config := filepath.Join(t.TempDir(), "a master's.conf")
+	text := "rename-command SET renamed\nappendfilename other.aof\nappenddirname others\ndbfilename other.rdb\nreplicaof 127.0.0.1 1\ndatabases 4\nport 1\ndir " + t.TempDir() + "\n"
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, format := range []string{"multipart", "aof", "rdb"} {
+		work := t.TempDir()
+		cmd := command(nil, "restore", "--dir", dir, "--out", "out", "--format", format, "--check", "--redis-server", server, "--redis-config", config)
+		cmd.Dir = work
+		stdout, err := cmd.CombinedOutput()
+		_, line, ok := strings.Cut(string(stdout), "start it: ")
+		line, _, _ = strings.Cut(line, "\n")
+		if err != nil || !ok || !strings.Contains(line, "--port 7000") {
+			t.Fatalf("%s: %v\n%s", format, err, stdout)
+		}
+		port := redistest.FreePort(t, "127.0.0.1")
+		start := exec.Command("sh", "-c", "exec "+strings.Replace(line, "--port 7000", fmt.Sprint("--port ", port, " --bind 127.0.0.1"), 1))
+		start.Dir = work
+		if err := start.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = start.Process.Kill(); _ = start.Wait() })
+		c := redis.NewClient(&redis.Options{Addr: fmt.Sprint("127.0.0.1:", port), DB: 20, Protocol: 2, DisableIdentity: true})
+		defer c.Close()
+		poll.Seen(t, "the server has loaded", func() (bool, string) {
+			v, err := c.Get(context.Background(), "k").Result()
+			return v == "v", fmt.Sprint(format, ": ", line, ": ", v, err)
+		})
+		role, err := c.Info(context.Background(), "replication").Result()
+		if err != nil || !strings.Contains(role, "role:master") {
+			t.Errorf("%s: %v, %s", format, err, role)
+		}
+		if !strings.Contains(string(stdout), "times in the stream") {
+			t.Errorf("%s: of the key that ran out it says nothing:\n%s", format, stdout)
+		}
 	}
 }

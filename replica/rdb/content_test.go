@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestTheContentOfEveryServersFileIsRead(t *testing.T) {
@@ -22,11 +23,11 @@ func TestTheContentOfEveryServersFileIsRead(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c, err := ReadContent(context.Background(), bytes.NewReader(p))
+		c, err := ReadContent(context.Background(), bytes.NewReader(p), time.Now())
 		if err != nil || c.Keys != 2 || c.Expires != 0 || c.HighestDB != 2 || c.Modules != nil {
 			t.Errorf("%s: %+v, %v", file, c, err)
 		}
-		if _, err := ReadContent(context.Background(), bytes.NewReader(p[:len(p)/2])); !errors.Is(err, io.ErrUnexpectedEOF) {
+		if _, err := ReadContent(context.Background(), bytes.NewReader(p[:len(p)/2]), time.Now()); !errors.Is(err, io.ErrUnexpectedEOF) {
 			t.Errorf("half of %s: %v", file, err)
 		}
 	}
@@ -42,22 +43,22 @@ func TestDatabasesExpiriesAndModulesAreCounted(t *testing.T) {
 		"\xfe\x40\x64" + "\xfd\x00\x00\x00\x00\x03\x01z\x02\x01a\x031.5\x01b\xff" + // a sorted set of old
 		"\x04\x01h\x01\xc3\x02\x40\xff\x00\x00\x01v" + // a hash with a compressed field
 		"\x18\x01f" + strings.Repeat("\x00", 8) + "\x01\x00\x01a\x01b" // a hash whose fields expire
-	c, err := ReadContent(context.Background(), strings.NewReader(body+"\xff"))
+	c, err := ReadContent(context.Background(), strings.NewReader(body+"\xff"), time.Now())
 	if err != nil || c.Keys != 5 || c.Expires != 3 || c.HighestDB != 100 || !slices.Equal(c.Modules, []string{"test-type"}) {
 		t.Errorf("%+v, %v", c, err)
 	}
 	for cut := range len(body) {
-		if _, err := ReadContent(context.Background(), strings.NewReader(body[:cut])); err == nil {
+		if _, err := ReadContent(context.Background(), strings.NewReader(body[:cut]), time.Now()); err == nil {
 			t.Fatalf("the first %d bytes are a whole file", cut)
 		}
 	}
-	c, err = ReadContent(context.Background(), strings.NewReader(body+"\x63\x01k"))
+	c, err = ReadContent(context.Background(), strings.NewReader(body+"\x63\x01k"), time.Now())
 	if !errors.Is(err, ErrUnknown) || c.HighestDB != 100 {
 		t.Errorf("a type of the future: %+v, %v", c, err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, err := ReadContent(ctx, strings.NewReader(body)); !errors.Is(err, context.Canceled) {
+	if _, err := ReadContent(ctx, strings.NewReader(body), time.Now()); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
 }
@@ -74,7 +75,7 @@ func FuzzReadContent(f *testing.F) {
 	f.Add([]byte("VALKEY080\x16\x01h\x01\x01a\x01b\x00\x00\x00\x00\x00\x00\x00\x00\xff"))
 	f.Add([]byte("REDIS0011\x02\x01s\x81\xff\xff\xff\xff\xff\xff\xff\xff"))
 	f.Fuzz(func(t *testing.T, p []byte) {
-		c, err := ReadContent(context.Background(), bytes.NewReader(p))
+		c, err := ReadContent(context.Background(), bytes.NewReader(p), time.Now())
 		if c.Keys > int64(len(p)) || c.Expires > c.Keys {
 			t.Errorf("%+v, %v of %d bytes", c, err, len(p))
 		}

@@ -81,6 +81,38 @@ func (c Choice) Find() (Binary, error) {
 	return Binary{}, missing
 }
 
+// Start is the command by which a person starts the server on a folder, word by
+// word, with directives behind it. It overrides what in the configuration would
+// have the server start empty, or take a master's dataset in place of the
+// folder's. The error is that of reading the configuration.
+func (c Choice) Start(dir string, directives []string, databases int) ([]string, error) {
+	const usual = 16 // redis.conf's default
+	words := []string{cmp.Or(c.Path, "redis-server")}
+	if c.Config == "" {
+		words = append(append(words, "--dir", dir), directives...)
+		if databases > usual {
+			words = append(words, "--databases", strconv.Itoa(databases))
+		}
+		return words, nil
+	}
+	text, err := os.ReadFile(c.Config)
+	if err != nil {
+		return nil, err
+	}
+	for line := range strings.Lines(string(text)) {
+		if f := strings.Fields(line); len(f) == 2 && strings.EqualFold(f[0], "databases") {
+			n, _ := strconv.Atoi(f[1])
+			databases = max(databases, n)
+		}
+	}
+	if dir, err = filepath.Abs(dir); err != nil { // the configuration may have another one, which is entered first
+		return nil, err
+	}
+	words = append(append(words, c.Config, "--dir", dir), directives...)
+	return append(words, "--databases", strconv.Itoa(databases),
+		"--appendfilename", "appendonly.aof", "--appenddirname", "appendonlydir", "--dbfilename", "dump.rdb", "--replicaof", "no", "one"), nil
+}
+
 // Server is a redis-server that runs on a folder. It listens on a unix socket
 // in a private folder, and on no port. Both sides name the socket below a
 // descriptor of that folder (proc_pid_fd(5)), for the path of a socket is

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"replicad/replica/rdb"
 )
@@ -27,7 +28,7 @@ func held(ctx context.Context, dir string) (whole, error) {
 	f, err := os.Open(filepath.Join(dir, "dump.rdb"))
 	if err == nil {
 		defer f.Close()
-		c, err := rdb.ReadContent(ctx, f)
+		c, err := rdb.ReadContent(ctx, f, time.Now())
 		if err == nil {
 			w.keys = c.Keys
 		}

@@ -55,7 +55,7 @@ func (f Format) directives() []string {
 	if f == RDB {
 		return []string{"--appendonly", "no"}
 	}
-	return nil
+	return []string{"--appendonly", "yes"}
 }
 
 // Options say what to restore, and where.
@@ -96,6 +96,8 @@ type Result struct {
 	Segments int           `json:"segments"`
 	Base     Way           `json:"base"` // how the base's bytes came to the result
 	Seconds  float64       `json:"seconds"`
+	// Start is the command that starts a server on the result, word by word.
+	Start []string `json:"start,omitempty"`
 }
 
 // Errors of this package, for errors.Is.
@@ -126,6 +128,11 @@ func Run(ctx context.Context, opt Options) (res Result, err error) {
 	}
 	if err := ctx.Err(); err != nil {
 		return Result{}, err
+	}
+	if !opt.passing {
+		if res.Start, err = opt.Server.Start(opt.Out, append(opt.Format.directives(), "--port", "7000"), res.Databases); err != nil {
+			return Result{}, err
+		}
 	}
 	if err := s.publish(opt.Format.entry(), opt.Owner); err != nil {
 		return Result{}, err
@@ -164,9 +171,7 @@ func (opt Options) attempt(ctx context.Context, s *stage) (_ Result, err error) 
 	if err != nil {
 		return Result{}, err
 	}
-	received, stop := clock(r)
-	defer stop()
-	w := &writer{ctx: ctx, reader: r, meaning: m, received: received, cut: c, link: opt.link(), progress: opt.Progress, total: r.BaseSize}
+	w := &writer{ctx: ctx, reader: r, meaning: m, cut: c, link: opt.link(), progress: opt.Progress, total: r.BaseSize}
 	for _, s := range c {
 		w.total += s.Size()
 	}

@@ -118,7 +118,7 @@ func (m made) to(t *testing.T, out string, n int) Options {
 	return Options{Dir: m.dir, Target: target, Out: out}
 }
 
-func read(t *testing.T, path string) []byte {
+func read(t testing.TB, path string) []byte {
 	t.Helper()
 	p, err := os.ReadFile(path)
 	if err != nil {

@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -26,13 +25,12 @@ const (
 
 // writer makes a result from the files of a generation.
 type writer struct {
-	ctx      context.Context
-	reader   *archive.Reader
-	cut      []archive.Segment // the last one ends at the cut, and redis-server will append to it
-	link     linking
-	meaning  *Meaning
-	received func(offset int64) time.Time
-	base     Way // how the base came
+	ctx     context.Context
+	reader  *archive.Reader
+	cut     []archive.Segment // the last one ends at the cut, and redis-server will append to it
+	link    linking
+	meaning *Meaning
+	base    Way // how the base came
 
 	progress func(done, total int64)
 	done     int64
