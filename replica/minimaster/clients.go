@@ -2,11 +2,11 @@ package minimaster
 
 import (
 	"errors"
-	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/tidwall/redcon"
+
+	"replicad/replica/master"
 )
 
 // Client is one client of the master: its database and its transaction. Each
@@ -16,7 +16,7 @@ type Client struct {
 	m      *Master
 	db     int
 	authed bool
-	hand   handshake // what REPLCONF told
+	hand   master.Handshake // what REPLCONF told
 
 	multi bool
 	dirty bool // a command was refused while queuing: EXEC will refuse them all
@@ -60,7 +60,7 @@ func (m *Master) handle(conn redcon.Conn, cmd redcon.Command) {
 	case replaced:
 		conn.WriteRaw([]byte(raw))
 	case name == "PSYNC" || name == "SYNC":
-		if refusal := m.syncCommand(conn, c, args); refusal != nil {
+		if refusal := m.syncCommand(conn, c, cmd.Args); refusal != nil {
 			conn.WriteRaw(refusal)
 		}
 	default:
@@ -71,20 +71,15 @@ func (m *Master) handle(conn redcon.Conn, cmd redcon.Command) {
 // syncCommand is PSYNC and SYNC: here a connection becomes a replica, unless
 // there is a refusal. c is the connection's own, so nobody changes it
 // meanwhile.
-func (m *Master) syncCommand(conn redcon.Conn, c *Client, args []string) (refusal []byte) {
-	id, offset := "", int64(0)
-	switch psync := strings.EqualFold(args[0], "PSYNC"); {
-	case !c.authed:
+func (m *Master) syncCommand(conn redcon.Conn, c *Client, args [][]byte) (refusal []byte) {
+	if !c.authed {
 		return errorReply(msgNoAuth)
-	case psync && len(args) != 3, !psync && len(args) != 1:
-		return wrongArity(args[0])
-	case psync && !isInteger(args[2]):
-		return errorReply(msgNotInt)
-	case psync:
-		id = args[1]
-		offset, _ = parseInt(args[2])
 	}
-	if id == "?" && m.cfg.Channels == DualChannel && c.hand.knows(DualChannel) && !c.hand.rdbChannel {
+	q, refusal := c.hand.Request(args)
+	if refusal != nil {
+		return refusal
+	}
+	if q.ReplID == "?" && m.cfg.Channels == DualChannel && q.Knows(string(DualChannel)) && !q.RDBChannel {
 		return []byte("+DUALCHANNELSYNC\r\n")
 	}
 	// From here on the connection is ours, not redcon's. What was answered before
@@ -92,13 +87,28 @@ func (m *Master) syncCommand(conn redcon.Conn, c *Client, args []string) (refusa
 	k := conn.NetConn().(*link)
 	detached := conn.Detach()
 	err := detached.Flush()
+	var a master.Answer
 	if err == nil {
-		err = m.sync(detached, k, c.hand, id, offset)
+		a, err = m.answer(k, q)
 	}
 	if err != nil {
 		k.Close()
+		return nil
 	}
+	m.wg.Go(func() { _, _ = m.replicas.Feed(replicaConn{k, detached}, q, a) }) // why a replica leaves is its own matter
 	return nil
+}
+
+// replicaConn is the connection of a replica: redcon reads what it says.
+type replicaConn struct {
+	*link
+	detached redcon.DetachedConn
+}
+
+// Query implements master.Conn.
+func (c replicaConn) Query() ([][]byte, error) {
+	cmd, err := c.detached.ReadCommand()
+	return cmd.Args, err
 }
 
 // process is processCommand (server.c): whether the client may, and whether now
@@ -177,37 +187,11 @@ func (c *call) selectDB() []byte {
 	return replyOK
 }
 
-// replconf is REPLCONF before PSYNC (replication.c, replconfCommand): pairs of an
-// option and a value. After PSYNC it is (*replica).read that hears it.
+// replconf is REPLCONF before PSYNC.
 func (c *call) replconf() []byte {
-	if len(c.args)%2 == 0 {
-		return errorReply(msgSyntax)
+	args := make([][]byte, len(c.args))
+	for i, a := range c.args {
+		args[i] = []byte(a)
 	}
-	for pair := range slices.Chunk(c.args[1:], 2) {
-		switch strings.ToLower(pair[0]) {
-		case "listening-port":
-			port, err := strconv.Atoi(pair[1])
-			if err != nil {
-				return errorReply(msgNotInt)
-			}
-			c.hand.port = port
-		case "capa":
-			// One that the master does not know is no error: a replica may know
-			// more than its master.
-			c.hand.capa = append(c.hand.capa, strings.ToLower(pair[1]))
-		case "rdb-only":
-			c.hand.rdbOnly = pair[1] == "1"
-		case "rdb-channel":
-			c.hand.rdbChannel = pair[1] == "1"
-		case "main-ch-client-id":
-			c.hand.main, _ = parseInt(pair[1])
-		case "set-rdb-client-id": // Valkey's main channel, whose RDB channel is known
-		case "ip-address", "version": // Valkey 8 and later send their version
-		case "ack", "getack":
-			return nil // neither is ever answered
-		default:
-			return errorReply("ERR Unrecognized REPLCONF option: %s", pair[0])
-		}
-	}
-	return replyOK
+	return c.hand.Replconf(args)
 }

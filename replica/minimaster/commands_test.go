@@ -255,6 +255,7 @@ func TestRandomWritesLeaveARealRedisWithTheSameContent(t *testing.T) {
 		}
 		offset := redis.applied(m)
 		want, got := content(t, m.NewClient()), content(t, redis)
+		mustDo(t, m, "PING")      // which deletes what has expired: a replica hides it before
 		if m.Offset() == offset { // else something has expired in between, and the next round will look again
 			if d := diff(want, got); d != nil {
 				t.Fatalf("round %d:\n%s\nthe last commands:\n%s", round, strings.Join(d, "\n"), strings.Join(log[max(0, len(log)-100):], "\n"))

@@ -18,12 +18,10 @@
 //
 // # Where to look with replication.c open beside it
 //
-//	syncCommand                            sync.go         (*replication).sync
-//	replconfCommand                        clients.go      (*call).replconf
+//	syncCommand                            clients.go      (*Master).syncCommand
 //	masterTryPartialResynchronization      sync.go         (*replication).tryPartialSync
 //	addReplyReplicationBacklog             backlog.go      (*backlog).from
-//	replicationSetupReplicaForFullResync   sync.go         (*replication).beginFullSync
-//	sendBulkToSlave                        sync.go         (*replica).fullSync
+//	replicationSetupReplicaForFullResync   sync.go         (*replication).fullSync
 //	replicationFeedReplicas                replication.go  (*replication).feed
 //	feedReplicationBacklog                 backlog.go      (*backlog).write
 //	waitCommand                            wait.go         (*replication).Wait
@@ -31,18 +29,19 @@
 //	replicationCron                        master.go       (*Master).cron
 //	rdbSaveRio (rdb.c)                     rdbwrite.go     (*engine).rdb
 //
-// The type replication knows no commands and no data: it has a stream of bytes,
-// and a function that takes a snapshot. Its files are replication.go, backlog.go,
-// sync.go, replica.go, link.go and wait.go. The other files are about clients and
-// data.
+// Package master hears the handshake of the replicas and feeds them. The type
+// replication is the source of what they are sent: it knows no commands and no
+// data, but has a stream of bytes, and a function that takes a snapshot. Its
+// files are replication.go, backlog.go, stream.go, sync.go and wait.go. The other
+// files are about clients and data.
 //
 // # One lock
 //
 // Redis has one thread; this package has one lock, replication.mu. The holder of
 // the lock executes, propagates and takes snapshots. So the order in the stream
 // is the order of execution, and a snapshot is exact for its offset. Nobody
-// writes to a socket under the lock: each replica has a bounded queue and a
-// goroutine of its own.
+// writes to a socket under the lock: each replica has a bounded queue and
+// goroutines of its own.
 //
 // # Commands and effects
 //

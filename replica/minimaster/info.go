@@ -42,15 +42,12 @@ func (c *call) config() []byte {
 // infoReplication has the lines of the section Replication of a master (server.c,
 // genRedisInfoString). The caller holds mu.
 func (s *replication) infoReplication() []string {
-	list := []string{"role:master", fmt.Sprint("connected_slaves:", len(s.replicas))}
-	for r := range s.replicas {
-		ip, _, _ := net.SplitHostPort(r.link.RemoteAddr().String())
-		state := "send_bulk"
-		if r.online {
-			state = "online"
-		}
+	replicas := s.replicas.Replicas()
+	list := []string{"role:master", fmt.Sprint("connected_slaves:", len(replicas))}
+	for i, r := range replicas {
+		now := r.Now()
 		list = append(list, fmt.Sprintf("slave%d:ip=%s,port=%d,state=%s,offset=%d,lag=%d",
-			len(list)-2, ip, r.hand.port, state, r.ack, time.Since(r.ackTime)/time.Second))
+			i, r.Host(), r.Port, now.State(), now.Ack, time.Since(now.Heard)/time.Second))
 	}
 	active, first, length := 0, int64(0), 0
 	if s.backlog != nil {

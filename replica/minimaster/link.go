@@ -85,6 +85,14 @@ func (k *link) Write(b []byte) (int, error) {
 	return total, nil
 }
 
+// CloseWrite implements master.Conn.
+func (k *link) CloseWrite() error {
+	if tcp, ok := k.Conn.(*net.TCPConn); ok {
+		return tcp.CloseWrite()
+	}
+	return nil
+}
+
 // lingerTime bounds how long shutdown reads what the replica still sends.
 const lingerTime = 500 * time.Millisecond
 

@@ -82,18 +82,19 @@ func Start(cfg Config) (*Master, error) {
 	}
 	m := &Master{
 		replication: replication{
-			cfg:      cfg,
-			done:     make(chan struct{}),
-			replid:   randomHex(),
-			replicas: map[*replica]struct{}{},
-			mains:    map[int64]*replica{},
-			acked:    make(chan struct{}),
+			cfg:     cfg,
+			done:    make(chan struct{}),
+			replid:  randomHex(),
+			streams: map[*stream]struct{}{},
+			mains:   map[int64]*stream{},
+			acked:   make(chan struct{}),
 		},
 		engine:   engine,
 		table:    commandTable(),
 		streamDB: -1,
 	}
 	m.snapshot = m.takeSnapshot
+	m.replicas.KeepAlive, m.replicas.Acked = cfg.KeepAlive, m.heardAck
 	m.SetFaults(cfg.Faults)
 	m.ln = listener{ln, &m.faults}
 	m.local = m.NewClient()
@@ -128,10 +129,8 @@ func (m *Master) Close() error {
 	}
 	m.closed = true
 	close(m.done)
-	for r := range m.replicas {
-		m.drop(r)
-	}
 	m.mu.Unlock()
+	m.replicas.Close()
 	err := m.ln.Close()
 	m.wg.Wait()
 	m.engine.close()
@@ -211,7 +210,7 @@ func (m *Master) cron() {
 		}
 		m.mu.Lock()
 		m.expire()
-		if time.Since(pinged) >= m.cfg.ReplPingPeriod && len(m.replicas) > 0 {
+		if time.Since(pinged) >= m.cfg.ReplPingPeriod && m.Replicas() > 0 {
 			m.feed(appendCommand(nil, "PING"))
 			pinged = time.Now()
 		}

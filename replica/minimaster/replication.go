@@ -1,37 +1,34 @@
 package minimaster
 
-import "sync"
+import (
+	"sync"
 
-// replication is the master's side of replication: what Redis keeps in
-// server.replid, master_repl_offset, repl_backlog and slaves. It knows no
-// commands and no data: the stream is bytes, and snapshot makes the payload of a
-// full sync.
+	"replicad/replica/master"
+)
+
+// replication is the stream of a master: what Redis keeps in server.replid,
+// master_repl_offset and repl_backlog. It knows no commands and no data: the
+// stream is bytes, and snapshot makes the payload of a full sync. It is the
+// source of what the replicas are sent.
 type replication struct {
-	cfg  Config
-	done chan struct{} // closed by Close
-	wg   sync.WaitGroup
+	cfg      Config
+	done     chan struct{} // closed by Close
+	wg       sync.WaitGroup
+	replicas master.Replicas
 
 	// snapshot returns an RDB file that stands for everything up to the offset
 	// of the moment when it returns. It is called with mu held.
 	snapshot func() ([]byte, error)
 
-	mu       sync.Mutex // the one lock: see the package comment
-	replid   string
-	offset   int64    // master_repl_offset: bytes of stream produced
-	backlog  *backlog // nil until the first replica, as in Redis: until then nothing is counted
-	replicas map[*replica]struct{}
-	mains    map[int64]*replica // main channels whose RDB channel has not come, by the id they were told
-	clients  int64              // ids of channels given
-	acked    chan struct{}      // closed, and replaced, at each acknowledgement
-	stats    Stats
-	closed   bool
-}
-
-// Stats counts what INFO shows under the same names, since Start.
-type Stats struct {
-	SyncFull       int64 // full syncs begun
-	SyncPartialOK  int64 // partial resyncs granted
-	SyncPartialErr int64 // partial resyncs asked for and not granted
+	mu      sync.Mutex // the one lock: see the package comment
+	replid  string
+	offset  int64    // master_repl_offset: bytes of stream produced
+	backlog *backlog // nil until the first replica, as in Redis: until then nothing is counted
+	streams map[*stream]struct{}
+	mains   map[int64]*stream // of main channels whose RDB channel has not come, by the id they were told
+	clients int64             // ids of channels given
+	acked   chan struct{}     // closed, and replaced, at each acknowledgement
+	closed  bool
 }
 
 // feed is the one place where the stream grows: the offset counts the bytes, the
@@ -44,16 +41,16 @@ func (s *replication) feed(b []byte) {
 	}
 	s.offset += int64(len(b))
 	s.backlog.write(b)
-	for r := range s.replicas {
-		if r.hand.rdbOnly || r.waits {
+	for st := range s.streams {
+		if st.waits {
 			continue
 		}
-		if len(r.out)+len(b) > s.cfg.OutputLimit {
-			s.drop(r)
+		if len(st.out)+len(b) > s.cfg.OutputLimit {
+			st.drop()
 			continue
 		}
-		r.out = append(r.out, b...)
-		r.ready.Signal()
+		st.out = append(st.out, b...)
+		st.wake()
 	}
 }
 
@@ -68,12 +65,8 @@ func (s *replication) Offset() int64 {
 	return s.offset
 }
 
-// Stats counts syncs.
-func (s *replication) Stats() Stats {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.stats
-}
+// Stats counts syncs, since Start.
+func (s *replication) Stats() master.Stats { return s.replicas.Stats() }
 
 // Backlog is a copy of what the backlog holds: the last bytes of the stream, as
 // every replica was sent them, and the offset of the first byte among them. The
@@ -89,32 +82,8 @@ func (s *replication) Backlog() (first int64, stream []byte) {
 }
 
 // Replicas is how many replicas are connected now.
-func (s *replication) Replicas() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.replicas)
-}
+func (s *replication) Replicas() int { return len(s.replicas.Replicas()) }
 
 // CutReplicas closes the connection of every replica, as CLIENT KILL TYPE
 // replica does, and returns how many there were.
-func (s *replication) CutReplicas() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	n := len(s.replicas)
-	for r := range s.replicas {
-		s.drop(r)
-	}
-	return n
-}
-
-// drop closes a replica's connection and forgets the replica. The caller holds
-// mu.
-func (s *replication) drop(r *replica) {
-	if _, ok := s.replicas[r]; ok {
-		delete(s.mains, r.client)
-		delete(s.replicas, r)
-		close(r.gone)
-		r.ready.Signal()
-		r.link.Close()
-	}
-}
+func (s *replication) CutReplicas() int { return s.replicas.Cut(nil) }

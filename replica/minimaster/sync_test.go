@@ -31,8 +31,8 @@ func queued(m *Master) map[string]int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	n := map[string]int{}
-	for r := range m.replicas {
-		n[r.link.RemoteAddr().String()] = len(r.out)
+	for st := range m.streams {
+		n[st.conn.RemoteAddr().String()] = len(st.out)
 	}
 	return n
 }
@@ -53,7 +53,7 @@ func TestTheHandshakeIsAnsweredAsRedisAnswersIt(t *testing.T) {
 	poll.Until(t, "the replica is online", func() bool { return strings.Contains(line(m, "slave0"), "state=online") })
 	r.send("REPLCONF", "ACK", "7")
 	poll.Until(t, "the acknowledgement has come", func() bool { return strings.Contains(line(m, "slave0"), "offset=7") })
-	if got := line(m, "slave0"); got != "slave0:ip=127.0.0.1,port=7401,state=online,offset=7,lag=0" {
+	if got := line(m, "slave0"); got != "slave0:ip=10.0.0.7,port=7401,state=online,offset=7,lag=0" {
 		t.Errorf("%s", got)
 	}
 }

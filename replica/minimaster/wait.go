@@ -17,7 +17,7 @@ func (s *replication) Wait(n int, timeout time.Duration) int {
 	for asked := false; ; asked = true {
 		s.mu.Lock()
 		got := s.countAcks(target)
-		if got < n && !asked && len(s.replicas) > 0 {
+		if got < n && !asked && s.Replicas() > 0 {
 			s.feed(appendCommand(nil, "REPLCONF", "GETACK", "*"))
 		}
 		acked := s.acked
@@ -28,8 +28,6 @@ func (s *replication) Wait(n int, timeout time.Duration) int {
 		select {
 		case <-acked:
 		case <-over:
-			s.mu.Lock()
-			defer s.mu.Unlock()
 			return s.countAcks(target)
 		case <-s.done:
 			return got
@@ -37,14 +35,21 @@ func (s *replication) Wait(n int, timeout time.Duration) int {
 	}
 }
 
-// countAcks counts the replicas online that have acknowledged target. The caller
-// holds mu.
+// countAcks counts the replicas online that have acknowledged target.
 func (s *replication) countAcks(target int64) int {
 	n := 0
-	for r := range s.replicas {
-		if r.online && r.ack >= target {
+	for _, r := range s.replicas.Replicas() {
+		if now := r.Now(); now.Online && now.Ack >= target {
 			n++
 		}
 	}
 	return n
+}
+
+// heardAck wakes Wait.
+func (s *replication) heardAck() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	close(s.acked)
+	s.acked = make(chan struct{})
 }
