@@ -48,6 +48,7 @@ type Archive struct {
 	lock     *os.File
 	recovery Recovery
 	notify   atomic.Pointer[func()]
+	watchers watchers
 	log      atomic.Pointer[log] // nil before the first full sync
 	strict   bool                // an fsync failed, and no Reset has succeeded since; only Reset uses it
 	need     atomic.Int64        // bytes that a full sync needs, after one that found less room
@@ -195,8 +196,9 @@ func (a *Archive) Current() (Current, bool) {
 // Recovery tells what Open, or the last Reset, found and did.
 func (a *Archive) Recovery() Recovery { return a.recovery }
 
-// tell calls the function that was given to Notify.
+// tell calls the function that was given to Notify, and wakes who watches.
 func (a *Archive) tell() {
+	a.watchers.wake()
 	if f := a.notify.Load(); f != nil {
 		(*f)()
 	}

@@ -22,6 +22,7 @@
 //   - fork: the place where the history of a new master leaves ours, before our
 //     end. The log goes on there in a new generation; the one before keeps its
 //     tail, which is what lies behind the fork.
+//   - cursor: a reader of the stream, from any place on, while it is written.
 //   - rebase: a new base, taken beside the log while the log goes on, and with
 //     it a new generation.
 //

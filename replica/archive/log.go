@@ -241,7 +241,7 @@ func (g *log) progressOr(failed error) (p replica.Progress) {
 	return p
 }
 
-func signal(c chan struct{}) {
+func signal(c chan<- struct{}) {
 	select {
 	case c <- struct{}{}:
 	default:

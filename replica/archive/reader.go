@@ -32,7 +32,9 @@ type Reader struct {
 
 	gen    generation
 	hold   *os.File
-	length int64 // of the part of the timeline that is read
+	seen   os.FileInfo // the timeline's file, when it was read
+	length int64       // of the part of the timeline that is read
+	marks  int         // how many it has
 	cuts   []cutAt
 }
 
@@ -62,20 +64,9 @@ func openReader(gen generation) (r *Reader, err error) {
 	return r, nil
 }
 
-func (r *Reader) open() (err error) {
-	marks := 0
-	r.Timeline, r.length, err = r.gen.readTimeline(visitor{
-		mark: func(Mark) { marks++ },
-		cut:  func(offset int64) { r.cuts = append(r.cuts, cutAt{marks, offset}) },
-	})
-	if err != nil {
+func (r *Reader) open() error {
+	if _, err := r.refresh(); err != nil {
 		return err
-	}
-	// A mark holds when no cut behind it went before its offset.
-	least := int64(math.MaxInt64)
-	for i := len(r.cuts) - 1; i >= 0; i-- {
-		least = min(least, r.cuts[i].offset)
-		r.cuts[i].offset = least
 	}
 	st, err := os.Stat(r.gen.base())
 	if err != nil {
@@ -118,6 +109,53 @@ func (r *Reader) open() (err error) {
 	return nil
 }
 
+// errGone: the generation was removed, or another one has its name.
+var errGone = errors.New("the generation is not there any more")
+
+// refresh reads what was added to the timeline since it was read, or all of it
+// where recovery wrote it anew; false where it is as it was. It changes the
+// fields that come from the timeline, but not Segments.
+func (r *Reader) refresh() (changed bool, err error) {
+	st, err := os.Stat(r.gen.timeline())
+	if err == nil && r.seen != nil && os.SameFile(st, r.seen) && st.Size() == r.seen.Size() && st.ModTime().Equal(r.seen.ModTime()) {
+		return false, nil
+	}
+	if mine, e := r.hold.Stat(); e == nil {
+		if is, e := os.Stat(r.gen.dir); e != nil || !os.SameFile(mine, is) {
+			return false, fmt.Errorf("generation %d: %w", r.Number, errGone)
+		}
+	}
+	if err != nil {
+		return false, err
+	}
+	f, err := os.Open(r.gen.timeline())
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	if st, err = f.Stat(); err != nil {
+		return false, err
+	}
+	if r.seen == nil || !os.SameFile(st, r.seen) || st.Size() < r.length {
+		r.Timeline, r.length, r.marks, r.cuts = Timeline{}, 0, 0, nil
+	}
+	if _, err := f.Seek(r.length, io.SeekStart); err != nil {
+		return false, err
+	}
+	r.seen = st
+	r.length, err = r.Timeline.read(f, r.length, visitor{
+		mark: func(Mark) { r.marks++ },
+		cut:  func(offset int64) { r.cuts = append(r.cuts, cutAt{r.marks, offset}) },
+	})
+	// A mark holds when no cut behind it went before its offset.
+	least := int64(math.MaxInt64)
+	for i := len(r.cuts) - 1; i >= 0; i-- {
+		least = min(least, r.cuts[i].offset)
+		r.cuts[i].offset = least
+	}
+	return true, err
+}
+
 // Close lets the generation go.
 func (r *Reader) Close() error { return r.hold.Close() }
 
@@ -126,9 +164,11 @@ func (r *Reader) End() int64 { return r.Segments[len(r.Segments)-1].To }
 
 // ReplID is the replication id that names the history at an offset; "" for a
 // master without PSYNC.
-func (r *Reader) ReplID(offset int64) string {
-	id := r.Timeline.Histories[0].ReplID
-	for _, h := range r.Timeline.Histories[1:] {
+func (r *Reader) ReplID(offset int64) string { return idAt(r.Timeline.Histories, offset) }
+
+func idAt(ids []History, offset int64) string {
+	id := ids[0].ReplID
+	for _, h := range ids[1:] {
 		if h.From <= offset {
 			id = h.ReplID
 		}
