@@ -9,14 +9,12 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"time"
 )
 
 // Content is what a whole RDB file holds, as far as a restore must know it.
 type Content struct {
 	Keys      int64
 	Expires   int64    // keys, or hashes with fields, that have a time to live
-	Expired   int64    // keys whose time to live had ended
 	HighestDB int      // of the databases that are selected
 	Modules   []string // whose data is in it: the names of their types, nine characters each
 }
@@ -51,11 +49,12 @@ func forms(valkey bool) []string {
 	return f
 }
 
-// ReadContent reads an RDB file to its end; keys whose time to live had ended at
-// now count as expired. The error is ctx's, one of r, or wraps [ErrNotRDB], [ErrMalformed] or [ErrUnknown]; the Content then has what
+// ReadContent reads an RDB file to its end, and calls ends for each key with a
+// time to live with when that ends, in milliseconds since 1970. The error is
+// ctx's, one of r, or wraps [ErrNotRDB], [ErrMalformed] or [ErrUnknown]; the Content then has what
 // was read up to there. It takes 1 MiB of memory, and looks at ctx at each key.
-func ReadContent(ctx context.Context, r io.Reader, now time.Time) (Content, error) {
-	in := &contentReader{Reader: NewReader(bufio.NewReaderSize(r, pieceSize)), now: now.UnixMilli()}
+func ReadContent(ctx context.Context, r io.Reader, ends func(ms int64)) (Content, error) {
+	in := &contentReader{Reader: NewReader(bufio.NewReaderSize(r, pieceSize)), ends: ends}
 	var magic [MagicLen]byte
 	n, _ := io.ReadFull(in, magic[:])
 	if version, ok := ParseMagic(magic[:n]); !ok || version == 0 {
@@ -85,9 +84,8 @@ type contentReader struct {
 	*Reader
 	Content
 	forms   []string
-	now     int64
-	ends    int64 // when the time to live of the key that follows ends
-	expires bool  // the key that follows has one
+	ends    func(ms int64)
+	expires bool // the key that follows has a time to live
 }
 
 // record reads what is behind an opcode, or behind the type of a key.
@@ -129,9 +127,6 @@ func (r *contentReader) record(op byte) error {
 	if r.expires || op >= 22 {
 		r.Expires++
 	}
-	if r.expires && r.ends < r.now {
-		r.Expired++
-	}
 	r.expires = false
 	if op == 7 {
 		if err := r.module(); err != nil {
@@ -142,12 +137,14 @@ func (r *contentReader) record(op byte) error {
 	return r.pass(r.forms[op])
 }
 
-// ttl reads when the time to live ends of the key that follows: a number of so
-// many bytes, in a unit of so many milliseconds.
+// ttl reads when the time to live of the key that follows ends: a number of so
+// many bytes, in units of so many milliseconds.
 func (r *contentReader) ttl(bytes int, unit int64) error {
 	var p [8]byte
 	_, err := io.ReadFull(r, p[:bytes])
-	r.expires, r.ends = true, int64(binary.LittleEndian.Uint64(p[:]))*unit
+	if r.expires = true; err == nil {
+		r.ends(int64(binary.LittleEndian.Uint64(p[:])) * unit)
+	}
 	return err
 }
 

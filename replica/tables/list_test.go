@@ -111,12 +111,12 @@ func TestARebaseLeavesNoGapInTheTableAndACutLinkDoes(t *testing.T) {
 
 func TestWhatARestoreMeansIsSaidInWords(t *testing.T) {
 	for want, r := range map[string]restore.Result{
-		"3 commands for a node of a cluster are left out":                 {Meaning: restore.Meaning{Cluster: 3}},
-		"modules that the server must have: ReJSON-RL, tsdb-type\n":       {Meaning: restore.Meaning{Modules: []string{"ReJSON-RL", "tsdb-type"}}},
-		"keys have a time to live: a server drops those":                  {Meaning: restore.Meaning{Expires: true}},
-		"of 7 keys of the base, and 8 times in the stream:\n    a server": {Meaning: restore.Meaning{Expires: true, BaseExpired: 7, StreamExpired: 8}},
-		"8 times in the stream:\n    the file has such keys":              {Meaning: restore.Meaning{StreamExpired: 8}, Format: restore.RDB},
-		"start it: redis-server 'a b' --port 7000\n":                      {Start: []string{"redis-server", "a b", "--port", "7000"}},
+		"3 commands for a node of a cluster are left out":                   {Meaning: restore.Meaning{Cluster: 3}},
+		"modules that the server must have: ReJSON-RL, tsdb-type\n":         {Meaning: restore.Meaning{Modules: []string{"ReJSON-RL", "tsdb-type"}}},
+		"keys have a time to live: a server drops those":                    {Meaning: restore.Meaning{Expires: true}},
+		"about 7 keys of the base and 8 times in the stream:\n    a server": {Meaning: restore.Meaning{Expires: true, BaseExpired: 7, StreamExpired: 8}},
+		"8 times in the stream:\n    the file has such keys":                {Meaning: restore.Meaning{StreamExpired: 8}, Format: restore.RDB},
+		"start it: redis-server 'a b' --port 7000\n":                        {Start: []string{"redis-server", "a b", "--port", "7000"}},
 	} {
 		var out bytes.Buffer
 		if err := Print(&out, Restore, "data", Restored{Result: r}); err != nil || !strings.Contains(out.String(), want) {

@@ -249,8 +249,11 @@ type Report struct {
 	Version   string     `json:"redis_version"`
 	Databases []Database `json:"databases"` // that have keys
 	Keys      int64      `json:"keys"`
-	Digest    string     `json:"digest"`       // DEBUG DIGEST; "" where the server does not allow it
-	Seconds   float64    `json:"load_seconds"` // from the start of the process
+	// Expired counts the keys that the server dropped until it was asked, for
+	// their time to live had run out. More may be among Keys.
+	Expired int64   `json:"expired"`
+	Digest  string  `json:"digest"`       // DEBUG DIGEST; "" where the server does not allow it
+	Seconds float64 `json:"load_seconds"` // from the start of the process
 	// ScriptErrors counts scripts that ended with an error. A master that sends
 	// scripts as they are sends also those that failed behind their first write,
 	// so they fail at the load as they did there. ScriptError is the first one.
@@ -279,7 +282,7 @@ func (b Binary) Check(ctx context.Context, dir string, directives ...string) (Re
 	if r.ScriptErrors, r.ScriptError, err = s.errors(ctx); err != nil {
 		return Report{}, err
 	}
-	if r.Databases, err = s.keyspace(ctx); err != nil {
+	if r.Databases, r.Expired, err = s.keyspace(ctx); err != nil {
 		return Report{}, s.lost(ctx, err)
 	}
 	for _, d := range r.Databases {
@@ -343,9 +346,10 @@ func (s *Server) errors(ctx context.Context) (scripts int64, script string, err 
 		ErrCommands, failed, cmp.Or(s.said.command, "(the server did not say)"))
 }
 
-// keyspace asks how many keys there are.
-func (s *Server) keyspace(ctx context.Context) ([]Database, error) {
-	info, err := s.Client.Info(ctx, "keyspace").Result()
+// keyspace asks how many keys there are, and, in the same moment, how many were
+// dropped.
+func (s *Server) keyspace(ctx context.Context) ([]Database, int64, error) {
+	info, err := s.Client.Info(ctx, "persistence", "stats", "keyspace").Result()
 	all := []Database{}
 	for line := range strings.Lines(info) {
 		var d Database
@@ -353,5 +357,5 @@ func (s *Server) keyspace(ctx context.Context) ([]Database, error) {
 			all = append(all, d)
 		}
 	}
-	return all, err
+	return all, field(info, "expired_keys") + field(info, "rdb_last_load_keys_expired"), err
 }

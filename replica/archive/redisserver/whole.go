@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"time"
 
 	"replicad/replica/rdb"
 )
@@ -28,7 +27,7 @@ func held(ctx context.Context, dir string) (whole, error) {
 	f, err := os.Open(filepath.Join(dir, "dump.rdb"))
 	if err == nil {
 		defer f.Close()
-		c, err := rdb.ReadContent(ctx, f, time.Now())
+		c, err := rdb.ReadContent(ctx, f, func(int64) {})
 		if err == nil {
 			w.keys = c.Keys
 		}

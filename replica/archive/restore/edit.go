@@ -228,8 +228,8 @@ func (e *editor) expiry(name string, offset int64) error {
 		received = at.UnixMilli()
 	}
 	ends := t.ends(n, received)
-	if ends < e.now.UnixMilli() && name != "expiremember" {
-		e.counted(&e.StreamExpired)
+	if e.count && name != "expiremember" {
+		e.ends.add(ends)
 	}
 	if !t.relative {
 		return nil

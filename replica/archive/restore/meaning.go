@@ -30,18 +30,18 @@ type Meaning struct {
 	// 5.0 send them. A time to live that a script sets begins anew at the load.
 	Scripts int64 `json:"scripts"`
 	Expires bool  `json:"expires"` // base or stream give some key a time to live
-	// BaseExpired counts the keys of the base whose time to live had ended when
-	// the restore began. A server that is a master drops them.
-	BaseExpired int64 `json:"base_expired"`
-	// StreamExpired counts likewise the times to live that the stream sets, of
-	// keys. A key may have had several, or none any more.
+	// BaseExpired says about how many keys of the base have a time to live that
+	// ended after the moment, and before the restore: a server that is a master
+	// drops them. StreamExpired says so of the times to live that the stream
+	// sets. A key may have had several, or none any more.
+	BaseExpired   int64    `json:"base_expired"`
 	StreamExpired int64    `json:"stream_expired"`
 	Modules       []string `json:"modules,omitempty"` // whose data the base holds
 	// Unread says why the base could not be read to its end: it may have a
 	// higher database than is known.
 	Unread string `json:"unread,omitempty"`
 
-	now    time.Time    // when the restore began
+	ends   ends         // of what is being read
 	edited map[int]bool // the segments that are written in other words, by number
 }
 
@@ -51,14 +51,15 @@ const leastDatabases = 16
 func (m *Meaning) database(n int) { m.Databases = max(m.Databases, n+1) }
 
 // readMeaning reads base and segments to their ends, in constant memory.
-func readMeaning(ctx context.Context, r *archive.Reader, cut []archive.Segment) (*Meaning, error) {
-	m := &Meaning{Databases: leastDatabases, now: time.Now(), edited: map[int]bool{}}
+// It says what has run out since a moment.
+func readMeaning(ctx context.Context, r *archive.Reader, cut []archive.Segment, moment, now time.Time) (*Meaning, error) {
+	m := &Meaning{Databases: leastDatabases, ends: ends{moment: moment.UnixMilli()}, edited: map[int]bool{}}
 	f, err := os.Open(r.BasePath())
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	base, err := rdb.ReadContent(ctx, io.LimitReader(f, r.BaseSize), m.now)
+	base, err := rdb.ReadContent(ctx, io.LimitReader(f, r.BaseSize), m.ends.add)
 	switch {
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
@@ -68,7 +69,8 @@ func readMeaning(ctx context.Context, r *archive.Reader, cut []archive.Segment) 
 		return nil, err
 	}
 	m.database(base.HighestDB)
-	m.Expires, m.BaseExpired, m.Modules = base.Expires > 0, base.Expired, base.Modules
+	m.Expires, m.BaseExpired, m.Modules = base.Expires > 0, m.ends.before(m.ends.moment, now.UnixMilli()), base.Modules
+	m.ends.counts = [64]int64{}
 	e := &editor{Meaning: m, ctx: ctx, clock: newClock(r), count: true}
 	defer e.clock.stop()
 	for _, s := range cut {
@@ -76,6 +78,7 @@ func readMeaning(ctx context.Context, r *archive.Reader, cut []archive.Segment) 
 			return nil, err
 		}
 	}
+	m.StreamExpired = m.ends.before(m.ends.moment, now.UnixMilli())
 	return m, nil
 }
 

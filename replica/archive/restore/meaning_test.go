@@ -254,9 +254,12 @@ func TestATimeToLiveBecomesTheTimeAtWhichItEnds(t *testing.T) {
 
 func TestWhatIsFoundIsCounted(t *testing.T) {
 	t.Parallel()
-	past, future := fmt.Sprint(time.Now().Add(-time.Hour).UnixMilli()), fmt.Sprint(time.Now().Add(time.Hour).UnixMilli())
+	moment := time.Now()
+	now := moment.Add(10 * time.Hour)
+	past, future := fmt.Sprint(moment.Add(-time.Hour).UnixMilli()), fmt.Sprint(moment.Add(20*time.Hour).UnixMilli())
+	soon := moment.Add(time.Hour).UnixMilli()
 	base := []byte("REDIS0010\xfe\x14")
-	for i, ends := range []int64{1, time.Now().Add(time.Hour).UnixMilli(), 2} {
+	for i, ends := range []int64{soon, moment.Add(20 * time.Hour).UnixMilli(), soon} {
 		base = binary.LittleEndian.AppendUint64(append(base, 0xfc), uint64(ends))
 		base = append(base, 0, 1, byte('a'+i), 1, 'v')
 	}
@@ -274,21 +277,48 @@ func TestWhatIsFoundIsCounted(t *testing.T) {
 		{"SWAPDB 2 43", Meaning{Databases: 44}},
 		{"EVAL x 0 ; evalsha y 0", Meaning{Databases: 21, Scripts: 2}},
 		{"CLUSTER SETSLOT 1 NODE x ; TRIMSLOTS RANGES 1 0 1 ; SFLUSH 0 1", Meaning{Databases: 21, Cluster: 3}},
-		{"SET k v PXAT " + past + " ; SET k v PXAT " + future + " ; PEXPIREAT k " + past + " ; EXPIREAT k 5 ; GETEX k EXAT 5 ; RESTORE k " + past + " p ABSTTL",
-			Meaning{Databases: 21, StreamExpired: 5}},
-		{"EXPIRE k -7 ; SETEX k 3600 v", Meaning{Databases: 21, StreamExpired: 1, Relative: 2}},
+		{"SET k v PXAT SOON ; SET k v PXAT " + future + " ; PEXPIREAT k " + past + " ; PEXPIREAT k SOON ; EXPIREAT k 5 ; GETEX k PXAT SOON ; RESTORE k SOON p ABSTTL",
+			Meaning{Databases: 21, StreamExpired: 4}},
+		{"EXPIRE k -7 ; SETEX k 72000 v ; SETEX k 3600 v", Meaning{Databases: 21, StreamExpired: 1, Relative: 3}},
 	} {
 		var commands [][]string
-		for s := range strings.SplitSeq(c.commands, " ; ") {
+		for s := range strings.SplitSeq(strings.ReplaceAll(c.commands, "SOON", fmt.Sprint(soon)), " ; ") {
 			commands = append(commands, words(s))
 		}
 		dir, _ := logged(t, base, 1<<20, commands...)
-		res, _ := restored(t, dir, Options{})
-		got := res.Meaning
-		got.now, got.edited = time.Time{}, nil
-		c.want.Expires, c.want.BaseExpired = true, 3
-		if fmt.Sprintf("%+v", got) != fmt.Sprintf("%+v", c.want) {
+		r, p, err := archive.Locate(dir, archive.Target{}, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		cut, err := findCut(context.Background(), r, p.Offset)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := readMeaning(context.Background(), r, cut, moment, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got.ends, got.edited = ends{}, nil
+		c.want.Expires, c.want.BaseExpired = true, 2
+		if fmt.Sprintf("%+v", *got) != fmt.Sprintf("%+v", c.want) {
 			t.Errorf("%s: %+v, want %+v", c.commands, got, c.want)
+		}
+	}
+}
+
+func TestEndsAreCountedBetweenTwoMoments(t *testing.T) {
+	t.Parallel()
+	e := ends{moment: 1000}
+	for ms := range int64(3000) {
+		e.add(ms)
+	}
+	e.add(math.MaxInt64)
+	for _, c := range []struct{ from, to, least, most int64 }{
+		{1000, 3000, 1950, 2001}, {0, 1000, 0, 0}, {1000, 1001, 1, 1}, {1000, 1500, 495, 505}, {3050, 5000, 0, 30}, {5000, 1 << 60, 0, 1}, {1000, math.MaxInt64, 2000, 2001},
+	} {
+		if n := e.before(c.from, c.to); n < c.least || n > c.most {
+			t.Errorf("from %d to before %d end %d, want %d to %d", c.from, c.to, n, c.least, c.most)
 		}
 	}
 }
@@ -416,7 +446,7 @@ func TestATimelineThatCannotBeReadFailsTheRestore(t *testing.T) {
 	if err := errors.Join(os.Remove(timeline), os.Mkdir(timeline, 0o750)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := readMeaning(context.Background(), r, cut); err == nil {
+	if _, err := readMeaning(context.Background(), r, cut, time.Now(), time.Now()); err == nil {
 		t.Error("the timeline is not there, and times were told")
 	}
 }
@@ -446,7 +476,7 @@ func FuzzEditedStream(f *testing.F) {
 		whole := resp.NewScanner(0, resp.Limits{})
 		_, _, _ = whole.Scan(p)
 		p = p[:whole.Boundary().Offset]
-		m := &Meaning{now: time.UnixMilli(1_700_000_000_000), edited: map[int]bool{}}
+		m := &Meaning{edited: map[int]bool{}}
 		var out bytes.Buffer
 		for _, part := range [][]byte{p[:end.Offset], p[end.Offset:]} {
 			segment.Header = int64(len(segment.SelectHeader()))
@@ -461,7 +491,7 @@ func FuzzEditedStream(f *testing.F) {
 			}
 			w := &writer{ctx: context.Background(), meaning: m}
 			w.total = segment.Size()
-			c := &clock{last: archive.Mark{Offset: math.MaxInt64, Time: m.now}}
+			c := &clock{last: archive.Mark{Offset: math.MaxInt64, Time: time.UnixMilli(1_700_000_000_000)}}
 			before := out.Len()
 			if err := w.rewrite(&out, file, segment, c); err != nil {
 				t.Fatal(err)

@@ -167,7 +167,7 @@ func (opt Options) attempt(ctx context.Context, s *stage) (_ Result, err error) 
 	if err != nil {
 		return Result{}, err
 	}
-	m, err := readMeaning(ctx, r, c)
+	m, err := readMeaning(ctx, r, c, p.Time, time.Now())
 	if err != nil {
 		return Result{}, err
 	}
