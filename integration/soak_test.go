@@ -465,6 +465,35 @@ func (m *model) loads(r *rand.Rand, dir string, all []archive.Generation) {
 	}
 }
 
+// fillUp fills a file system, of which others may write to it at the same time,
+// but for about so many bytes.
+func fillUp(t *testing.T, dir string, but int64) (makeRoom func()) {
+	t.Helper()
+	path := filepath.Join(dir, "ballast")
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(int(f.Fd()), &st); err != nil {
+		t.Fatal(err)
+	}
+	for free := int64(st.Bavail)*st.Bsize - but; free > 0; free -= 64 << 10 {
+		if err = unix.Fallocate(int(f.Fd()), 0, 0, free); err == nil {
+			break
+		}
+		if err != unix.ENOSPC {
+			t.Fatal(err)
+		}
+	}
+	return func() {
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestNothingIsLostInASoakOfCutsOrdersFullDisksAndKills runs 30 minutes with
 // REPLICAD_SOAK=1. The machine's clock is everybody's: a clock that is stepped
 // is tested in package archive.
@@ -518,12 +547,7 @@ func TestNothingIsLostInASoakOfCutsOrdersFullDisksAndKills(t *testing.T) {
 		{"freeze", func() { d.freeze(); while(); d.thaw() }},
 		{"freeze and cut", func() { d.freeze(); m.set(m.cutAll); while(); d.thaw() }},
 		{"full disk", func() {
-			var st unix.Statfs_t
-			if err := unix.Statfs(dir, &st); err != nil {
-				t.Fatal(err)
-			}
-			free := int64(st.Bavail)*st.Bsize - int64(r.IntN(64<<10))
-			makeRoom := ballast(t, dir, max(free&^4095, 4096))
+			makeRoom := fillUp(t, dir, int64(r.IntN(64<<10)))
 			while()
 			if r.IntN(3) == 0 { // it ends, and starts, without room
 				d.kill()
