@@ -208,11 +208,25 @@ func TestCommandsThatFailAtTheLoadFailTheCheck(t *testing.T) {
 	renamed := "rename-command SET s3cret-set"
 	master := redistest.Start(t, largeBacklog, renamed)
 	dir := t.TempDir()
-	stop := followInSegments(t, master, dir, 1<<20, archive.Everysec)
-	caughtUp(t, master, dir, "main")
+	d := run(t, dir, byAddress(t, master)...)
+	poll.Seen(t, "a generation", func() (bool, string) {
+		_, ok := newestIfAny(t, dir, "main")
+		return ok, ""
+	})
 	master.Do("s3cret-set", "a", "1")
 	caughtUp(t, master, dir, "main")
-	stop()
+	d.waitLog(`level=notice msg="a server that loads the archive must have .*what="the command s3cret-set"`)
+	master.Do("s3cret-set", "b", "1")
+	caughtUp(t, master, dir, "main")
+	d.stop()
+	if n := d.matches("s3cret-set"); n != 1 {
+		t.Errorf("it is said %d times", n)
+	}
+	for _, args := range [][]string{{"list"}, {"verify"}} {
+		if out, _, code := once(t, nil, append(args, "--dir", dir)...); code != 0 || !strings.Contains(out, "the command s3cret-set") {
+			t.Errorf("%v: code %d, %s", args, code, out)
+		}
+	}
 	config := filepath.Join(t.TempDir(), "redis.conf")
 	if err := os.WriteFile(config, []byte(renamed+"\n"), 0o600); err != nil {
 		t.Fatal(err)

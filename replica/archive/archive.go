@@ -36,6 +36,9 @@ type Options struct {
 	// and slots took, also one that failed. Several goroutines may call it
 	// at once. It must not wait. May be nil.
 	ObserveFsync func(took time.Duration)
+	// Content reads what a restore must know of base and segments, so that it
+	// need not read them. May be nil.
+	Content ContentReader
 
 	disk disk
 }

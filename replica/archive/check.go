@@ -81,8 +81,10 @@ func (g *log) resumeChecks() {
 		wg.Wait()
 	}
 	wg.Go(func() {
+		r := g.newReading()
+		defer r.close()
 		if !g.checks.baseVerified {
-			err := g.verifyBase(ctx)
+			err := g.verifyBase(ctx, r)
 			base(err)
 			if badRDB(err) {
 				return // there is nothing more to check
@@ -90,12 +92,19 @@ func (g *log) resumeChecks() {
 		}
 		for ctx.Err() == nil {
 			if seg, ok := g.nextUnread(); ok {
-				g.verifySegment(ctx, seg)
+				g.verifySegment(ctx, seg, r)
 				continue
+			}
+			var again <-chan time.Time
+			if g.opt.Content != nil {
+				seg, end := g.live()
+				g.readOn(ctx, r, seg, end)
+				again = time.After(lookAgain)
 			}
 			select {
 			case <-ctx.Done():
 			case <-g.checks.more:
+			case <-again:
 			}
 		}
 	})
@@ -113,7 +122,7 @@ func (a *Archive) stopChecks() {
 
 // verifyBase checks the base's checksum, and notes in the timeline that it is
 // right.
-func (g *log) verifyBase(ctx context.Context) error {
+func (g *log) verifyBase(ctx context.Context, r *reading) error {
 	began := time.Now()
 	f, err := g.openFile(generation.base)
 	if err != nil {
@@ -124,11 +133,18 @@ func (g *log) verifyBase(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_, crc, err := CheckBase(ctx, f, st.Size())
+	modules := []string{}
+	crc, content, err := g.opt.baseContent(ctx, f, st.Size(), func(name string) { modules = append(modules, name) })
 	if err != nil {
 		return err
 	}
 	g.note(verifiedBaseFact(crc))
+	if content != "" {
+		g.note(contentBaseFact(content))
+	}
+	for _, name := range modules {
+		g.needed(r, needModule, name, r.base)
+	}
 	g.opt.observed(Event{Kind: BaseVerified, Generation: g.generation().number, Bytes: st.Size(), Took: time.Since(began)})
 	return nil
 }
@@ -136,13 +152,19 @@ func (g *log) verifyBase(ctx context.Context) error {
 // verifySegment checks a segment, and notes the result. A damaged segment is
 // reported and no more: the stream behind it is sound, and so is what is
 // before.
-func (g *log) verifySegment(ctx context.Context, seg Segment) {
+func (g *log) verifySegment(ctx context.Context, seg Segment, r *reading) {
 	began := time.Now()
 	err := checkSegment(ctx, g, seg)
 	if err != nil && !errors.Is(err, ErrDamaged) {
 		return // it could not be read: the next Open tries again
 	}
-	g.note(examinedSegmentFact(seg.Seq, err == nil))
+	facts := []string{examinedSegmentFact(seg.Seq, err == nil)}
+	if err == nil {
+		if content := g.readOn(ctx, r, seg, seg.To); content != "" {
+			facts = append(facts, contentFact(seg.Seq, content))
+		}
+	}
+	g.note(facts...)
 	g.opt.observed(Event{
 		Kind: SegmentVerified, Generation: g.generation().number, Segment: seg.Seq,
 		Bytes: seg.Size(), Took: time.Since(began), Err: err,
@@ -160,6 +182,13 @@ func (g *log) nextUnread() (Segment, bool) {
 	seg := s.unread[0]
 	s.unread = s.unread[1:]
 	return seg, true
+}
+
+// live is the segment that is written, and up to where it can be read.
+func (g *log) live() (Segment, int64) {
+	g.shared.Lock()
+	defer g.shared.Unlock()
+	return g.shared.seg, g.shared.stored.boundary.offset
 }
 
 // openFile opens a file of the generation for reading, wherever that is now.
@@ -209,7 +238,10 @@ func checkSegment(ctx context.Context, g *log, seg Segment) error {
 // ends with, and computes the CRC-32C of the file: a master with rdbchecksum no
 // leaves no checksum of its own.
 func CheckBase(ctx context.Context, f io.ReaderAt, size int64) (own rdb.Verdict, crc uint32, err error) {
-	t := &tee{file: f}
+	return checkBase(ctx, &tee{file: f}, size)
+}
+
+func checkBase(ctx context.Context, t *tee, size int64) (own rdb.Verdict, crc uint32, err error) {
 	if own, err = rdb.VerifyChecksum(ctx, t, size); err != nil {
 		return own, 0, err
 	}
@@ -232,13 +264,18 @@ type tee struct {
 	file io.ReaderAt
 	next int64
 	crc  uint32
+	more io.Writer // gets the same; nil for nobody
 }
 
 // ReadAt implements io.ReaderAt.
 func (t *tee) ReadAt(p []byte, off int64) (int, error) {
 	n, err := t.file.ReadAt(p, off)
 	if off <= t.next && t.next < off+int64(n) {
-		t.crc = crc32.Update(t.crc, castagnoli, p[t.next-off:n])
+		fresh := p[t.next-off : n]
+		t.crc = crc32.Update(t.crc, castagnoli, fresh)
+		if t.more != nil {
+			_, _ = t.more.Write(fresh)
+		}
 		t.next = off + int64(n)
 	}
 	return n, err

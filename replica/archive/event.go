@@ -17,6 +17,9 @@ const (
 	// BaseVerified: the base was read again, and is what the master sent.
 	// Generation, Bytes, Took.
 	BaseVerified
+	// NotPlain: base or stream have what a server without modules and renamed
+	// commands does not load. Generation, Offset; Text names it.
+	NotPlain
 	// RebaseBegun: a short link takes the base of the next generation.
 	// Text says why.
 	RebaseBegun

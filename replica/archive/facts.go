@@ -50,6 +50,12 @@ const (
 	verifiedBaseForm = "verified base crc %08x"
 	verifiedForm     = "verified segment %d"
 	damagedForm      = "damaged segment %d" // as verifiedForm but for its first word
+	// contentForm and contentBaseForm: what a [ContentReader] gave follows.
+	contentForm     = "content segment %d"
+	contentBaseForm = "content base"
+	// needForm: what a server must have to load the generation; a module or a
+	// command, its name, and the offset behind the first.
+	needForm = "needs %s %s at %d"
 	// endForm: the generation was closed there.
 	endForm = "end %d"
 
@@ -168,6 +174,14 @@ func forkFact(offset int64, generation int) string {
 func cutFact(offset int64) string { return fmt.Sprintf(cutForm, offset) }
 
 func endFact(offset int64) string { return fmt.Sprintf(endForm, offset) }
+
+func contentFact(seq int, content string) string {
+	return fmt.Sprintf(contentForm, seq) + " " + content
+}
+
+func contentBaseFact(content string) string { return contentBaseForm + " " + content }
+
+func needFact(n Need) string { return fmt.Sprintf(needForm, n.What, n.Name, n.Offset) }
 
 func verifiedBaseFact(crc uint32) string { return fmt.Sprintf(verifiedBaseForm, crc) }
 

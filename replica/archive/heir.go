@@ -67,6 +67,8 @@ type birth struct {
 	// verified: the base was read again, and has that CRC-32C.
 	verified bool
 	crc      uint32
+	content  string // of the base; "" where it is not known
+	needs    []Need // of the base
 	// since is the first time that can be restored: when the generation before
 	// stood at pos. Zero where that is at.
 	since time.Time
@@ -86,6 +88,12 @@ func newHeir(gen generation, from *Reader, b birth, opt Options) (*heir, error) 
 	h.facts = []string{timelineVersion, baseFact(b.pos.Offset, b.size, b.at), replidFact(b.pos.ReplID, b.pos.Offset)}
 	if b.verified {
 		h.facts = append(h.facts, verifiedBaseFact(b.crc))
+	}
+	if b.content != "" {
+		h.facts = append(h.facts, contentBaseFact(b.content))
+	}
+	for _, n := range b.needs {
+		h.facts = append(h.facts, needFact(n))
 	}
 	if !b.since.IsZero() {
 		h.facts = append(h.facts, sinceFact(b.since, b.pos.Offset))
@@ -296,6 +304,14 @@ func (h *heir) settle(end int64, db int, facts ...string) (Segment, checkpoint, 
 	for _, s := range h.shares {
 		if src := h.timeline.segment(int64(s.src)); !s.copied && (src.Verified || src.Damaged) {
 			h.facts = append(h.facts, examinedSegmentFact(s.is.Seq, src.Verified))
+			if src.Content != "" {
+				h.facts = append(h.facts, contentFact(s.is.Seq, src.Content))
+			}
+		}
+	}
+	for _, n := range h.timeline.Needs {
+		if n.What == needCommand && n.Offset > h.lo && n.Offset <= end {
+			h.facts = append(h.facts, needFact(n))
 		}
 	}
 	h.facts = append(append(h.facts, facts...), segmentFact(next))

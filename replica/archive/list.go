@@ -62,6 +62,9 @@ type Generation struct {
 	// all is what the archive takes.
 	Frees   int64  `json:"bytes_freed"`
 	Problem string `json:"problem,omitempty"`
+	// Needs is what a server must have to load the generation, beside what every
+	// one has, as far as it was noticed.
+	Needs []Need `json:"needs,omitempty"`
 	// Lost is what the failover has lost behind which this generation goes on;
 	// nil where it goes on from no fork, or the generation before is not kept.
 	Lost *Lost `json:"lost,omitempty"`
@@ -161,7 +164,7 @@ func (d *Describer) timeline(g generation) (Timeline, error) {
 	}
 	k.length, err = k.timeline.read(f, k.length, visitor{})
 	t := k.timeline
-	t.Histories, t.Segments = slices.Clone(t.Histories), slices.Clone(t.Segments)
+	t.Histories, t.Segments, t.Needs = slices.Clone(t.Histories), slices.Clone(t.Segments), slices.Clone(t.Needs)
 	return t, err
 }
 
@@ -293,6 +296,7 @@ func (d *Describer) generation(g generation) (Generation, error) {
 	is.Histories, is.BaseOffset, is.Closed = tl.Histories, tl.BaseOffset, tl.Closed
 	is.BaseVerified, is.BaseCRCKnown = tl.Verified, tl.HasBaseCRC
 	is.From, is.To = tl.span()
+	is.Needs = tl.Needs
 	is.Witnessed = tl.Witnessed
 	is.fork, is.Forked = tl.Fork, tl.Fork != Fork{}
 	is.Rebased = !is.Forked && tl.TookOver

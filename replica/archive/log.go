@@ -90,6 +90,7 @@ type shared struct {
 	// From the flusher.
 	durable int64     // offset; never beyond stored
 	unread  []Segment // complete and durable, for the checker to read again
+	seg     Segment   // that is written
 
 	// How many facts there ever were, and how far they have come.
 	factsReceived, factsStored, factsDurable int
@@ -126,7 +127,7 @@ func continueLog(s *state, opt Options, notify func()) (*log, error) {
 		ring: ring{make([]byte, ringSize), end.offset}, gen: s.gen,
 		shared: shared{
 			received: end.offset, boundary: replica.Boundary{Offset: end.offset, DB: s.at.db},
-			stored: s.at, durable: end.offset, unread: s.timeline.unread(),
+			stored: s.at, durable: end.offset, unread: s.timeline.unread(), seg: s.seg,
 			histories: s.timeline.Histories,
 		},
 		checks: checks{more: make(chan struct{}, 1), baseVerified: s.timeline.Verified},

@@ -196,7 +196,7 @@ func (w *writer) moveTo(to *stand, done Segment) {
 	s := &w.shared
 	s.Lock()
 	file := s.file
-	s.stored, s.file, s.unread = to.at, to.file, to.unread
+	s.stored, s.file, s.unread, s.seg = to.at, to.file, to.unread, to.seg
 	s.Unlock()
 	w.names.Lock()
 	w.gen = to.gen

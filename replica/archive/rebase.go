@@ -133,7 +133,7 @@ func (r *Rebase) takeOver(ctx context.Context, b *base, g *log) (is Current, err
 	if b.pos.Offset < newest.BaseOffset {
 		return is, fmt.Errorf("its offset %d is before %d, that of the base that the log has", b.pos.Offset, newest.BaseOffset)
 	}
-	crc, err := b.verify(ctx)
+	begins, err := b.verify(ctx)
 	if err != nil {
 		return is, err
 	}
@@ -157,9 +157,8 @@ func (r *Rebase) takeOver(ctx context.Context, b *base, g *log) (is Current, err
 	if err != nil {
 		return is, err
 	}
-	h, err := newHeir(b.gen.tmp(), from, birth{
-		pos: b.pos, size: b.size, at: b.began, verified: true, crc: crc, since: since,
-	}, r.a.opt)
+	begins.since = since
+	h, err := newHeir(b.gen.tmp(), from, begins, r.a.opt)
 	if err != nil {
 		return is, err
 	}
@@ -204,19 +203,23 @@ func (r *Rebase) Abort() error {
 	return os.RemoveAll(b.gen.tmp().dir)
 }
 
-// verify reads the base again, and gives its CRC-32C.
-func (b *base) verify(ctx context.Context) (crc uint32, err error) {
+// verify reads the base again, and gives what a generation begins with.
+func (b *base) verify(ctx context.Context) (is birth, err error) {
 	began := time.Now()
 	f, err := os.Open(b.gen.tmp().base())
 	if err != nil {
-		return 0, err
+		return is, err
 	}
 	defer f.Close()
-	if _, crc, err = CheckBase(ctx, f, b.size); err != nil {
-		return 0, err
+	is = birth{pos: b.pos, size: b.size, at: b.began, verified: true}
+	is.crc, is.content, err = b.a.opt.baseContent(ctx, f, b.size, func(module string) {
+		is.needs = append(is.needs, Need{needModule, plainWord(module), b.pos.Offset})
+	})
+	if err != nil {
+		return is, err
 	}
 	b.a.opt.observed(Event{Kind: BaseVerified, Generation: b.gen.number, Bytes: b.size, Took: time.Since(began)})
-	return crc, nil
+	return is, nil
 }
 
 // reach waits until the log has stored up to a place of its history. The error

@@ -22,6 +22,9 @@ type Segment struct {
 	CRC      uint32 // CRC-32C of the file; of a sealed one
 	Verified bool   // it was read again, and is what was written
 	Damaged  bool   // it was read again, and is not
+	// Content is what a ContentReader found in it; "" where none did, or a
+	// restore must read the segment itself.
+	Content string
 }
 
 // newSegment is a segment that begins behind offset from, with db selected.

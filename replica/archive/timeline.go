@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -41,6 +43,9 @@ type Timeline struct {
 	Verified   bool // the base's checksum was found right
 	BaseCRC    uint32
 	HasBaseCRC bool // BaseCRC is known: the CRC-32C of the base's file
+	// BaseContent is what a ContentReader found in the base; "" where none did.
+	BaseContent string
+	Needs       []Need // what a server must have
 	// Since is the first time that this generation can be restored to: when it
 	// took over from the one before, else BaseTime.
 	Since     time.Time
@@ -225,12 +230,36 @@ func (t *Timeline) fact(line string, v visitor) (ok bool) {
 		}
 	case "verified", "damaged":
 		return t.examined(kind, line)
+	case "content":
+		return t.content(rest)
+	case "needs":
+		if words := strings.Fields(rest); is(needForm) {
+			t.Needs = append(t.Needs, Need{words[0], words[1], n[0]})
+		}
 	case "end":
 		t.Closed = is(endForm)
 	default: // a later version's fact
 		return kind != ""
 	}
 	return ok
+}
+
+// content takes what a ContentReader found, behind the name of the file.
+func (t *Timeline) content(rest string) bool {
+	kind, text, _ := strings.Cut(rest, " ")
+	switch kind {
+	case "base":
+		t.BaseContent = text
+	case "segment":
+		var seq string
+		seq, text, _ = strings.Cut(text, " ")
+		n, err := strconv.ParseInt(seq, 10, 64)
+		if s := t.segment(n); s != nil && s.Sealed {
+			s.Content = text
+		}
+		return err == nil
+	}
+	return true
 }
 
 func (t *Timeline) mark(m Mark, v visitor) bool {
@@ -290,6 +319,7 @@ func (t *Timeline) cut(offset int64) {
 		s := t.Segments[n-1]
 		t.Segments[n-1] = Segment{Seq: s.Seq, From: s.From, DB: s.DB, Header: s.Header}
 	}
+	t.Needs = slices.DeleteFunc(t.Needs, func(n Need) bool { return n.Offset > offset })
 	if t.Last.Offset > offset {
 		t.Last.Offset = offset
 	}

@@ -248,7 +248,7 @@ func (w *writer) begin(done Segment, facts ...string) bool {
 	s.Lock()
 	s.sealing = append(s.sealing, sealing{done, s.file})
 	s.file = f
-	s.stored = next.start()
+	s.stored, s.seg = next.start(), next
 	s.factsReceived += len(facts)
 	s.factsStored += len(facts)
 	s.Unlock()

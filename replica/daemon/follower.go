@@ -12,6 +12,7 @@ import (
 	"replicad/eventloop"
 	"replicad/replica"
 	"replicad/replica/archive"
+	"replicad/replica/archive/restore"
 	"replicad/replica/daemon/sentinel"
 	"replicad/replica/daemon/status"
 )
@@ -93,6 +94,7 @@ func (f *follower) describe() {
 func (f *follower) open(opt archive.Options, log *slog.Logger) (err error) {
 	opt.Observe = func(e archive.Event) { f.loop.Post(func() { f.ofTheFiles(e) }) }
 	opt.ObserveFsync = f.fsynced
+	opt.Content = restore.Content{}
 	if f.archive, err = archive.Open(f.dir, opt); err != nil {
 		return err
 	}

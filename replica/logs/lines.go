@@ -62,6 +62,7 @@ var archiveForms = map[archive.EventKind]form{
 	archive.SegmentSealed:    {LevelVerbose, "segment sealed", "generation segment offset bytes", ""},
 	archive.SegmentVerified:  {LevelVerbose, "segment verified", "generation segment bytes took error?", "a sealed segment is not what was written: a rebase makes a sound generation"},
 	archive.BaseVerified:     {LevelNotice, "base verified", "generation bytes took", ""},
+	archive.NotPlain:         {LevelNotice, "a server that loads the archive must have what a plain one lacks: see restore --redis-server and --redis-config", "generation offset what", ""},
 	archive.RebaseBegun:      {LevelNotice, "rebase", "why", ""},
 	archive.RebaseDone:       {LevelNotice, "rebase done: the new generation has taken over", "generation offset took", ""},
 	archive.RebaseFailed:     {LevelWarning, "rebase failed: the generation before goes on", "error next_attempt_in", ""},
@@ -153,7 +154,7 @@ func linkValues(e replica.Event) map[string]any {
 func archiveValues(e archive.Event) map[string]any {
 	return map[string]any{
 		"generation": e.Generation, "segment": e.Segment, "offset": e.Offset, "bytes": e.Bytes, "max_bytes": e.Total,
-		"took": e.Took.Round(time.Microsecond), "next_attempt_in": e.Delay.Round(time.Millisecond), "why": e.Text, "lost": e.Text, "error": e.Err,
+		"took": e.Took.Round(time.Microsecond), "next_attempt_in": e.Delay.Round(time.Millisecond), "why": e.Text, "lost": e.Text, "what": e.Text, "error": e.Err,
 	}
 }
 

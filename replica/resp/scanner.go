@@ -105,7 +105,7 @@ const (
 
 // Scanner walks a replication stream in place, in pieces cut anywhere, and tells
 // where commands end, which database is selected, and whether a transaction is
-// open. It does not allocate: of an argument it keeps 16 bytes at most.
+// open. It does not allocate: of an argument it keeps 64 bytes at most.
 //
 // It takes RESP arrays of bulk strings and nothing else, as a master sends
 // nothing else. Numbers must be what string2ll in Redis' util.c takes: digits
@@ -121,9 +121,9 @@ const (
 // change nothing.
 type Scanner struct {
 	// Watch, unless nil, is asked about each command by its name, as it was
-	// sent, and its number of arguments, the name included; not about names
-	// of more than 16 bytes, nor about those that the scanner follows itself
-	// (SELECT, MULTI, EXEC, DISCARD, REPLCONF). Where it says true, Scan
+	// sent, and its number of arguments, the name included; not about those
+	// that the scanner follows itself (SELECT, MULTI, EXEC, DISCARD, REPLCONF).
+	// Of a name of more than 64 bytes, as some are renamed to, it gets so many. Where it says true, Scan
 	// returns Watched behind the command. name is valid during the call.
 	Watch func(name []byte, args uint64) bool
 
@@ -144,7 +144,7 @@ type Scanner struct {
 	start  int64  // offset of the command
 	target int64  // argument of SELECT, -1 if it is no database
 	kept   uint8  // bytes used of keep
-	keep   [16]byte
+	keep   [64]byte
 
 	// What was found.
 	commands  int64
@@ -350,7 +350,7 @@ func (s *Scanner) digit(c byte, limit uint64, beyond error) string {
 func (s *Scanner) wanted() bool {
 	switch s.args - s.left {
 	case 0:
-		return s.length-4 <= 4 || s.Watch != nil && s.length <= uint64(len(s.keep))
+		return s.length-4 <= 4 || s.Watch != nil
 	case 1:
 		return s.verb == selectDB && s.length <= 10 || s.verb == replconf && s.length == 6
 	}
@@ -367,7 +367,7 @@ func (s *Scanner) argument(b []byte) {
 			copy(name[:], b)
 			s.verb = verbOf(binary.LittleEndian.Uint64(name[:]), s.length, s.args)
 		}
-		if s.verb == other && s.Watch != nil && s.length <= uint64(len(s.keep)) && s.Watch(b, s.args) {
+		if s.verb == other && s.Watch != nil && s.Watch(b[:min(len(b), len(s.keep))], s.args) {
 			s.verb = watched
 		}
 	case 1:

@@ -460,12 +460,12 @@ func TestAWatchedCommandStopsTheScannerBehindItWhereverTheStreamIsCut(t *testing
 	asked := 0
 	for _, args := range [][]string{
 		{"SET", "k", "v"}, {"setex", "k", "10", "v"}, {"SELECT", "40"}, {"PING"}, {"Watched"}, {"MULTI"}, {"SETEX", "k", "1", strings.Repeat("v", 3000)},
-		{"EXEC"}, {"RESTORE-ASKING", "k", "0", "x"}, {"a-name-that-is-too-long", "k"}, {"SELECT", "3"},
+		{"EXEC"}, {"RESTORE-ASKING", "k", "0", "x"}, {"a-name-that-is-not-kept", "k"}, {strings.Repeat("x", 80), "k"}, {"SELECT", "3"},
 	} {
 		from := int64(len(p))
 		p = AppendCommand(p, args...)
 		switch strings.ToUpper(args[0]) {
-		case "SETEX", "WATCHED", "RESTORE-ASKING":
+		case "SETEX", "WATCHED", "RESTORE-ASKING", strings.Repeat("X", 80):
 			want = append(want, place{from, int64(len(p))})
 		}
 	}
@@ -477,7 +477,7 @@ func TestAWatchedCommandStopsTheScannerBehindItWhereverTheStreamIsCut(t *testing
 			switch strings.ToUpper(string(name)) {
 			case "SETEX":
 				return args == 4
-			case "WATCHED", "RESTORE-ASKING":
+			case "WATCHED", "RESTORE-ASKING", strings.Repeat("X", 64):
 				return true
 			case "SELECT", "MULTI", "EXEC":
 				t.Errorf("asked about %s, which it follows itself", name)
@@ -500,7 +500,7 @@ func TestAWatchedCommandStopsTheScannerBehindItWhereverTheStreamIsCut(t *testing
 				piece = piece[n:]
 			}
 		}
-		if !slices.Equal(got, want) || asked != 6 || s.HighestDB() != 40 || s.Boundary() != (Boundary{int64(len(p)), 3}) {
+		if !slices.Equal(got, want) || asked != 8 || s.HighestDB() != 40 || s.Boundary() != (Boundary{int64(len(p)), 3}) {
 			t.Fatalf("cut at %d: %v, want %v; asked %d times; highest %d; %+v", cut, got, want, asked, s.HighestDB(), s.Boundary())
 		}
 	}

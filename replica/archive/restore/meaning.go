@@ -50,36 +50,59 @@ const leastDatabases = 16
 
 func (m *Meaning) database(n int) { m.Databases = max(m.Databases, n+1) }
 
-// readMeaning reads base and segments to their ends, in constant memory.
+// readMeaning takes what the timeline says of base and segments, and reads those
+// of which it says nothing to their ends, in constant memory.
 // It says what has run out since a moment.
 func readMeaning(ctx context.Context, r *archive.Reader, cut []archive.Segment, moment, now time.Time) (*Meaning, error) {
-	m := &Meaning{Databases: leastDatabases, ends: ends{moment: moment.UnixMilli()}, edited: map[int]bool{}}
+	m := contentOf(moment)
+	for _, n := range r.Timeline.Needs {
+		if n.What == "module" {
+			m.Modules = append(m.Modules, n.Name)
+		}
+	}
+	var known bool
+	if m.BaseExpired, known = m.add(r.Timeline.BaseContent, m.ends.moment, now.UnixMilli()); !known {
+		if err := m.readBase(ctx, r, now); err != nil {
+			return nil, err
+		}
+	}
+	e := &editor{Meaning: m, ctx: ctx, clock: newClock(r), count: true}
+	defer e.clock.stop()
+	for _, s := range cut {
+		if s.Sealed && r.Segments[s.Seq-1].To == s.To {
+			if n, ok := m.add(s.Content, m.ends.moment, now.UnixMilli()); ok {
+				m.StreamExpired += n
+				continue
+			}
+		}
+		if err := e.find(r, s); err != nil {
+			return nil, err
+		}
+	}
+	m.StreamExpired += m.ends.before(m.ends.moment, now.UnixMilli())
+	return m, nil
+}
+
+// readBase reads the base.
+func (m *Meaning) readBase(ctx context.Context, r *archive.Reader, now time.Time) error {
 	f, err := os.Open(r.BasePath())
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer f.Close()
 	base, err := rdb.ReadContent(ctx, io.LimitReader(f, r.BaseSize), m.ends.add)
 	switch {
 	case ctx.Err() != nil:
-		return nil, ctx.Err()
+		return ctx.Err()
 	case errors.Is(err, rdb.ErrUnknown), errors.Is(err, rdb.ErrMalformed):
 		m.Unread = err.Error()
 	case err != nil:
-		return nil, err
+		return err
 	}
 	m.database(base.HighestDB)
 	m.Expires, m.BaseExpired, m.Modules = base.Expires > 0, m.ends.before(m.ends.moment, now.UnixMilli()), base.Modules
 	m.ends.counts = [64]int64{}
-	e := &editor{Meaning: m, ctx: ctx, clock: newClock(r), count: true}
-	defer e.clock.stop()
-	for _, s := range cut {
-		if err := e.find(r, s); err != nil {
-			return nil, err
-		}
-	}
-	m.StreamExpired = m.ends.before(m.ends.moment, now.UnixMilli())
-	return m, nil
+	return nil
 }
 
 // find reads a segment, and notes whether it is edited.

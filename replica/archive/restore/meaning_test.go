@@ -26,7 +26,15 @@ import (
 func logged(t testing.TB, base []byte, size int64, commands ...[]string) (dir string, received []int64) {
 	t.Helper()
 	dir = filepath.Join(t.TempDir(), "main")
-	a, err := archive.Open(dir, archive.Options{SegmentSize: size, TimelineResolution: 1})
+	return dir, loggedIn(t, dir, base, archive.Options{SegmentSize: size}, commands...)
+}
+
+// loggedIn is logged, in a folder and with options. With a ContentReader it
+// waits until the complete files are read.
+func loggedIn(t testing.TB, dir string, base []byte, opt archive.Options, commands ...[]string) (received []int64) {
+	t.Helper()
+	opt.TimelineResolution = 1
+	a, err := archive.Open(dir, opt)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,6 +72,12 @@ func logged(t testing.TB, base []byte, size int64, commands ...[]string) (dir st
 		}
 		ends = append(ends, baseOffset+scanner.Scanned())
 	}
+	if opt.Content != nil {
+		poll.Until(t, "the segments are read again", func() bool {
+			d, _, err := archive.Describe(dir)
+			return err == nil && d.Generations[0].Verified == d.Generations[0].Segments-1 && d.Generations[0].BaseVerified
+		})
+	}
 	if err := a.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +93,7 @@ func logged(t testing.TB, base []byte, size int64, commands ...[]string) (dir st
 		}
 		received = append(received, at.UnixMilli())
 	}
-	return dir, received
+	return received
 }
 
 // restored gives the commands behind the base in what is restored.

@@ -124,6 +124,9 @@ func (c *checker) timeline() {
 	if err != nil {
 		c.unreadable(path, err)
 	}
+	for _, n := range c.r.Timeline.Needs {
+		c.note("a server that loads it needs the %s %s (offset %d): see restore --redis-server and --redis-config", n.What, n.Name, n.Offset)
+	}
 	if err != nil || c.damaged {
 		return // the rest may only look wrong without the facts that are missing
 	}
