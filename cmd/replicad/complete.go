@@ -10,6 +10,7 @@ import (
 	"replicad/replica/archive/restore"
 	"replicad/replica/config"
 	"replicad/replica/study"
+	"replicad/replica/tail"
 )
 
 // completeValues tells shells what the flags of a command may be. (Files and
@@ -19,8 +20,11 @@ func completeValues(cmd *cobra.Command) {
 		"states": study.StateFormats(),
 		"format": {string(restore.Multipart), string(restore.AOF), string(restore.RDB)},
 	}
-	if cmd.Name() == "study" {
+	switch cmd.Name() {
+	case "study":
 		words["format"] = studyFormats()
+	case "tail":
+		words["format"] = tail.Formats()
 	}
 	for _, k := range config.Keys() {
 		words[k.Name] = k.Choices

@@ -133,21 +133,31 @@ func OpenCursor(dir string, at replica.Position) (*Cursor, error) {
 	})
 }
 
-// OpenCursorAtBase opens a cursor behind the base of a generation; 0 means the
-// newest. The error wraps ErrNotKept where there is none.
+// OldestBase and NewestBase stand for the number of a generation.
+const (
+	NewestBase = 0
+	OldestBase = -1
+)
+
+// OpenCursorAtBase opens a cursor behind the base of a generation. The error
+// wraps ErrNotKept where there is none.
 func OpenCursorAtBase(dir string, number int) (*Cursor, error) {
 	return openCursor(dir, func(all []generation) (*Cursor, error) {
-		for _, g := range slices.Backward(all) {
-			if g.number != number && number != 0 {
-				continue
-			}
-			r, err := openReader(g)
-			if err != nil {
-				return nil, err
-			}
-			return r.Cursor(r.Timeline.BaseOffset)
+		i := slices.IndexFunc(all, func(g generation) bool { return g.number == number })
+		switch {
+		case number == NewestBase:
+			i = len(all) - 1
+		case number == OldestBase && len(all) > 0:
+			i = 0
 		}
-		return nil, fmt.Errorf("%w: there is no generation %d", ErrNotKept, number)
+		if i < 0 {
+			return nil, fmt.Errorf("%w: there is no such generation", ErrNotKept)
+		}
+		r, err := openReader(all[i])
+		if err != nil {
+			return nil, err
+		}
+		return r.Cursor(r.Timeline.BaseOffset)
 	})
 }
 
@@ -232,11 +242,28 @@ func (c *Cursor) Boundary() (offset int64, db int, err error) {
 	return offset, db, nil
 }
 
+// Back goes back to an offset that the cursor's segment has, as that of Boundary.
+func (c *Cursor) Back(offset int64) {
+	if offset >= c.seg.From && offset < c.at {
+		c.at = offset
+	}
+}
+
+// ReplID is the replication id in force at an offset of the generation that is
+// read.
+func (c *Cursor) ReplID(offset int64) string { return c.r.ReplID(offset) }
+
+// Names says whether the history that is read, as far as its generation tells,
+// is the one of a position.
+func (c *Cursor) Names(at replica.Position) bool { return namedBy(c.r.Timeline.Histories, at) }
+
 // Stretch is a part of a file that holds the bytes behind the cursor's place.
 type Stretch struct {
-	File *os.File // valid until the next call of the cursor; its position is not used
-	From int64    // in the file
-	Size int64    // above zero
+	// File is valid until the next call of the cursor; its position is not used.
+	// It may hold less where recovery cuts it; Took finds that out.
+	File *os.File
+	From int64 // in the file
+	Size int64 // above zero
 }
 
 // Next gives the bytes behind the cursor's place that are stored, as far as they
@@ -636,6 +663,10 @@ func (c *Cursor) Contiguous() (bool, error) {
 func (c *Cursor) Between(offset int64) (before, after Moment, err error) {
 	return c.marks.between(c.r, offset)
 }
+
+// Marked is the offset of the last mark of the generation that is read, as far as
+// the cursor has seen: up to there Between knows both marks.
+func (c *Cursor) Marked() int64 { return c.r.Timeline.Last.Offset }
 
 // markSearch goes through the marks of a generation.
 type markSearch struct {

@@ -465,3 +465,16 @@ func (s *Scanner) complete(end int64) Kind {
 	}
 	return More
 }
+
+// Selected is the database that the next command acts on, also inside a
+// transaction, and Transaction the offset at which the MULTI of the open
+// transaction begins; -1 where none is open.
+func (s *Scanner) Selected() int { return s.db }
+
+// Transaction is told of at Selected.
+func (s *Scanner) Transaction() int64 {
+	if s.inMulti {
+		return s.outside.Offset
+	}
+	return -1
+}
