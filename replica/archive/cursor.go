@@ -759,3 +759,7 @@ func (a *Archive) Watch(c chan<- struct{}) (stop func()) {
 		delete(w.all, c)
 	}
 }
+
+// Histories are the replication ids of the generation that is read, as its
+// timeline has them. Those of all bytes that were read are among them.
+func (c *Cursor) Histories() []History { return slices.Clone(c.r.Timeline.Histories) }

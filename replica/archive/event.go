@@ -44,6 +44,16 @@ const (
 	// Overfull: the archive is larger than it may be, and holds nothing that
 	// may go. Bytes, Total (the size that is allowed).
 	Overfull
+	// RemoteFailed: the remote can't be written to; it is tried again and again.
+	// Err, Delay. RemoteMended: it takes what is written again.
+	RemoteFailed
+	RemoteMended
+	// RemoteBase: the remote has the base of a generation, and can be restored
+	// from. Generation, Offset, Bytes, Took.
+	RemoteBase
+	// RemoteContradiction: the remote has other bytes of the same range. Offset
+	// (of the last byte before it), Bytes, Err.
+	RemoteContradiction
 )
 
 // Event is one thing that happened to an archive. It may be kept.
