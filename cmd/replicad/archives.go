@@ -16,6 +16,7 @@ import (
 	"replicad/replica/archive"
 	"replicad/replica/archive/verify"
 	"replicad/replica/config"
+	"replicad/replica/remote"
 	"replicad/replica/tables"
 	"replicad/replica/units"
 )
@@ -27,6 +28,9 @@ type archiveFlags struct {
 	name       string
 	generation int // of verify
 	asJSON     bool
+	remotely   bool         // the command reads remotes, too
+	folder     string       // temporary, of copy; "" without one
+	copy       *remote.Copy // of the remote that --dir names; nil without one
 }
 
 // register gives a command the flags, and those of more keys of run.
@@ -39,10 +43,22 @@ func (f *archiveFlags) register(cmd *cobra.Command, keys ...string) {
 	}
 }
 
+// registerRemote is register for a command that reads remotes, too.
+func (f *archiveFlags) registerRemote(cmd *cobra.Command) {
+	f.remotely = true
+	f.register(cmd, "remote-endpoint", "remote-region")
+}
+
 // masters describes the archives below DIR, or the one that is named.
 func (f *archiveFlags) masters(cmd *cobra.Command) ([]archive.Master, error) {
 	if f.Dir == "" {
 		return nil, usageError{errors.New("--dir is missing: where are the archives? For example: --dir data"), cmd.CommandPath()}
+	}
+	if f.isRemote() && f.remotely {
+		return f.copied(cmd, "")
+	}
+	if f.isRemote() {
+		return nil, usageError{err: fmt.Errorf("--dir %s: %s works on a folder; list, restore and verify read a remote", f.Dir, cmd.Name())}
 	}
 	if st, err := os.Stat(f.Dir); err != nil {
 		return nil, usageError{err: err}
@@ -75,7 +91,7 @@ func (f *archiveFlags) on(do func(*cobra.Command, []archive.Master) error) func(
 		if err != nil {
 			return err
 		}
-		return do(cmd, masters)
+		return errors.Join(do(cmd, masters), f.remove())
 	}
 }
 
@@ -106,10 +122,10 @@ func listCommand() *cobra.Command {
 			if cmd.Flags().Changed("at") {
 				return f.listAt(cmd, masters, at)
 			}
-			return f.print(cmd, tables.Archives, masters)
+			return f.print(cmd, tables.Archives, f.shown(masters))
 		}),
 	}
-	f.register(cmd)
+	f.registerRemote(cmd)
 	cmd.Flags().StringVar(&at, "at", "", "show which generation and offset that moment means")
 	return cmd
 }
@@ -124,7 +140,7 @@ func (f *archiveFlags) listAt(cmd *cobra.Command, masters []archive.Master, at s
 	places := []tables.Place{}
 	missing := []error{fmt.Errorf("no archive below %s has %s", f.Dir, target)}
 	for _, m := range masters {
-		l := tables.Place{Name: m.Name, Dir: m.Dir}
+		l := tables.Place{Name: m.Name, Dir: f.shown([]archive.Master{{Dir: m.Dir}})[0].Dir}
 		r, p, err := archive.Locate(m.Dir, target, now)
 		if err == nil {
 			r.Close()
@@ -185,7 +201,7 @@ func verifyCommand() *cobra.Command {
 		Short: "Read the archives again, and say what is proved to be sound",
 		RunE:  f.on(f.verify),
 	}
-	f.register(cmd)
+	f.registerRemote(cmd)
 	cmd.Flags().IntVar(&f.generation, "generation", 0, "only that generation, by its `NUMBER`")
 	return cmd
 }
@@ -198,6 +214,12 @@ func (f *archiveFlags) verify(cmd *cobra.Command, masters []archive.Master) erro
 	reports, problems := []verify.Report{}, 0
 	var failed error
 	for _, m := range masters {
+		if f.copy != nil {
+			if err := f.fetchAll(cmd, m); err != nil {
+				failed = errors.Join(failed, fmt.Errorf("%s: %w", m.Name, err))
+				continue
+			}
+		}
 		tell, end := tables.Bar(terminal(cmd.ErrOrStderr()), m.Name+": verify")
 		r, err := verify.Archive(cmd.Context(), m.Dir, verify.Options{Progress: tell, Generation: f.generation})
 		end()

@@ -23,6 +23,7 @@ import (
 	"replicad/replica/config"
 	"replicad/replica/daemon"
 	"replicad/replica/httpport"
+	"replicad/replica/remote"
 	"replicad/replica/respport"
 	"replicad/replica/units"
 )
@@ -97,7 +98,7 @@ func codeOf(err error) int {
 	for _, unusable := range []error{
 		daemon.ErrSetup, respport.ErrListen, httpport.ErrListen,
 		archive.ErrUnavailable, archive.ErrDamaged, restore.ErrNotEmpty, restore.ErrBusy,
-		redisserver.ErrNotFound, redisserver.ErrTooOld,
+		remote.ErrMissing, remote.ErrDamaged, redisserver.ErrNotFound, redisserver.ErrTooOld,
 	} {
 		if errors.Is(err, unusable) {
 			return exitUsage

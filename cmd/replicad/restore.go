@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -36,7 +37,7 @@ func restoreCommand() *cobra.Command {
 		Short: "Make of an archive what redis-server starts on, as of any moment",
 		RunE:  func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
 	}
-	f.register(cmd)
+	f.registerRemote(cmd)
 	fl := cmd.Flags()
 	fl.StringVar(&f.to, "to", "latest", "the moment")
 	fl.IntVar(&f.generation, "generation", 0, "only what that generation holds, by its `NUMBER`")
@@ -52,13 +53,22 @@ func restoreCommand() *cobra.Command {
 	return cmd
 }
 
-func (f *restoreFlags) run(cmd *cobra.Command) error {
+func (f *restoreFlags) run(cmd *cobra.Command) (err error) {
+	defer func() { err = errors.Join(err, f.remove()) }()
 	done, err := f.options(cmd)
 	if err != nil {
 		return err
 	}
 	ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
+	if f.copy != nil {
+		tell, end := tables.Bar(terminal(cmd.ErrOrStderr()), "fetch")
+		err := f.fetch(ctx, done.Name, f.opt.Target, tell)
+		end()
+		if err != nil {
+			return err
+		}
+	}
 	tell, end := tables.Bar(terminal(cmd.ErrOrStderr()), "restore")
 	f.opt.Progress = tell
 	f.opt.Loading = func() {
@@ -119,7 +129,13 @@ func (f *restoreFlags) options(cmd *cobra.Command) (done tables.Restored, err er
 	case !f.checkOnly && f.opt.Out == "":
 		return done, usage(errors.New("--out is missing: where to? For example: --out restored"))
 	}
-	masters, err := f.masters(cmd)
+	var masters []archive.Master
+	if f.isRemote() {
+		// Beside OUT, so that the files that were fetched become the result.
+		masters, err = f.copied(cmd, filepath.Dir(filepath.Clean(f.opt.Out)))
+	} else {
+		masters, err = f.masters(cmd)
+	}
 	if err != nil {
 		return done, err
 	}

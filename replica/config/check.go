@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"replicad/replica/remote"
 )
 
 // Layer is one of the places that a value may come from; a later one is
@@ -108,6 +110,7 @@ func (l *loader) check() {
 	}
 	l.checkUnique()
 	l.checkTLS()
+	l.checkRemote()
 }
 
 // missing names the key of the file, where there is a file, and else the flag.
@@ -149,6 +152,17 @@ func (l *loader) checkUnique() {
 				take(f, o, "port", v)
 			}
 		}
+	}
+}
+
+// checkRemote reads the addresses of the remote.
+func (l *loader) checkRemote() {
+	c := l.cfg.Remote
+	if _, _, err := remote.ParseURL(c.URL); err != nil && c.URL != "" {
+		l.problems.add(l.cfg.origins["remote"], "remote", "%v", err)
+	}
+	if _, err := remote.ParseEndpoint(c.Endpoint); err != nil {
+		l.problems.add(l.cfg.origins["remote-endpoint"], "remote-endpoint", "%v", err)
 	}
 }
 

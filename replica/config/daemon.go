@@ -15,7 +15,7 @@ import (
 // Daemon is what the daemon is made with, except for the observer of its links.
 func (c *Config) Daemon(log *slog.Logger) daemon.Config {
 	cfg := daemon.Config{
-		Dir: c.Dir, Link: c.Link, Archive: c.Archive, Rebase: c.Rebase, Retention: c.Retention,
+		Dir: c.Dir, Link: c.Link, Archive: c.Archive, Rebase: c.Rebase, Retention: c.Retention, Remote: c.Remote,
 		Sentinel: map[string]sentinel.Config{}, Log: log,
 	}
 	links := map[string]replica.Config{}

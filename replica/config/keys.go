@@ -12,6 +12,7 @@ import (
 	"replicad/replica/daemon"
 	"replicad/replica/daemon/sentinel"
 	"replicad/replica/logs"
+	"replicad/replica/remote"
 	"replicad/replica/resp"
 	"replicad/replica/respport"
 )
@@ -31,6 +32,7 @@ type Settings struct {
 	Archive   archive.Options
 	Rebase    daemon.Rebase
 	Retention archive.Retention
+	Remote    remote.Config
 	RESP      respport.Config // the settings of a RESP port
 	HTTP      string          // host:port; "" for no HTTP port
 	LogLevel  slog.Level
@@ -145,6 +147,14 @@ func (s *Settings) keys() []*Key {
 			key(&s.Retention.KeepFor, "keep-for", archive.DefaultKeepFor, age(0, false), "window in which every time stays restorable (12h, 7d)"),
 			key(&s.Retention.KeepGenerations, "keep-generations", archive.DefaultKeepGenerations, number(archive.DefaultKeepGenerations, math.MaxInt), "number of generations that stay however old they are; at least 2"),
 			key(&s.Retention.MaxBytes, "max-bytes", 0, size[int64](0), "bound of each archive, as redis.conf writes sizes (100gb); 0 for none"),
+		}},
+		{"The remote: a copy in object storage", false, []*Key{
+			key(&s.Remote.URL, "remote", "", text(), "copy each archive to s3://BUCKET/PREFIX as it grows; the credentials are those of the aws command"),
+			key(&s.Remote.Endpoint, "remote-endpoint", "", text(), "address of the store, as https://HOST:PORT; Amazon's where not given"),
+			key(&s.Remote.Region, "remote-region", "", text(), "region of the bucket; the store is asked where not given"),
+			key(&s.Remote.Every, "remote-every", remote.DefaultEvery, age(time.Millisecond, false), "least time between two objects of what has come; more is cheaper, less loses less"),
+			key(&s.Remote.CloseAfter, "remote-close-after", remote.DefaultCloseAfter, age(time.Second, false), "time after which what has come becomes a segment of the remote, though it is below 64 MiB"),
+			key(&s.Remote.SingleWriter, "remote-single-writer", false, yesno(), "take a store that ignores If-None-Match: nobody else writes below the prefix"),
 		}},
 		{"All RESP ports", false, []*Key{
 			key(&port.Bind, "bind", strings.Fields(respport.DefaultBind), words(), "addresses to listen on, separated by spaces; * for all; one with - before it may be missing"),

@@ -55,7 +55,13 @@ func (h *Handle) Name() string { return h.f.name }
 func (h *Handle) Dir() string { return h.f.dir }
 
 // Status is how the link stands. It may be called before Run.
-func (h *Handle) Status() status.Status { return h.f.status.Status() }
+func (h *Handle) Status() status.Status {
+	s := h.f.status.Status()
+	if h.f.remote != nil {
+		s.Remote = h.f.remote.Status()
+	}
+	return s
+}
 
 // Disk is what was read of the master's folder lately: a second ago, or longer
 // where reading takes long. It waits for a new reading as long as wait at most.

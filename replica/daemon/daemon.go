@@ -17,6 +17,7 @@ import (
 	"replicad/replica"
 	"replicad/replica/archive"
 	"replicad/replica/daemon/sentinel"
+	"replicad/replica/remote"
 )
 
 // Config says what to follow, and where to keep it.
@@ -40,8 +41,10 @@ type Config struct {
 	Sentinel map[string]sentinel.Config
 	// Retention of each archive. Its zero value keeps everything.
 	Retention archive.Retention
-	Observer  Observer // may be nil
-	Log       *slog.Logger
+	// Remote is where each archive is copied to. Its zero value is nowhere.
+	Remote   remote.Config
+	Observer Observer // may be nil
+	Log      *slog.Logger
 }
 
 // ErrSetup is what errors wrap that no waiting mends: a folder that can't be

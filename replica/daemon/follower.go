@@ -15,6 +15,7 @@ import (
 	"replicad/replica/archive/restore"
 	"replicad/replica/daemon/sentinel"
 	"replicad/replica/daemon/status"
+	"replicad/replica/remote"
 )
 
 // follower is what the daemon has for one master. Its methods belong to the
@@ -32,6 +33,9 @@ type follower struct {
 	sentinel      *sentinel.Config
 	rules         Rebase
 	archive       *archive.Archive
+	store         remote.Config
+	remote        *remote.Writer           // nil without a remote
+	leave         context.CancelFunc       // ends remote
 	fsynced       func(took time.Duration) // nil for nobody to be told
 	link          *replica.Link
 	rebase        *rebase // nil while there is none
@@ -57,7 +61,7 @@ type follower struct {
 }
 
 func newFollower(loop *eventloop.Loop, cfg Config, m replica.Master) *follower {
-	f := &follower{name: m.Name, loop: loop, cfg: cfg.Link, rules: cfg.Rebase, retention: cfg.Retention, dir: filepath.Join(cfg.Dir, m.Name)}
+	f := &follower{name: m.Name, loop: loop, cfg: cfg.Link, rules: cfg.Rebase, retention: cfg.Retention, store: cfg.Remote, dir: filepath.Join(cfg.Dir, m.Name)}
 	f.cfg.Master, f.origin, f.configuredTLS = m, m.Address(), m.TLS
 	if cfg.PerMaster != nil {
 		cfg.PerMaster(&f.cfg)
@@ -108,8 +112,46 @@ func (f *follower) open(opt archive.Options, log *slog.Logger) (err error) {
 	if log != nil && (ordered || void != "") {
 		logOrder(log, f.origin, configured, m, void)
 	}
+	if err := f.openRemote(); err != nil {
+		return errors.Join(err, f.archive.Close())
+	}
 	f.link = replica.NewLink(f.loop, f.archive, f.cfg)
 	return nil
+}
+
+// probeWait is how long the start waits for the remote to show what it can do. One
+// that is away is no reason not to start.
+const probeWait = 3 * time.Second
+
+// openRemote makes what copies the archive. The error wraps
+// remote.ErrUnconditional where the store can't be used.
+func (f *follower) openRemote() error {
+	if f.store.URL == "" {
+		return nil
+	}
+	r, err := remote.Open(f.store)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), probeWait)
+	defer cancel()
+	if err := r.Probe(ctx, f.name); errors.Is(err, remote.ErrUnconditional) {
+		return err
+	}
+	f.remote, err = r.NewWriter(f.name, f.dir, f.archive, func(e archive.Event) { f.loop.Post(func() { f.tell(e) }) })
+	return err
+}
+
+// drainWait is how long the end waits for the remote to have the rest.
+const drainWait = 5 * time.Second
+
+// leaveRemote ends the copying, once the remote has all or does not take it.
+func (f *follower) leaveRemote() {
+	if f.leave == nil {
+		return
+	}
+	f.remote.Drain(drainWait)
+	f.leave()
 }
 
 // logOrder says that an order holds, or does not hold any more.
@@ -128,6 +170,11 @@ func logOrder(log *slog.Logger, origin string, configured, m replica.Master, voi
 func (f *follower) start() {
 	p, known := f.archive.Position()
 	f.status.Begin(p, known, f.archive.Progress())
+	if f.remote != nil {
+		var ctx context.Context
+		ctx, f.leave = context.WithCancel(context.Background())
+		f.work.Go(func() { f.remote.Run(ctx) })
+	}
 	f.link.Start()
 }
 
@@ -248,6 +295,7 @@ func (f *follower) configure(m replica.Master) (repointed bool) {
 // Only the first call has an error.
 func (f *follower) close() (err error) {
 	f.closing.Do(func() {
+		f.leaveRemote()
 		f.work.Wait()
 		err = f.archive.Close()
 	})

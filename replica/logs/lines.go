@@ -59,17 +59,21 @@ var linkForms = map[replica.EventKind]form{
 
 // archiveForms are those of an archive's events.
 var archiveForms = map[archive.EventKind]form{
-	archive.SegmentSealed:    {LevelVerbose, "segment sealed", "generation segment offset bytes", ""},
-	archive.SegmentVerified:  {LevelVerbose, "segment verified", "generation segment bytes took error?", "a sealed segment is not what was written: a rebase makes a sound generation"},
-	archive.BaseVerified:     {LevelNotice, "base verified", "generation bytes took", ""},
-	archive.NotPlain:         {LevelNotice, "a server that loads the archive must have what a plain one lacks: see restore --redis-server and --redis-config", "generation offset what", ""},
-	archive.RebaseBegun:      {LevelNotice, "rebase", "why", ""},
-	archive.RebaseDone:       {LevelNotice, "rebase done: the new generation has taken over", "generation offset took", ""},
-	archive.RebaseFailed:     {LevelWarning, "rebase failed: the generation before goes on", "error next_attempt_in", ""},
-	archive.GenerationForked: {LevelNotice, "a new generation goes on from the fork: the one before keeps what lies behind", "generation offset bytes", ""},
-	archive.TailLost:         {LevelNotice, "what the failover lost is kept", "generation offset bytes lost", ""},
-	archive.GenerationPruned: {LevelNotice, "generation pruned", "generation? bytes? why? error?", "old generations could not be pruned"},
-	archive.Overfull:         {LevelWarning, "the archive is larger than max-bytes, and holds nothing that may go", "bytes max_bytes", ""},
+	archive.SegmentSealed:       {LevelVerbose, "segment sealed", "generation segment offset bytes", ""},
+	archive.SegmentVerified:     {LevelVerbose, "segment verified", "generation segment bytes took error?", "a sealed segment is not what was written: a rebase makes a sound generation"},
+	archive.BaseVerified:        {LevelNotice, "base verified", "generation bytes took", ""},
+	archive.NotPlain:            {LevelNotice, "a server that loads the archive must have what a plain one lacks: see restore --redis-server and --redis-config", "generation offset what", ""},
+	archive.RebaseBegun:         {LevelNotice, "rebase", "why", ""},
+	archive.RebaseDone:          {LevelNotice, "rebase done: the new generation has taken over", "generation offset took", ""},
+	archive.RebaseFailed:        {LevelWarning, "rebase failed: the generation before goes on", "error next_attempt_in", ""},
+	archive.GenerationForked:    {LevelNotice, "a new generation goes on from the fork: the one before keeps what lies behind", "generation offset bytes", ""},
+	archive.TailLost:            {LevelNotice, "what the failover lost is kept", "generation offset bytes lost", ""},
+	archive.GenerationPruned:    {LevelNotice, "generation pruned", "generation? bytes? why? error?", "old generations could not be pruned"},
+	archive.Overfull:            {LevelWarning, "the archive is larger than max-bytes, and holds nothing that may go", "bytes max_bytes", ""},
+	archive.RemoteFailed:        {LevelWarning, "the remote can't be written to: the archive goes on, and the copy is made up for", "error next_attempt_in", ""},
+	archive.RemoteMended:        {LevelNotice, "the remote is written to again", "", ""},
+	archive.RemoteBase:          {LevelNotice, "the remote has the base, and can be restored from", "generation offset bytes took", ""},
+	archive.RemoteContradiction: {LevelWarning, "the remote has other bytes of this history: ours go beside them", "offset bytes error", ""},
 }
 
 // Level gives the level at which a kind of event is logged; false where none is.

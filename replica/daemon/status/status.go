@@ -14,6 +14,7 @@ import (
 
 	"replicad/replica"
 	"replicad/replica/archive"
+	"replicad/replica/remote"
 )
 
 // Status is how the link to one master stands, and what it has done since the
@@ -68,6 +69,7 @@ type Status struct {
 	StoreResets  int64
 
 	Rebase Rebase
+	Remote remote.Status // the zero value without a remote
 
 	SegmentsSealed    int64
 	SegmentsVerified  int64

@@ -124,6 +124,15 @@ func transfer(name, help string, of func(status.Transfer) (v int64, ok bool)) fa
 	}}
 }
 
+// remotely is a gauge that is missing where there is no remote.
+func remotely(name, help string, of func(*moment) float64) family {
+	return family{name: name, help: help, kind: prometheus.GaugeValue, values: func(m *moment, put put) {
+		if m.Remote.URL != "" {
+			put(of(m))
+		}
+	}}
+}
+
 // onDisk is a gauge that is missing where the disk can't be read, or where ok is
 // false.
 func onDisk(name, help string, of func(status.Disk) (v float64, ok bool)) family {

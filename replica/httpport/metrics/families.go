@@ -83,6 +83,26 @@ func families() []family {
 		counter("generations_pruned_total", "Generations that were removed because keep-for or max-bytes let them go.",
 			func(m *moment) int64 { return m.GenerationsPruned }),
 
+		// The remote.
+		remotely("remote_restorable", "1 while the remote has a base and the log behind it, so that the archive outlives the loss of this machine, else 0.",
+			func(m *moment) float64 { return one(m.Remote.Generation > 0) }),
+		remotely("remote_offset_bytes", "Replication offset up to which the remote has the stream.",
+			func(m *moment) float64 { return float64(m.Remote.Offset) }),
+		remotely("remote_lag_bytes", "Bytes of the stream that are stored and not in the remote: what the loss of this machine would lose.",
+			func(m *moment) float64 { return float64(m.Remote.Missing) }),
+		remotely("remote_lag_seconds", "For how long the oldest byte has waited that is stored and not in the remote, in seconds; 0 when none waits.",
+			func(m *moment) float64 { return m.Remote.Lag(m.now).Seconds() }),
+		remotely("remote_failing", "1 while the remote can't be written to, else 0.",
+			func(m *moment) float64 { return one(m.Remote.Failure != "") }),
+		counter("remote_failures_total", "How often the copy to the remote failed, and was begun again.",
+			func(m *moment) int64 { return m.Remote.Failures }),
+		counter("remote_contradictions_total", "Objects of the remote that have other bytes than the archive, for the same range of the same history.",
+			func(m *moment) int64 { return m.Remote.Conflicts }),
+		counter("remote_objects_total", "Objects that were created in the remote.",
+			func(m *moment) int64 { return m.Remote.Objects }),
+		counter("remote_bytes_total", "Bytes of the objects that were created in the remote.",
+			func(m *moment) int64 { return m.Remote.Bytes }),
+
 		// What lies on the disk.
 		flag("archive_readable", "1 if the archive's folder can be read, 0 if that fails, hangs, or was not done yet: then the metrics disk_... and archive_... that tell of the folder are missing.",
 			(*moment).readable),

@@ -19,12 +19,14 @@ import (
 	"replicad/replica"
 	"replicad/replica/archive"
 	"replicad/replica/daemon/status"
+	"replicad/replica/remote"
 )
 
 // fake is a master whose disk holds what a test says.
 type fake struct {
 	*status.Tracker
 	name string
+	copy remote.Status
 
 	mu   sync.Mutex
 	disk status.Disk
@@ -32,6 +34,18 @@ type fake struct {
 
 func newFake(name string) *fake {
 	return &fake{Tracker: status.New(replica.Master{Name: name, Host: "10.0.0.1", Port: 6379}), name: name, disk: status.Disk{At: at(0)}}
+}
+
+func (f *fake) Status() status.Status {
+	s := f.Tracker.Status()
+	s.Remote = f.copy
+	return s
+}
+
+// copied has the remote stand as it says.
+func copied(s remote.Status) func(*fake, *Metrics) {
+	s.URL = "s3://bucket/m"
+	return func(f *fake, _ *Metrics) { f.copy = s }
 }
 
 func (f *fake) Name() string { return f.name }
@@ -178,6 +192,15 @@ func TestEachMetricIsMovedByWhatItMeasures(t *testing.T) {
 		{`rebases_total{result="failed"}`, filed(archive.Event{Kind: archive.RebaseFailed, Err: failed}), 0, 1},
 		{"archive_stalled", seen(replica.Event{Kind: replica.Stalled, Err: failed}), 0, 1},
 		{"archive_stalled", seen(replica.Event{Kind: replica.Stalled, Err: failed}, replica.Event{Kind: replica.Healed}), 0, 0},
+		{"remote_restorable", copied(remote.Status{Generation: 3}), missing, 1},
+		{"remote_offset_bytes", copied(remote.Status{Offset: 7}), missing, 7},
+		{"remote_lag_bytes", copied(remote.Status{Missing: 9}), missing, 9},
+		{"remote_lag_seconds", copied(remote.Status{}), missing, 0},
+		{"remote_failing", copied(remote.Status{Failure: "why"}), missing, 1},
+		{"remote_failures_total", copied(remote.Status{Failures: 2}), 0, 2},
+		{"remote_contradictions_total", copied(remote.Status{Conflicts: 2}), 0, 2},
+		{"remote_objects_total", copied(remote.Status{Objects: 4}), 0, 4},
+		{"remote_bytes_total", copied(remote.Status{Bytes: 5}), 0, 5},
 		{"archive_overfull", filed(archive.Event{Kind: archive.Overfull}), 0, 1},
 		{"archive_resets_total", seen(replica.Event{Kind: replica.StoreReset}), 0, 1},
 		{"segments_sealed_total", filed(archive.Event{Kind: archive.SegmentSealed}), 0, 1},
