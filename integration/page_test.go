@@ -162,25 +162,25 @@ func testPage(t *testing.T, m pageMaster) {
 	address := servePage(t, "main="+m.address())
 	b := browsertest.Open(t, address, 1280, 900)
 	const (
-		place    = `document.querySelector("#m0-machine .place b").textContent`
-		lit      = `[...document.querySelectorAll("#m0-machine .lit text")].map(e => e.textContent).join()`
-		word     = `document.querySelector("#m0-verdict .pill").textContent`
-		received = `document.querySelector("#m0-graphs .graph .curve").getAttribute("d")`
-		rate     = `document.querySelector("#m0-graphs .graph .now").textContent`
+		place    = `document.querySelector("#machine .place b").textContent`
+		lit      = `[...document.querySelectorAll("#machine .lit text")].map(e => e.textContent).join()`
+		word     = `document.querySelector("#verdict .pill").textContent`
+		received = `document.querySelector("#graphs .graph .curve").getAttribute("d")`
+		rate     = `document.querySelector("#graphs .graph .now").textContent`
 	)
 	b.Run(chromedp.Evaluate(`window.opened = true`, nil)) // a page that was loaded again has it no more
 	awaitPage(t, b, "the stream to be lit", place+` === "SYNC/STREAM" && `+lit+` === "SYNC,STREAM" && `+word+` === "Sound"`)
-	awaitPage(t, b, "the command that restores", `document.querySelector("#m0-restore").textContent.includes("replicad restore --dir")`)
+	awaitPage(t, b, "the command that restores", `document.querySelector("#restore").textContent.includes("replicad restore --dir")`)
 
-	awaitPage(t, b, "a graph", `document.querySelector("#m0-graphs .graph .curve") !== null`)
+	awaitPage(t, b, "a graph", `document.querySelector("#graphs .graph .curve") !== null`)
 
 	var before, offset string
 	b.Eval(received, &before)
-	b.Eval(`document.querySelector("#m0-link .value").textContent`, &offset)
+	b.Eval(`document.querySelector("#link .value").textContent`, &offset)
 	loaded := false
 	for deadline := time.Now().Add(time.Minute); !loaded && time.Now().Before(deadline); {
 		m.write(500)
-		b.Eval(fmt.Sprintf(`%s !== %q && %s !== "0 B/s" && /[1-9]/.test(%s) && document.querySelector("#m0-link .value").textContent !== %q`, received, before, rate, rate, offset), &loaded)
+		b.Eval(fmt.Sprintf(`%s !== %q && %s !== "0 B/s" && /[1-9]/.test(%s) && document.querySelector("#link .value").textContent !== %q`, received, before, rate, rate, offset), &loaded)
 	}
 	if !loaded {
 		t.Fatal("the graph does not move under load")
@@ -189,9 +189,9 @@ func testPage(t *testing.T, m pageMaster) {
 
 	m.away()
 	awaitPage(t, b, "the cut", place+` === "NONE" && `+lit+` === "NONE"`)
-	awaitPage(t, b, "what is the matter", word+` === "Link down" && document.querySelector("#m0-verdict").textContent.includes("connection refused")`)
-	awaitPage(t, b, "the event", `document.querySelector("#m0-notices").textContent.includes("ECONNREFUSED") || document.querySelector("#m0-notices").textContent.includes("connection refused")`)
-	awaitPage(t, b, "the graph to show the cut", `document.querySelector("#m0-graphs .down") !== null`)
+	awaitPage(t, b, "what is the matter", word+` === "Link down" && document.querySelector("#verdict").textContent.includes("connection refused")`)
+	awaitPage(t, b, "the event", `document.querySelector("#notices").textContent.includes("ECONNREFUSED") || document.querySelector("#notices").textContent.includes("connection refused")`)
+	awaitPage(t, b, "the graph to show the cut", `document.querySelector("#graphs .down") !== null`)
 	awaitPage(t, b, "the title", `document.title === "Link down: main - replicad"`)
 	keepPicture(t, b, "live-cut-"+filepath.Base(t.Name()))
 

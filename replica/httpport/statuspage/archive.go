@@ -22,16 +22,18 @@ const (
 type timebar struct {
 	Oldest, Newest time.Time // the window of what can be restored
 	Label          string
-	Pieces         []piece // the oldest first
-	Rows           []row   // the newest first
-	Older          int     // generations that are not in Rows
-	Gaps           int     // times between generations that can't be restored
-	Bytes          int64   // of all
+	Pieces         []piece   // the oldest first
+	Rows           []row     // the newest first
+	Until          time.Time // the right end of the bar
+	Older          int       // generations that are not in Rows
+	Gaps           int       // times between generations that can't be restored
+	Bytes          int64     // of all
 }
 
-// piece is the time that a generation restores.
+// piece is the time that a generation restores: From to Last.
 type piece struct {
 	archive.Generation
+	Last     time.Time
 	X, Width int
 	Says     string
 }
@@ -41,6 +43,9 @@ type row struct {
 	State string
 	Class string // "", warn, bad
 }
+
+// First is the first whole second of the piece, in Unix time.
+func (p piece) First() int64 { return p.From.Add(time.Second - 1).Unix() }
 
 // newTimebar draws the archive at a time.
 func newTimebar(all []archive.Generation, now time.Time) timebar {
@@ -73,7 +78,11 @@ func newRow(g archive.Generation) row {
 
 // draw fills the pieces, and says in words which times are missing.
 func (b *timebar) draw(sound []archive.Generation, now time.Time) {
-	total := max(now.Sub(b.Oldest), b.Newest.Sub(b.Oldest), 1).Seconds()
+	b.Until = now
+	if b.Newest.After(now) { // a clock was set back
+		b.Until = b.Newest
+	}
+	total := max(b.Until.Sub(b.Oldest), 1).Seconds()
 	x := func(t time.Time) int { return int(math.Round(t.Sub(b.Oldest).Seconds() / total * barWidth)) }
 	missing := time.Duration(0)
 	for i, g := range sound {
@@ -87,7 +96,7 @@ func (b *timebar) draw(sound []archive.Generation, now time.Time) {
 			}
 		}
 		width := min(max(x(to)-x(g.From), 3), barWidth)
-		b.Pieces = append(b.Pieces, piece{g, min(x(g.From), barWidth-width), width, clock(g.From) + " to " + clock(to)})
+		b.Pieces = append(b.Pieces, piece{g, to, min(x(g.From), barWidth-width), width, clock(g.From) + " to " + clock(to)})
 	}
 	b.Label = fmt.Sprintf("From %s to %s can be restored, from %s; ", clock(b.Oldest), clock(b.Newest), units.Count(int64(len(sound)), "generation"))
 	if b.Gaps == 0 {
@@ -98,10 +107,26 @@ func (b *timebar) draw(sound []archive.Generation, now time.Time) {
 }
 
 // command is a command line, and what it is good for.
-type command struct{ Line, For string }
+type command struct {
+	Line, For string
+	Moment    bool // its --to is chosen in the bar
+}
 
 // Words are the parts of the line between which a narrow page breaks it.
-func (c command) Words() []string { return strings.Split(c.Line, " ") }
+func (c command) Words() (all []word) {
+	before := ""
+	for _, w := range strings.Split(c.Line, " ") {
+		all = append(all, word{w, c.Moment && before == "--to"})
+		before = w
+	}
+	return all
+}
+
+// word is a part of a command; Moment says that the bar fills it in.
+type word struct {
+	Text   string
+	Moment bool
+}
 
 // commands are those that restore from an archive.
 func commands(m archive.Master, b timebar, now time.Time) []command {
@@ -115,12 +140,12 @@ func commands(m archive.Master, b timebar, now time.Time) []command {
 	restore := fmt.Sprintf("replicad restore --dir %s --name %s", units.ShellWord(folder), units.ShellWord(m.Name))
 	moment, why := "15m", "as it was 15 minutes ago"
 	if now.Sub(b.Oldest) < 15*time.Minute {
-		moment, why = units.ShellWord(clock(b.Oldest.Add(b.Newest.Sub(b.Oldest)/2))), "as it was at a moment of your choice"
+		moment, why = machineTime(b.Oldest.Add(b.Newest.Sub(b.Oldest)/2).Local()), "as it was at a moment of your choice"
 	}
 	return []command{
-		{restore + " --to latest --out restored", "the newest state"},
-		{restore + " --to " + moment + " --out restored", why},
-		{"redis-server --dir restored --appendonly yes --port 7000", "loads what was restored"},
-		{restore + " --check-only", "the drill: restores aside, loads, and tells whether it would work"},
+		{Line: restore + " --to latest --out restored", For: "the newest state"},
+		{Line: restore + " --to " + moment + " --out restored", For: why, Moment: true},
+		{Line: "redis-server --dir restored --appendonly yes --port 7000", For: "loads what was restored"},
+		{Line: restore + " --check-only", For: "the drill: restores aside, loads, and tells whether it would work"},
 	}
 }

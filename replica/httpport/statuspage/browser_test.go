@@ -1,16 +1,23 @@
 package statuspage_test
 
 import (
+	"context"
 	"fmt"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/chromedp/cdproto/browser"
+	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/cdproto/page"
+	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 
 	"replicad/integration/browsertest"
 	"replicad/integration/poll"
@@ -48,7 +55,6 @@ const crowding = `(() => {
 	for (let n; (n = walker.nextNode());) {
 		const e = n.parentElement;
 		if (!n.nodeValue.trim() || ["TITLE", "NOSCRIPT", "SCRIPT"].includes(e.nodeName.toUpperCase()) || !e.checkVisibility()) continue;
-		if (e.closest("thead") && getComputedStyle(e.closest("thead")).position === "absolute") continue;
 		const range = document.createRange();
 		range.selectNodeContents(n);
 		for (const r of range.getClientRects()) if (r.width > 0.5) texts.push({ r, n, s: n.nodeValue.trim().slice(0, 40) });
@@ -115,22 +121,53 @@ func TestThePageFitsAPhoneAndADeskInLightAndDark(t *testing.T) {
 	browsertest.Path(t)
 	main, bad := streaming("main"), worst()
 	main.pace = 1_300_000
-	p, address := serve(t, statuspage.Config{Masters: []statuspage.Master{main, bad}, Version: "v1.2.3 (0123456)"})
+	all := []statuspage.Master{main, bad}
+	for i := range 101 {
+		f := streaming(fmt.Sprintf("cache-%d", i))
+		switch i {
+		case 7:
+			f.status.State, f.status.Phase = replica.None, replica.NoPhase
+			f.status.DownSince = f.status.Entered
+			f.status.LastFailure, f.status.LastFailureAt = "connection refused", f.status.Entered
+		case 11:
+			f.status.Overfull = true
+		}
+		all = append(all, f)
+	}
+	p, address := serve(t, statuspage.Config{Masters: all, Version: "v1.2.3 (0123456)"})
 	p.Fill("main", minutes(190, 22))
 	p.Fill(bad.name, minutes(40, 1000))
 	for _, m := range []string{"main", bad.name} {
 		tell(p, story(m))
 	}
 	b := browsertest.Open(t, address, 1280, 900)
+	for _, show := range []struct {
+		name, query, ready string
+		texts              int
+	}{
+		{"main", "?master=main", "#notices .lines", 150},
+		{"worst", "?master=" + bad.name, "#notices .lines", 150},
+		{"overview", "", ".wrong", 40},
+	} {
+		fits(t, b, show.name, address+show.query, show.ready, show.texts)
+	}
+	clean(t, b, address)
+}
+
+// fits shows a page on windows of several widths, in light and dark, and looks
+// for what lies over something else or is hard to read.
+func fits(t *testing.T, b *browsertest.Page, shown, address, ready string, texts int) {
+	t.Helper()
+	b.Run(chromedp.Navigate(address))
 	for _, width := range []int64{1280, 800, 390, 320} {
 		for _, colours := range []string{"light", "dark"} {
-			name := fmt.Sprintf("page-%d-%s", width, colours)
-			b.Run(chromedp.EmulateViewport(width, 900), scheme(colours), page.Reload(), chromedp.WaitVisible("#live.yes"), chromedp.WaitVisible("#m1-notices .lines"))
+			name := fmt.Sprintf("%s-%d-%s", shown, width, colours)
+			b.Run(chromedp.EmulateViewport(width, 900), scheme(colours), page.Reload(), chromedp.WaitVisible("#live.yes"), chromedp.WaitVisible(ready))
 			keep(t, name, b)
 			for _, open := range []string{"closed", "open"} {
 				var c crowd
 				b.Eval(crowding, &c)
-				if len(c.Wrong) > 0 || c.Texts < 200 {
+				if len(c.Wrong) > 0 || c.Texts < texts {
 					t.Errorf("%s, details %s: of %d texts\n%s", name, open, c.Texts, strings.Join(c.Wrong, "\n"))
 				}
 				b.Run(chromedp.Evaluate(`document.querySelectorAll("details").forEach(d => d.open = true)`, nil))
@@ -143,7 +180,6 @@ func TestThePageFitsAPhoneAndADeskInLightAndDark(t *testing.T) {
 			}
 		}
 	}
-	clean(t, b, address)
 }
 
 // clean fails where the browser complained, or asked elsewhere.
@@ -157,6 +193,127 @@ func clean(t *testing.T, b *browsertest.Page, address string) {
 			t.Errorf("a request to %s", r)
 		}
 	}
+}
+
+func TestAClickOnTheBarFillsInTheMomentAndAButtonCopiesTheCommand(t *testing.T) {
+	browsertest.Path(t)
+	main := streaming("main")
+	_, address := serve(t, statuspage.Config{Masters: []statuspage.Master{main}})
+	b := browsertest.Open(t, address, 1280, 900)
+	b.Run(chromedp.WaitVisible("#live.yes"))
+	// moment is what stands behind --to, in seconds of Unix time.
+	moment := func() (at int64) {
+		b.Eval(`Date.parse(document.querySelector("#restore .moment").textContent) / 1000`, &at)
+		return at
+	}
+	click := func(share float64) {
+		var box struct{ Left, Top, Width, Height float64 }
+		b.Eval(`(() => { const e = document.getElementById("moment"); e.scrollIntoView({block: "center"}); const {left, top, width, height} = e.getBoundingClientRect(); return {Left: left, Top: top, Width: width, Height: height} })()`, &box)
+		b.Run(chromedp.MouseClickXY(box.Left+share*box.Width, box.Top+box.Height/2))
+	}
+	gens := main.disk.Archive.Generations
+	oldest, now := gens[0].From, time.Now()
+	click(0.3)
+	if got, want := moment(), oldest.Unix()+int64(0.3*now.Sub(oldest).Seconds()); max(got-want, want-got) > 600 {
+		t.Errorf("a click at 0.3 of the bar fills in %d, want about %d", got, want)
+	}
+	before := moment()
+	b.Run(chromedp.KeyEvent(kb.ArrowRight))
+	if got := moment(); got != before+1 {
+		t.Errorf("an arrow key moves the moment from %d to %d", before, got)
+	}
+	// Between generation 9 and 10 nothing can be restored.
+	gap := gens[1].To.Add(gens[2].From.Sub(gens[1].To) / 2)
+	click(gap.Sub(oldest).Seconds() / now.Sub(oldest).Seconds())
+	var says string
+	b.Eval(`document.querySelector("#restore .chosen").textContent`, &says)
+	if got := moment(); got != gens[1].To.Unix() || !strings.Contains(says, "from generation 9: the last moment before") {
+		t.Errorf("a click into the gap fills in %d, want %d; it says %q", got, gens[1].To.Unix(), says)
+	}
+	// What was chosen stays when the page follows.
+	main.set(func(f *fake) { f.status.Overfull = true })
+	b.Run(chromedp.WaitVisible(".pill.warn"))
+	if got := moment(); got != gens[1].To.Unix() {
+		t.Errorf("when the page has followed it is %d", got)
+	}
+
+	b.Run(chromedp.ActionFunc(func(ctx context.Context) error {
+		return browser.SetPermission(&browser.PermissionDescriptor{Name: "clipboard-read"}, browser.PermissionSettingGranted).WithOrigin(strings.TrimSuffix(address, "/")).Do(cdp.WithExecutor(ctx, chromedp.FromContext(ctx).Browser))
+	}))
+	var command, copied string
+	b.Eval(`document.querySelectorAll("#restore code")[1].textContent.replace(/\s+/g, " ").trim()`, &command)
+	for _, clipboard := range []string{"navigator.clipboard", "execCommand"} {
+		b.Run(chromedp.Evaluate(`navigator.clipboard.writeText("")`, nil, awaited))
+		if clipboard == "execCommand" {
+			b.Run(chromedp.Evaluate(`navigator.clipboard.writeText = () => Promise.reject(); null`, nil))
+		}
+		b.Run(chromedp.Click(`#restore li:nth-child(2) .copy`), chromedp.Poll(`document.querySelector("#restore li:nth-child(2) .copy").textContent === "Copied"`, nil))
+		b.Run(chromedp.Evaluate(`navigator.clipboard.readText()`, &copied, awaited))
+		if copied != command || !strings.Contains(command, "--to 20") {
+			t.Errorf("with %s the button copies %q, want %q", clipboard, copied, command)
+		}
+		b.Run(chromedp.Poll(`document.querySelector("#restore li:nth-child(2) .copy").textContent === "Copy"`, nil))
+	}
+	clean(t, b, address)
+}
+
+func awaited(p *runtime.EvaluateParams) *runtime.EvaluateParams { return p.WithAwaitPromise(true) }
+
+func TestEachTermIsExplainedUnderThePointerAndByTheKeyboard(t *testing.T) {
+	browsertest.Path(t)
+	main := worst()
+	main.status.FormerReplID, main.status.SecondOffset, main.status.Paused = id, 1, true
+	main.status.Rebase.LastFailure = "the disk is full"
+	p, address := serve(t, statuspage.Config{Masters: []statuspage.Master{main}})
+	p.Fill(main.name, minutes(0, 0))
+	b := browsertest.Open(t, address, 1280, 900)
+	for _, width := range []int64{1280, 390} {
+		b.Run(chromedp.EmulateViewport(width, 900), page.Reload(), chromedp.WaitVisible("#live.yes"))
+		var bare []string
+		b.Eval(`[...document.querySelectorAll("dt, th[scope=col], .graph .title, .axis .key.base, .axis .key.rebase")].filter(e => e.checkVisibility() && !e.querySelector(".term")).map(e => e.textContent)`, &bare)
+		if len(bare) > 0 {
+			t.Errorf("%d wide: nothing explains %q", width, bare)
+		}
+		var terms int
+		b.Eval(`document.querySelectorAll(".term").length`, &terms)
+		seen := map[string]bool{}
+		const tip = `(() => {
+			const tips = [...document.querySelectorAll(".hint")].filter(e => e.checkVisibility());
+			const of = document.activeElement.getAttribute("aria-describedby");
+			return tips.map(e => { const r = e.getBoundingClientRect(); return (r.left < 0 || r.right > innerWidth ? "outside: " : e.id === of ? "" : "another: ") + e.id; });
+		})()`
+		for range 4 * terms {
+			b.Run(chromedp.KeyEvent(kb.Tab))
+			var shown []string
+			b.Eval(tip, &shown)
+			for _, s := range shown {
+				if strings.Contains(s, ": ") || len(shown) > 1 {
+					t.Errorf("%d wide: %q", width, shown)
+				}
+				seen[s] = true
+			}
+			if len(seen) == terms {
+				break
+			}
+		}
+		if len(seen) != terms || terms < 30 {
+			t.Errorf("%d wide: the keyboard comes to %d of %d terms", width, len(seen), terms)
+		}
+		keep(t, fmt.Sprintf("term-%d", width), b)
+		b.Run(chromedp.KeyEvent(kb.Escape))
+		var left []string
+		if b.Eval(tip, &left); len(left) > 0 {
+			t.Errorf("%d wide: behind Escape %q is shown", width, left)
+		}
+	}
+	b.Run(chromedp.EmulateViewport(1280, 900), chromedp.ActionFunc(func(ctx context.Context) error {
+		var at struct{ X, Y float64 }
+		if err := chromedp.Evaluate(`(() => { const e = document.querySelector("#link .term"); e.scrollIntoView({block: "center"}); const r = e.getBoundingClientRect(); return {X: r.left + 5, Y: r.top + 5} })()`, &at).Do(ctx); err != nil {
+			return err
+		}
+		return input.DispatchMouseEvent(input.MouseMoved, at.X, at.Y).Do(ctx)
+	}), chromedp.WaitVisible("#link .term .hint", chromedp.ByQuery))
+	clean(t, b, address)
 }
 
 func TestWithoutJavaScriptThePageSaysTheSame(t *testing.T) {

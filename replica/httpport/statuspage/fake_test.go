@@ -25,6 +25,7 @@ type fake struct {
 	waited time.Duration // the longest wait that was asked for
 	began  time.Time
 	pace   int64 // bytes a second since then
+	still  bool  // the clock stands at began
 }
 
 func (f *fake) Name() string { return f.name }
@@ -33,7 +34,11 @@ func (f *fake) Status() status.Status {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	s := f.status
-	s.LagSince = time.Now().Add(-f.lag)
+	now := time.Now()
+	if f.still {
+		now = f.began
+	}
+	s.LagSince = now.Add(-f.lag)
 	n := int64(time.Since(f.began).Seconds() * float64(f.pace))
 	if f.pace > 0 {
 		s.LastByte, s.AckTime = time.Now(), time.Now()
@@ -58,14 +63,15 @@ func (f *fake) set(change func(*fake)) {
 const id = "8371b4fb1155b71f4a04d3e1bc3e18c4a990aeeb"
 
 // streaming is a master that is followed, with an archive of some days.
-func streaming(name string) *fake {
-	now := time.Now()
+func streaming(name string) *fake { return streamingAt(name, time.Now()) }
+
+func streamingAt(name string, now time.Time) *fake {
 	ago := func(d time.Duration) time.Time { return now.Add(-d) }
 	const h, m = time.Hour, time.Minute
 	gen := func(n int, from, to time.Duration, rebased bool, base, end int64) archive.Generation {
 		return archive.Generation{
 			Number: n, Complete: true, Closed: true, Rebased: rebased, From: ago(from), To: ago(to), BaseOffset: base, EndOffset: end,
-			BaseVerified: true, Segments: 4, Sealed: 4, Verified: 4, Bytes: 1<<28 + (end - base), FsyncedOffset: end,
+			BaseVerified: true, Segments: 4, Sealed: 4, Verified: 4, Bytes: 1<<28 + (end - base), Frees: 1<<28 + (end - base), FsyncedOffset: end,
 		}
 	}
 	last := gen(12, 9*h, 0, true, 9_400_000_000, 12_345_678_901)
@@ -90,8 +96,9 @@ func streaming(name string) *fake {
 
 // minutes are five minutes of a link with waves of load; from cut on, in
 // seconds, it is down for a while.
-func minutes(cut, down int) []status.Status {
-	now := time.Now()
+func minutes(cut, down int) []status.Status { return minutesAt(cut, down, time.Now()) }
+
+func minutesAt(cut, down int, now time.Time) []status.Status {
 	var all []status.Status
 	var s status.Status
 	for i := range 300 {
@@ -115,8 +122,9 @@ func minutes(cut, down int) []status.Status {
 }
 
 // story is what a link told: the full sync, a cut, a way back.
-func story(name string) []any {
-	now := time.Now()
+func story(name string) []any { return storyAt(name, time.Now()) }
+
+func storyAt(name string, now time.Time) []any {
 	refused := &replica.LinkError{Master: name + " (redis-main.internal.example:6379)", State: replica.Connecting, Cause: syscall.ECONNREFUSED, Remedy: "is a redis-server running there, and does its bind directive allow this host?"}
 	all := []any{
 		replica.Event{Kind: replica.FullSyncBegun, State: replica.Sync, Phase: replica.Transfer, ReplID: id, Offset: 1, Cause: replica.SyncInitial},

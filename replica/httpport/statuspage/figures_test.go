@@ -9,7 +9,6 @@ import (
 	"unicode/utf8"
 
 	"replicad/replica"
-	"replicad/replica/daemon/status"
 )
 
 func TestFiguresAreWrittenForReading(t *testing.T) {
@@ -42,7 +41,7 @@ func FuzzCleanTextIsBoundedAndVisible(f *testing.F) {
 func samplesOf(now time.Time, n int, v func(i int) int64) []sample {
 	var all []sample
 	for i := range n {
-		all = append(all, sample{now.Add(time.Duration(i-n+1) * time.Second), status.Status{Phase: replica.Stream, ReplID: "id", BytesIn: v(i), Received: v(i), Durable: v(i)}})
+		all = append(all, sample{at: now.Add(time.Duration(i-n+1) * time.Second), received: v(i), durable: v(i), up: true, known: true})
 	}
 	return all
 }
@@ -76,13 +75,13 @@ func TestAFullSyncIsNoRateAndNoPaceAtWhichTheDiskFills(t *testing.T) {
 	all := samplesOf(now, 100, func(i int) int64 { return int64(i) * 1000 })
 	for i := range all {
 		if i >= 50 { // a full sync of 1 GiB, which begins a history far ahead
-			all[i].FullSyncsDone, all[i].BytesIn, all[i].Received = 1, all[i].BytesIn+1<<30, all[i].Received+1<<40
+			all[i].fullSyncs, all[i].received = 1, all[i].received+1<<40
 		}
 	}
 	if g := graphs(all, now)[0]; g.Top != "max 1000 B/s" || g.Now != "1000 B/s" {
 		t.Errorf("the graph shows %q, %q", g.Top, g.Now)
 	}
-	if left := fills(all, status.Disk{At: now, Free: 1 << 20}); left < 17*time.Minute || left > 18*time.Minute {
+	if left := fills(all, stored{at: now, free: 1 << 20}); left < 17*time.Minute || left > 18*time.Minute {
 		t.Errorf("the disk is full in %v", left)
 	}
 }
@@ -98,11 +97,11 @@ func TestTheOffsetIsDrawnFromWhereTheMinutesBegin(t *testing.T) {
 func TestTheLagIsTheWorstOfFiveSeconds(t *testing.T) {
 	now := time.Now()
 	all := samplesOf(now, 20, func(int) int64 { return 0 })
-	all[16].LagSince = all[16].at.Add(-3 * time.Second)
+	all[16].lag = 3 * time.Second
 	if g := graphs(all, now)[3]; g.Now != "3.0 s" {
 		t.Errorf("%+v", g)
 	}
-	all[16].LagSince, all[14].LagSince = time.Time{}, all[14].at.Add(-3*time.Second)
+	all[16].lag, all[14].lag = 0, 3*time.Second
 	if g := graphs(all, now)[3]; g.Now != "0.0 s" || g.Top != "max 3.0 s" {
 		t.Errorf("%+v", g)
 	}
@@ -121,7 +120,7 @@ func TestACutIsABandAndItsLengthIsTold(t *testing.T) {
 	now := time.Now()
 	all := samplesOf(now, 300, func(i int) int64 { return int64(i) })
 	for i := 100; i < 130; i++ {
-		all[i].Phase = replica.NoPhase
+		all[i].up = false
 	}
 	g := graphs(all, now)[0]
 	if len(g.Down) != 1 || g.Down[0].Width != 30 || !strings.Contains(g.Label, "did not stream for 30 s") {
@@ -133,9 +132,9 @@ func TestFiveMinutesAreKeptAndNothingOlderIsDrawn(t *testing.T) {
 	now := time.Now()
 	f := &followed{}
 	for i := range 1000 {
-		f.add(sample{now.Add(time.Duration(i-999) * time.Second), status.Status{BytesIn: int64(i)}})
+		f.add(sample{at: now.Add(time.Duration(i-999) * time.Second), received: int64(i)})
 	}
-	if n := len(f.samples); n != keptSamples || f.samples[n-1].BytesIn != 999 {
+	if n := len(f.samples); n > graphWidth+3 || n < graphWidth || f.samples[n-1].received != 999 {
 		t.Errorf("%d samples, the last %+v", n, f.samples[n-1])
 	}
 	if g := graphs(f.samples, now.Add(time.Hour))[0]; len(lines(g)) != 0 || len(g.Down) != 0 {

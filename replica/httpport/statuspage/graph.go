@@ -17,19 +17,23 @@ const (
 	graphHeight = 100
 	graphTop    = 20 // above the largest value, which is written there
 	graphBottom = 4  // below the smallest
-	apart       = 3  // seconds between samples that no line joins
-	keptSamples = graphWidth + 2
+	apart       = 12 // seconds between samples that no line joins
 )
 
-// sample is how a link stood at one moment.
+// sample is how a link stood at one moment: what the graphs show of it.
 type sample struct {
-	at time.Time
-	status.Status
+	at        time.Time
+	received  int64
+	durable   int64
+	commands  int64
+	fullSyncs int64 // that were done
+	lag       time.Duration
+	up        bool
+	known     bool // there is a history, to which the offsets belong
 }
 
 func newSample(now time.Time, s status.Status) sample {
-	s.FullSyncs, s.Failures = nil, nil // no graph shows them
-	return sample{now, s}
+	return sample{now, s.Received, s.Durable, s.Commands, s.FullSyncsDone, s.Lag(now), s.Up(), s.HasOffset()}
 }
 
 // measure computes the value of a curve at all[i], where i is above zero; false
@@ -64,11 +68,11 @@ func plots() []plot {
 		{title: "Stream", says: "Bytes of the stream per second", write: perSecond,
 			curves: []curve{{Class: "first", of: rate(received)}}},
 		{title: "Commands", says: "Commands per second", write: each,
-			curves: []curve{{Class: "first", of: rate(func(s sample) int64 { return s.Commands })}}},
+			curves: []curve{{Class: "first", of: rate(func(s sample) int64 { return s.commands })}}},
 		{title: "Offset", says: "Replication offset", write: func(v float64) string { return units.Thousands(int64(v)) }, growth: true,
 			curves: []curve{
-				{Class: "first", Key: "received", of: func(all []sample, i int) (float64, bool) { return float64(all[i].Received), all[i].HasOffset() }},
-				{Class: "second", Key: "fsynced", of: func(all []sample, i int) (float64, bool) { return float64(all[i].Durable), all[i].HasOffset() }},
+				{Class: "first", Key: "received", of: func(all []sample, i int) (float64, bool) { return float64(all[i].received), all[i].known }},
+				{Class: "second", Key: "fsynced", of: func(all []sample, i int) (float64, bool) { return float64(all[i].durable), all[i].known }},
 			}},
 		{title: "Lag", says: "How long received bytes waited for their fsync, the worst of 5 seconds,", write: inSeconds,
 			curves: []curve{{Class: "first", of: worstLag}}},
@@ -77,14 +81,14 @@ func plots() []plot {
 
 // received is the offset up to where the stream has come. A full sync or a rebase
 // would dwarf the stream, so the bytes of their RDBs are not counted.
-func received(s sample) int64 { return s.Received }
+func received(s sample) int64 { return s.received }
 
 // rate is the growth of a counter, a second. A full sync that ended between two
 // samples has set the offset anew: there is no rate.
 func rate(of func(sample) int64) measure {
 	return func(all []sample, i int) (float64, bool) {
 		took := all[i].at.Sub(all[i-1].at).Seconds()
-		return math.Max(float64(of(all[i])-of(all[i-1]))/took, 0), took > 0 && took <= apart && all[i].FullSyncsDone == all[i-1].FullSyncsDone
+		return math.Max(float64(of(all[i])-of(all[i-1]))/took, 0), took > 0 && took <= apart && all[i].fullSyncs == all[i-1].fullSyncs
 	}
 }
 
@@ -94,10 +98,17 @@ func worstLag(all []sample, i int) (float64, bool) {
 	worst := time.Duration(0)
 	for _, s := range all[max(i-4, 0) : i+1] {
 		if all[i].at.Sub(s.at) < 5*time.Second {
-			worst = max(worst, s.Lag(s.at))
+			worst = max(worst, s.lag)
 		}
 	}
 	return worst.Seconds(), true
+}
+
+// Term is the title with its explanation.
+func (g graph) Term() (term, error) {
+	t, err := explain(g.Title)
+	t.ID += "-graph"
+	return t, err
 }
 
 // graph is a plot of the last minutes.
@@ -132,8 +143,8 @@ func outages(all []sample, now time.Time) (bands []band) {
 	for i, s := range all {
 		x := place(s.at, now)
 		switch n := len(bands); {
-		case s.Up() || x < 0:
-		case n > 0 && !all[i-1].Up():
+		case s.up || x < 0:
+		case n > 0 && !all[i-1].up:
 			bands[n-1].Width = x - bands[n-1].X
 		default:
 			bands = append(bands, band{max(x-1, 0), 1})

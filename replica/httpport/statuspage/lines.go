@@ -14,6 +14,7 @@ const (
 	keptNotices  = 30
 	shownNotices = 12
 	keptSteps    = 100
+	fewerSteps   = 20 // of each of many masters
 )
 
 // line is an event as the log says it.
@@ -53,14 +54,7 @@ func (p *Page) Observe(e replica.Event) {
 // ObserveArchive implements archive.Observer, as Observe does for links.
 func (p *Page) ObserveArchive(e archive.Event) { p.note(logs.OfArchive(e)) }
 
-func (p *Page) of(master string) *followed {
-	for _, f := range p.masters {
-		if f.Name() == master {
-			return f
-		}
-	}
-	return nil
-}
+func (p *Page) of(master string) *followed { return p.byName[master] }
 
 func (p *Page) note(said logs.Line) {
 	f := p.of(said.Master)
@@ -70,7 +64,11 @@ func (p *Page) note(said logs.Line) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	l := line{said, 1}
-	f.steps = keep(f.steps, l, keptSteps)
+	most := keptSteps
+	if len(p.masters) > many {
+		most = fewerSteps
+	}
+	f.steps = keep(f.steps, l, most)
 	if l.Level < logs.LevelNotice {
 		return
 	}

@@ -1,8 +1,12 @@
 // Package statuspage is the page that shows at a glance whether a backup is
-// sound: the state machine with the state in force lit, offsets and rates of the
-// last five minutes, what can be restored, the last events, and the commands
-// that restore. It is an http.Handler of HTML, CSS and SVG that are in the
+// sound: what can be restored and the commands that restore, the state machine
+// with the state in force lit, offsets and rates of the last five minutes, and
+// the last events. It is an http.Handler of HTML, CSS and SVG that are in the
 // binary.
+//
+// Of several masters / is an overview, the worst first, a hundred on a page, and
+// /?master=NAME is the page of one. So a page is never larger than some hundred
+// KiB, however many masters there are.
 //
 //	page := statuspage.New(statuspage.Config{Masters: masters, Version: version})
 //	defer page.Close()
@@ -10,8 +14,8 @@
 //
 // One template makes the page. An open page asks for itself every two seconds
 // and changes what differs (page.js); without JavaScript the page says the same
-// and stands still. The page is made anew five times a second at most, however
-// many clients ask.
+// and stands still. A page is made anew five times a second at most, however many
+// clients ask.
 //
 // What a master says is hostile: the template escapes it, units.Printable bounds
 // it, and the content security policy allows nothing but what is in the binary.
@@ -20,8 +24,8 @@ package statuspage
 import (
 	"bytes"
 	"embed"
-	"fmt"
 	"html/template"
+	"maps"
 	"net/http"
 	"slices"
 	"sync"
@@ -53,13 +57,20 @@ type Config struct {
 const (
 	sampleEvery = time.Second
 	renderEvery = 200 * time.Millisecond // at most
-	patience    = 2 * time.Second        // for all disks together
-	longest     = 400                    // characters of a text that others wrote
+	mostPages   = 16                     // made within renderEvery
+
+	// Of many masters those that nobody looks at are sampled more rarely.
+	many       = 100
+	rarely     = 5 // times sampleEvery
+	lookedAtIn = time.Minute
+
+	patience = 2 * time.Second // for all disks together
+	longest  = 400             // characters of a text that others wrote
 )
 
 // policy is the Content-Security-Policy: no script, style or image but our own
-// files, no form, no frame.
-const policy = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; object-src 'none'"
+// files, no form but the search, no frame.
+const policy = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
 
 //go:embed static
 var static embed.FS
@@ -70,7 +81,7 @@ var source string
 // Page is the handler, and an observer of the links. Make it by New.
 type Page struct {
 	masters  []*followed
-	ids      int // that were given to masters
+	byName   map[string]*followed
 	version  string
 	template *template.Template
 	mux      *http.ServeMux
@@ -80,27 +91,43 @@ type Page struct {
 	done  sync.WaitGroup
 
 	rendering sync.Mutex
-	rendered  time.Time
-	last      []byte
+	made      map[asking]made // by what was asked for
+	seen      *survey
+	next      int // the master whose folder is read next for a survey
+}
+
+// asking is what a client asks for: the page of a master, or the overview.
+type asking struct {
+	f *followed
+	question
+}
+
+// made is a page as it was made.
+type made struct {
+	at   time.Time
+	page []byte
 }
 
 // followed is what the page keeps of one master, the oldest first.
 type followed struct {
 	Master
-	id string // of its parts of the page
+	stored stored // of a survey; the page's rendering guards it
 
 	mu      sync.Mutex
 	samples []sample
 	notices []line
 	steps   []line
 	taken   [2]replica.State // the last change of state
+	looked  time.Time        // when its page was asked for last
 }
 
 // New makes a page and starts the goroutine that takes samples; Close ends it.
 func New(cfg Config) *Page {
-	p := &Page{version: cfg.Version, mux: http.NewServeMux(), quit: make(chan struct{})}
+	p := &Page{version: cfg.Version, mux: http.NewServeMux(), quit: make(chan struct{}), made: map[asking]made{}, byName: map[string]*followed{}}
 	p.template = template.Must(template.New("page").Funcs(template.FuncMap{
 		"clean": clean, "short": short, "clock": clock, "machineTime": machineTime, "causes": causes,
+		"term": explain, "says": explanation, "zone": zone,
+		"before": func(page int) int { return page - 1 }, "after": func(page int) int { return page + 1 },
 		"size": units.Size, "count": units.Thousands, "span": units.Span,
 		"seconds": func(d time.Duration) string { return inSeconds(d.Seconds()) },
 	}).Parse(source))
@@ -109,23 +136,26 @@ func New(cfg Config) *Page {
 		w.Header().Set("Cache-Control", "no-cache") // a new binary has other files, and no times
 		http.ServeFileFS(w, r, static, "static/"+r.PathValue("file"))
 	})
-	kept := map[string]*followed{}
-	if cfg.Before != nil {
-		for _, f := range cfg.Before.masters {
-			kept[f.Name()] = f
-			p.ids = max(p.ids, cfg.Before.ids)
-		}
-	}
 	for _, m := range cfg.Masters {
-		f := kept[m.Name()]
-		if f == nil {
-			f = &followed{Master: m, id: fmt.Sprintf("m%d", p.ids)}
-			p.ids++
+		f := &followed{Master: m}
+		if cfg.Before != nil {
+			f.take(cfg.Before.byName[m.Name()])
 		}
-		p.masters = append(p.masters, f)
+		p.masters, p.byName[m.Name()] = append(p.masters, f), f
 	}
 	p.done.Go(p.run)
 	return p
+}
+
+// take takes over what another page has kept of the master; nil for nothing.
+func (f *followed) take(old *followed) {
+	if old == nil {
+		return
+	}
+	old.mu.Lock()
+	defer old.mu.Unlock()
+	f.samples, f.notices, f.steps = slices.Clone(old.samples), slices.Clone(old.notices), slices.Clone(old.steps)
+	f.taken, f.looked = old.taken, old.looked
 }
 
 // Close ends the goroutine. The page can still be asked for.
@@ -138,11 +168,13 @@ func (p *Page) Close() {
 func (p *Page) run() {
 	tick := time.NewTicker(sampleEvery)
 	defer tick.Stop()
-	for {
+	for n := 0; ; n++ {
 		select {
 		case <-tick.C:
-			for _, f := range p.masters {
-				f.add(newSample(time.Now(), f.Status()))
+			for i, f := range p.masters {
+				if len(p.masters) <= many || (n+i)%rarely == 0 || f.lookedAt() {
+					f.add(newSample(time.Now(), f.Status()))
+				}
 			}
 		case <-p.quit:
 			return
@@ -150,10 +182,22 @@ func (p *Page) run() {
 	}
 }
 
+// lookedAt says whether somebody has looked at the master's page lately.
+func (f *followed) lookedAt() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return time.Since(f.looked) < lookedAtIn
+}
+
+// add adds a sample, and forgets those that no graph shows any more.
 func (f *followed) add(s sample) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.samples = keep(f.samples, s, keptSamples)
+	old := 0
+	for old < len(f.samples) && s.at.Sub(f.samples[old].at) > (graphWidth+2)*time.Second {
+		old++
+	}
+	f.samples = append(slices.Delete(f.samples, 0, old), s)
 }
 
 // keep adds x to the newest, of which there are most at most.
@@ -170,8 +214,20 @@ func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.mux.ServeHTTP(w, r)
 }
 
-func (p *Page) serve(w http.ResponseWriter, _ *http.Request) {
-	page, err := p.render()
+// serve answers with the overview, or with the page of a master.
+func (p *Page) serve(w http.ResponseWriter, r *http.Request) {
+	var f *followed
+	q := r.URL.Query()
+	switch name := q.Get("master"); {
+	case q.Has("master"):
+		if f = p.byName[name]; f == nil {
+			http.Error(w, "no master is called "+clean(name)+"; the masters are listed at /", http.StatusNotFound)
+			return
+		}
+	case len(p.masters) == 1:
+		f = p.masters[0]
+	}
+	page, err := p.render(f, ask(q))
 	if err != nil {
 		http.Error(w, "the page could not be made: "+err.Error(), http.StatusInternalServerError)
 		return
@@ -181,20 +237,28 @@ func (p *Page) serve(w http.ResponseWriter, _ *http.Request) {
 	_, _ = w.Write(page) // a client that went away misses nothing
 }
 
-// render makes the page, or gives the one that was made a moment ago: clients
-// that ask all the time must not take time from the links.
-func (p *Page) render() ([]byte, error) {
+// render makes a page, or gives the one that was made a moment ago: clients that
+// ask all the time must not take time from the links.
+func (p *Page) render(f *followed, q question) ([]byte, error) {
+	key := asking{f, q}
 	p.rendering.Lock()
 	defer p.rendering.Unlock()
-	if time.Since(p.rendered) < renderEvery {
-		return p.last, nil
+	for {
+		maps.DeleteFunc(p.made, func(_ asking, m made) bool { return time.Since(m.at) >= renderEvery })
+		if m, ok := p.made[key]; ok {
+			return m.page, nil
+		}
+		if len(p.made) < mostPages {
+			break
+		}
+		time.Sleep(renderEvery / mostPages)
 	}
 	var out bytes.Buffer
-	if err := p.template.Execute(&out, p.view(time.Now())); err != nil {
+	if err := p.template.Execute(&out, p.view(f, q, time.Now())); err != nil {
 		return nil, err
 	}
-	p.last, p.rendered = out.Bytes(), time.Now()
-	return p.last, nil
+	p.made[key] = made{time.Now(), out.Bytes()}
+	return out.Bytes(), nil
 }
 
 // clean makes text of others fit to be shown. The template escapes HTML.
@@ -205,3 +269,9 @@ func clock(t time.Time) string { return t.Local().Format(time.DateTime) }
 
 // machineTime is a time as <time datetime> takes it.
 func machineTime(t time.Time) string { return t.Format(time.RFC3339) }
+
+// zone is how many seconds the server's clock is ahead of UTC.
+func zone(t time.Time) int {
+	_, ahead := t.Local().Zone()
+	return ahead
+}

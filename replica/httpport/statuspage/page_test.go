@@ -2,8 +2,11 @@ package statuspage_test
 
 import (
 	"errors"
+	"fmt"
+	"html"
 	"io"
 	"net/http"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -54,7 +57,7 @@ func TestThePageFollowsTheLink(t *testing.T) {
 	})
 	poll.Until(t, "the cut to be shown", func() bool {
 		page := get(t, address)
-		_, notices, _ := strings.Cut(page, `id="m0-notices"`)
+		_, notices, _ := strings.Cut(page, `id="notices"`)
 		return strings.Contains(page, `<b class="code">NONE</b>`) && strings.Contains(notices, "the master closed the connection")
 	})
 }
@@ -64,17 +67,18 @@ func TestADiskThatIsSlowOrHangsDelaysNoPageForLong(t *testing.T) {
 	main.disk = status.Disk{}
 	other.disk.Err = errors.New("the disk hangs: a reading has been under way for 11s")
 	_, address := serve(t, statuspage.Config{Masters: []statuspage.Master{main, other}})
-	page := get(t, address)
-	for _, want := range []string{"The archive is being read", "SYNC/STREAM", "The archive can&#39;t be read: the disk hangs"} {
-		if !strings.Contains(page, want) {
-			t.Errorf("%q is not on the page\n%s", want, page)
+	for query, want := range map[string]string{
+		"": "The archive can&#39;t be read: the disk hangs", "?master=main": "The archive is being read", "?master=other": "The archive can&#39;t be read: the disk hangs",
+	} {
+		if page := get(t, address+query); !strings.Contains(page, want) {
+			t.Errorf("%q is not on the page %q\n%s", want, query, page)
 		}
 	}
 	if most := 2 * time.Second; main.waited > most || other.waited > most {
 		t.Errorf("waits %v and %v for a disk", main.waited, other.waited)
 	}
 	main.set(func(f *fake) { f.disk = streaming("main").disk })
-	poll.Until(t, "the archive to be shown", func() bool { return strings.Contains(get(t, address), "<span>restore</span>") })
+	poll.Until(t, "the archive to be shown", func() bool { return strings.Contains(get(t, address+"?master=main"), "<span>restore</span>") })
 }
 
 func TestManyRequestsShareOneRendering(t *testing.T) {
@@ -153,6 +157,10 @@ func TestEachTroubleHasItsWord(t *testing.T) {
 			down(f)
 			f.status.State, f.status.Phase, f.disk.Archive.Generations = replica.Sync, replica.Transfer, nil
 		},
+		"warn First sync ": func(f *fake) { // repl-diskless-sync-delay, or the first connection of two
+			down(f)
+			f.status.State, f.status.Phase, f.disk.Archive.Generations = replica.Sync, replica.Psync, nil
+		},
 		"warn Damage":    func(f *fake) { f.disk.Archive.Generations[1].Damaged = 1 },
 		"warn Lagging":   func(f *fake) { f.lag = time.Hour },
 		"warn Too large": func(f *fake) { f.status.Overfull = true },
@@ -160,7 +168,7 @@ func TestEachTroubleHasItsWord(t *testing.T) {
 		main := streaming("main")
 		change(main)
 		_, address := serve(t, statuspage.Config{Masters: []statuspage.Master{main}})
-		class, word, _ := strings.Cut(want, " ")
+		class, word, _ := strings.Cut(strings.TrimSpace(want), " ")
 		poll.Until(t, want, func() bool {
 			return strings.Contains(get(t, address), `<p class="pill `+class+`" role="status">`+word+`</p>`)
 		})
@@ -195,7 +203,7 @@ func TestRepeatedFailuresDoNotPushOutWhatCameBefore(t *testing.T) {
 		p.Observe(replica.Event{Time: time.Now(), Master: "main", Kind: replica.Failed, Err: errors.New("refused")})
 	}
 	poll.Until(t, "the failures to be counted", func() bool {
-		_, notices, _ := strings.Cut(get(t, address), `id="m0-notices"`)
+		_, notices, _ := strings.Cut(get(t, address), `id="notices"`)
 		return strings.Contains(notices, "200 times") && strings.Contains(notices, "replid=<bdi>before")
 	})
 }
@@ -244,34 +252,111 @@ func TestAFullSyncUnderWayShowsHowFarItIs(t *testing.T) {
 	})
 }
 
-func TestSeveralMastersAreSummedUp(t *testing.T) {
-	good, bad := streaming("good"), streaming("bad")
-	bad.status.Overfull = true
-	_, address := serve(t, statuspage.Config{Masters: []statuspage.Master{good, bad}})
+func TestSeveralMastersAreSummedUpTheWorstFirst(t *testing.T) {
+	good, watch, bad := streaming("aa"), streaming("bb"), streaming("cc")
+	watch.status.Overfull = true
+	bad.disk.Err = errors.New("permission denied")
+	_, address := serve(t, statuspage.Config{Masters: []statuspage.Master{good, watch, bad}})
 	page := get(t, address)
-	for _, want := range []string{"<title>1 of 2 masters need a look - replicad</title>", `href="#m0"`, `href="#m1"`, `id="m1"`} {
-		if !strings.Contains(page, want) {
-			t.Errorf("%q is not on the page", want)
+	at := 0
+	for _, want := range []string{
+		"<title>2 of 3 masters need a look - replicad</title>", "<b>1</b> in trouble", "<b>1</b> to watch", "<b>1</b> sound",
+		`href="?master=cc"`, "permission denied", `href="?master=bb"`, "larger than max-bytes", "<summary>1 is sound", `href="?master=aa"`,
+	} {
+		i := strings.Index(page[at:], want)
+		if i < 0 {
+			t.Fatalf("behind byte %d there is no %q on the page\n%s", at, want, page)
 		}
+		at += i
 	}
-	bad.set(func(f *fake) { f.status.Overfull = false })
+	if strings.Contains(page, "<details class=\"sound\" open") {
+		t.Error("what is sound is not folded")
+	}
+	if page := get(t, address+"?state=bad"); !strings.Contains(page, "master=cc") || strings.Contains(page, "master=bb") {
+		t.Errorf("of those in trouble it shows\n%s", page)
+	}
+	if page := get(t, address+"?q=AA"); !strings.Contains(page, "master=aa") || strings.Contains(page, "master=bb") || !strings.Contains(page, "open><summary>1 is sound") {
+		t.Errorf("a search for AA shows\n%s", page)
+	}
+	if page := get(t, address+"?q=%3Cscript%3E&state=good&page=-7"); !strings.Contains(page, "No master is like that") || strings.Contains(page, "<script>") {
+		t.Errorf("a search for nothing shows\n%s", page)
+	}
+	if page := get(t, address+"?master=bb"); !strings.Contains(page, "<title>Too large: bb - replicad</title>") || !strings.Contains(page, `<a href="?">All 3 masters</a>: 2 of them need a look`) {
+		t.Errorf("the page of bb is\n%s", page)
+	}
+	r, err := http.Get(address + "?master=dd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if said := body(t, r); r.StatusCode != http.StatusNotFound || !strings.Contains(said, "no master is called dd") {
+		t.Errorf("a master that is not followed: %s %s", r.Status, said)
+	}
+	watch.set(func(f *fake) { f.status.Overfull = false })
+	bad.set(func(f *fake) { f.disk.Err = nil })
 	poll.Until(t, "all to be sound", func() bool {
-		return strings.Contains(get(t, address), "<title>Sound: all masters - replicad</title>")
+		page := get(t, address)
+		return strings.Contains(page, "<title>Sound: all masters - replicad</title>") && strings.Contains(page, "open><summary>3 are sound")
 	})
 }
 
-func BenchmarkRenderingThePage(b *testing.B) {
-	main := streaming("main")
-	p := statuspage.New(statuspage.Config{Masters: []statuspage.Master{main}})
-	defer p.Close()
-	p.Fill("main", minutes(190, 22))
-	tell(p, story("main"))
-	b.ReportAllocs()
-	var bytes int
-	for b.Loop() {
-		bytes = p.Render()
+func TestAPageOfThousandsOfMastersIsBounded(t *testing.T) {
+	var all []statuspage.Master
+	for i := range 5000 {
+		f := streaming(fmt.Sprintf("%04d-%s", i, strings.Repeat("n", 40)))
+		if i%2 == 1 {
+			f.status.State, f.status.Phase, f.status.DownSince = replica.None, replica.NoPhase, time.Now().Add(-time.Hour)
+			f.status.LastFailure, f.status.LastFailureAt = strings.Repeat("x", 1000), time.Now()
+		}
+		all = append(all, f)
 	}
-	b.ReportMetric(float64(bytes), "bytes/page")
+	_, address := serve(t, statuspage.Config{Masters: all})
+	shown := map[string]bool{}
+	pages := 0
+	next := regexp.MustCompile(`rel="next" href="([^"]*)"`)
+	for query := "?"; query != ""; pages++ {
+		page := get(t, address+query)
+		if len(page) > 200_000 {
+			t.Fatalf("page %d has %d bytes", pages+1, len(page))
+		}
+		for _, m := range regexp.MustCompile(`master=(\d+)`).FindAllStringSubmatch(page, -1) {
+			shown[m[1]] = true
+		}
+		query = ""
+		if m := next.FindStringSubmatch(page); m != nil {
+			query = html.UnescapeString(m[1])
+		}
+	}
+	if len(shown) != 5000 || pages != 50 {
+		t.Errorf("%d pages show %d masters", pages, len(shown))
+	}
+	reads := 0
+	for _, m := range all {
+		reads += m.(*fake).reads
+	}
+	if reads > 5000 {
+		t.Errorf("50 pages read %d folders", reads)
+	}
+}
+
+func BenchmarkRenderingThePage(b *testing.B) {
+	for _, n := range []int{1, 100, 1000, 5000} {
+		b.Run(fmt.Sprintf("%d masters", n), func(b *testing.B) {
+			cfg := statuspage.Config{Masters: []statuspage.Master{streaming("main")}}
+			for i := 1; i < n; i++ {
+				cfg.Masters = append(cfg.Masters, streaming(fmt.Sprint("main", i)))
+			}
+			p := statuspage.New(cfg)
+			defer p.Close()
+			p.Fill("main", minutes(190, 22))
+			tell(p, story("main"))
+			b.ReportAllocs()
+			var bytes int
+			for b.Loop() {
+				bytes = p.Render()
+			}
+			b.ReportMetric(float64(bytes), "bytes/page")
+		})
+	}
 }
 
 func TestWithoutABackupOnlyAFirstSyncIsNoAlarm(t *testing.T) {
@@ -282,6 +367,13 @@ func TestWithoutABackupOnlyAFirstSyncIsNoAlarm(t *testing.T) {
 		change func(*status.Status)
 	}{
 		{"a first sync", false, func(s *status.Status) { s.State, s.Phase = replica.Sync, replica.Transfer }},
+		{"a first sync on two connections, while the stream comes already", false, func(s *status.Status) {
+			s.State, s.Phase, s.LagSince = replica.Sync, replica.Transfer, time.Now().Add(-time.Hour)
+		}},
+		{"a master that was asked and has not answered", false, func(s *status.Status) { s.State, s.Phase, s.LastFailure = replica.Sync, replica.Psync, "" }},
+		{"a folder that was read before the sync was done", false, func(s *status.Status) {
+			s.State, s.Phase, s.Entered = replica.Sync, replica.Stream, time.Now().Add(time.Hour)
+		}},
 		{"a link that is connecting", false, func(s *status.Status) { s.DownSince = time.Now().Add(time.Minute) }},
 		{"a link that is down", true, func(*status.Status) {}},
 		{"no master is followed", true, func(s *status.Status) { s.Address, s.NoOne = "", true }},
@@ -295,5 +387,22 @@ func TestWithoutABackupOnlyAFirstSyncIsNoAlarm(t *testing.T) {
 		if strings.Contains(page, alarm) != c.alarms || strings.Contains(page, `<p class="pill bad"`) != c.alarms {
 			t.Errorf("%s: the alarm should be %v\n%s", c.name, c.alarms, page)
 		}
+		if reasons, _, _ := strings.Cut(page[strings.Index(page, `<ul class="reasons`):], "</ul>"); !c.alarms && strings.Count(reasons, "<li>") != 1 {
+			t.Errorf("%s: it takes more than a sentence\n%s", c.name, reasons)
+		}
+	}
+}
+
+func TestAPageThatTakesThePlaceOfAnotherKeepsWhatIsKnown(t *testing.T) {
+	main := streaming("main")
+	before, _ := serve(t, statuspage.Config{Masters: []statuspage.Master{main}})
+	before.Fill("main", minutes(0, 0))
+	tell(before, story("main"))
+	_, address := serve(t, statuspage.Config{Masters: []statuspage.Master{streaming("new"), main}, Before: before})
+	if page := get(t, address+"?master=main"); !strings.Contains(page, `class="curve first" d="M`) || !strings.Contains(page, "rebase done") {
+		t.Errorf("the page that takes over is\n%s", page)
+	}
+	if page := get(t, address+"?master=new"); strings.Contains(page, "rebase done") {
+		t.Errorf("the page of the new master is\n%s", page)
 	}
 }

@@ -11,19 +11,21 @@ import (
 	"replicad/replica/units"
 )
 
-// view is what the template gets.
+// view is what the template gets: one master, or the overview of several.
 type view struct {
-	Title   string
-	Version string
-	Now     time.Time
-	Zone    string
-	Masters []masterView
+	Title    string
+	Version  string
+	Now      time.Time
+	Zone     string
+	Overview *overview // nil on the page of a master
+	Master   *masterView
+	Masters  int // how many there are
+	Wrong    int // that are not sound, where there are several
 }
 
 type masterView struct {
 	status.Status
 	status.Disk
-	ID       string
 	Now      time.Time
 	Verdict  verdict
 	Machine  machine
@@ -45,41 +47,47 @@ type progress struct {
 // Percent is how much of the full sync is here.
 func (p progress) Percent() int64 { return 100 * p.Bytes / p.Total }
 
-// view tells how things stand. It waits for disks as long as patience at most.
-func (p *Page) view(now time.Time) view {
-	v := view{Version: p.version, Now: now, Zone: now.Local().Format("MST")}
-	wrong := 0
-	for _, f := range p.masters {
-		m := f.view(now, max(patience-time.Since(now), 0))
-		if m.Verdict.Class != "good" {
-			wrong++
-		}
-		v.Masters = append(v.Masters, m)
+// view tells how one master stands, or all where f is nil. The caller holds
+// rendering.
+func (p *Page) view(f *followed, q question, now time.Time) view {
+	v := view{Version: p.version, Now: now, Zone: now.Local().Format("MST"), Masters: len(p.masters)}
+	if v.Masters > 1 {
+		v.Wrong = p.surveyed(now).wrong
 	}
 	switch {
-	case len(v.Masters) == 1:
-		v.Title = v.Masters[0].Verdict.Word + ": " + v.Masters[0].Name
-	case wrong == 0:
+	case f != nil:
+		m := f.view(now, patience)
+		v.Master, v.Title = &m, m.Verdict.Word+": "+m.Name
+		return v
+	case v.Masters == 0:
+		v.Title = "No master"
+		return v
+	case v.Wrong == 0:
 		v.Title = "Sound: all masters"
 	default:
-		v.Title = fmt.Sprintf("%d of %d masters need a look", wrong, len(v.Masters))
+		v.Title = fmt.Sprintf("%d of %d masters need a look", v.Wrong, v.Masters)
 	}
+	o := p.seen.answer(q)
+	v.Overview = &o
 	return v
 }
 
+// view tells how the master stands. It waits for the disk as long as wait.
 func (f *followed) view(now time.Time, wait time.Duration) masterView {
 	d := f.Disk(wait)
 	s := f.Status()
 	f.mu.Lock()
+	f.looked = now
 	samples, notices, steps, taken := slices.Clone(f.samples), slices.Clone(f.notices), slices.Clone(f.steps), f.taken
 	f.mu.Unlock()
 	slices.Reverse(notices)
 	slices.Reverse(steps)
-	left := fills(samples, d)
+	kept := newStored(d)
+	left := fills(samples, kept)
 	bar := newTimebar(d.Archive.Generations, now)
 	return masterView{
-		Status: s, Disk: d, ID: f.id, Now: now,
-		Verdict:  judge(s, d, left, now),
+		Status: s, Disk: d, Now: now,
+		Verdict:  judge(s, kept, left, now),
 		Machine:  draw(s.State, s.Phase, taken),
 		Progress: underWay(s),
 		Graphs:   graphs(samples, now),
@@ -121,9 +129,9 @@ func underWay(s status.Status) *progress {
 
 // fills says when the disk is full at the pace of the last minutes; 0 where that
 // is not known or far away.
-func fills(all []sample, d status.Disk) time.Duration {
+func fills(all []sample, d stored) time.Duration {
 	const far = 90 * 24 * time.Hour
-	if len(all) < 30 || d.At.IsZero() || d.Err != nil {
+	if len(all) < 2 || all[len(all)-1].at.Sub(all[0].at) < 29*time.Second || d.at.IsZero() || d.err != nil {
 		return 0
 	}
 	growth, grown := rate(received), 0.0
@@ -133,7 +141,7 @@ func fills(all []sample, d status.Disk) time.Duration {
 		}
 	}
 	pace := grown / all[len(all)-1].at.Sub(all[0].at).Seconds()
-	left := float64(d.Free) / pace // seconds
+	left := float64(d.free) / pace // seconds
 	if pace <= 0 || left > far.Seconds() {
 		return 0
 	}
