@@ -28,11 +28,28 @@ const id = "0123456789012345678901234567890123456789"
 func written(t testing.TB, stream []byte) (dir string) {
 	t.Helper()
 	dir = filepath.Join(t.TempDir(), "main")
+	a := opened(t, dir)
+	begin(t, a, id, 100)
+	feed(t, a, 100, stream)
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func opened(t testing.TB, dir string) *archive.Archive {
+	t.Helper()
 	a, err := archive.Open(dir, archive.Options{SegmentSize: 64 << 10, AppendFsync: archive.No})
 	if err != nil {
 		t.Fatal(err)
 	}
-	base, err := a.BeginBase(replica.FullSync{ReplID: id, Offset: 100, Size: -1})
+	return a
+}
+
+// begin begins a history behind an offset.
+func begin(t testing.TB, a *archive.Archive, id string, offset int64) {
+	t.Helper()
+	base, err := a.BeginBase(replica.FullSync{ReplID: id, Offset: offset, Size: -1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,6 +59,11 @@ func written(t testing.TB, stream []byte) (dir string) {
 	if _, err := base.Commit(); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// feed commits a stream behind an offset.
+func feed(t testing.TB, a *archive.Archive, offset int64, stream []byte) {
+	t.Helper()
 	s := resp.NewScanner(0, resp.Limits{})
 	for len(stream) > 0 {
 		n := copy(a.Buffer(), stream)
@@ -53,13 +75,9 @@ func written(t testing.TB, stream []byte) (dir string) {
 			p = p[k:]
 		}
 		b := s.Boundary()
-		a.Commit(n, replica.Boundary{Offset: 100 + b.Offset, DB: b.DB})
+		a.Commit(n, replica.Boundary{Offset: offset + b.Offset, DB: b.DB})
 		stream = stream[n:]
 	}
-	if err := a.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return dir
 }
 
 // anyBytes is a string as JSON has it, or an object with base64.
@@ -92,6 +110,14 @@ type printed struct {
 	After       *archive.Moment
 	Before      *archive.Moment
 	Event       string
+	Void        *where `json:"void_from"`
+	Was         where
+	GoesOn      where `json:"goes_on"`
+}
+
+type where struct {
+	ID     string
+	Offset int64
 }
 
 func (p printed) words() string {
@@ -354,6 +380,57 @@ func TestTheTableIsTheServers(t *testing.T) {
 		if _, err := newTable(wrong); err == nil {
 			t.Errorf("%q is read", wrong)
 		}
+	}
+}
+
+func TestAForkAndAGapAreEachToldByALine(t *testing.T) {
+	const second, third = "1111111111111111111111111111111111111111", "2222222222222222222222222222222222222222"
+	kept, lost := stream("SELECT 2", "SET a 1"), stream("SET a 2", "SET a 3")
+	dir := written(t, append(bytes.Clone(kept), lost...))
+	fork, end := 100+int64(len(kept)), 100+int64(len(kept)+len(lost))
+	a := opened(t, dir)
+	at, ok := a.ForkAt(replica.Replication{Role: "master", ReplID: second, Offset: 1e6, ReplID2: id, Offset2: fork})
+	if !ok || at.Offset != fork || at.DB != 2 {
+		t.Fatalf("%+v, %v", at, ok)
+	}
+	if _, err := a.Fork(at); err != nil {
+		t.Fatal(err)
+	}
+	a.Continue(second)
+	feed(t, a, fork, stream("SET a 4"))
+	begin(t, a, third, 9000)
+	feed(t, a, 9000, stream("SET a 5"))
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	lines := tailOf(t, dir, Options{From: fmt.Sprintf("%s:%d", id, end)})
+	if len(lines) != 4 {
+		t.Fatalf("%+v", lines)
+	}
+	if l := lines[0]; l.Event != "fork" || l.Void == nil || *l.Void != (where{id, fork}) || l.Was != (where{id, end}) || l.GoesOn != (where{second, fork}) {
+		t.Errorf("of the fork: %+v", l)
+	}
+	if l := lines[1]; l.words() != "SET a 4" || l.DB != 2 || l.ID != second {
+		t.Errorf("behind the fork: %+v", l)
+	}
+	if l := lines[2]; l.Event != "gap" || l.Void != nil || l.GoesOn != (where{third, 9000}) {
+		t.Errorf("of the gap: %+v", l)
+	}
+	if l := lines[3]; l.words() != "SET a 5" || l.DB != 0 {
+		t.Errorf("behind the gap: %+v", l)
+	}
+	// Who lags reads nothing that is void.
+	if got := words(tailOf(t, dir, Options{})); !slices.Equal(got, []string{"SELECT 2", "SET a 1", "SET a 4", "", "SET a 5"}) {
+		t.Errorf("%q", got)
+	}
+	var out bytes.Buffer
+	tl, err := New(dir, Options{From: fmt.Sprintf("%s:%d", id, end), DB: -1, Text: true, Out: &out})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tl.Close()
+	if err := tl.Run(t.Context()); err != nil || strings.Count(out.String(), "\n-- ")+1 != 2 || !strings.Contains(out.String(), "is void") {
+		t.Errorf("%v: %s", err, out.String())
 	}
 }
 
