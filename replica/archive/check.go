@@ -143,7 +143,7 @@ func (g *log) verifyBase(ctx context.Context, r *reading) error {
 		g.note(contentBaseFact(content))
 	}
 	for _, name := range modules {
-		g.needed(r, needModule, name, r.base)
+		g.needed(r, NeedModule, name, r.base)
 	}
 	g.opt.observed(Event{Kind: BaseVerified, Generation: g.generation().number, Bytes: st.Size(), Took: time.Since(began)})
 	return nil

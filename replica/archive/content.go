@@ -33,15 +33,15 @@ type SegmentReader interface {
 // Need is what a server must have beside what every one has, so that it loads a
 // generation.
 type Need struct {
-	What   string `json:"what"` // module or command
+	What   string `json:"what"` // NeedModule or NeedCommand
 	Name   string `json:"name"`
 	Offset int64  `json:"offset"` // of the base, or behind the first such command
 }
 
 // The kinds of needs.
 const (
-	needModule  = "module"
-	needCommand = "command"
+	NeedModule  = "module"
+	NeedCommand = "command"
 )
 
 // mostNeeds of a generation are noted.
@@ -116,7 +116,7 @@ func (g *log) readOn(ctx context.Context, r *reading, seg Segment, to int64) str
 			return ""
 		}
 		r.file, r.seg = f, seg
-		r.reader = g.opt.Content.Segment(f, seg, func(name string, offset int64) { g.needed(r, needCommand, strings.ToLower(name), offset) })
+		r.reader = g.opt.Content.Segment(f, seg, func(name string, offset int64) { g.needed(r, NeedCommand, strings.ToLower(name), offset) })
 	}
 	if r.err == nil {
 		r.err = r.reader.To(ctx, to)

@@ -159,7 +159,7 @@ func (a *Archive) makeFork(gen generation, f fork) (is Current, seg Segment, c c
 	h, err := newHeir(tmp, from, birth{
 		pos:  replica.Position{ReplID: tl.Histories[0].ReplID, Offset: tl.BaseOffset},
 		size: from.BaseSize, at: tl.BaseTime, verified: tl.HasBaseCRC, crc: tl.BaseCRC, since: tl.Since,
-		content: tl.BaseContent, needs: slices.DeleteFunc(slices.Clone(tl.Needs), func(n Need) bool { return n.What != needModule }),
+		content: tl.BaseContent, needs: slices.DeleteFunc(slices.Clone(tl.Needs), func(n Need) bool { return n.What != NeedModule }),
 	}, a.opt)
 	if err != nil {
 		return is, seg, c, err

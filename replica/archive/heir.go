@@ -310,7 +310,7 @@ func (h *heir) settle(end int64, db int, facts ...string) (Segment, checkpoint, 
 		}
 	}
 	for _, n := range h.timeline.Needs {
-		if n.What == needCommand && n.Offset > h.lo && n.Offset <= end {
+		if n.What == NeedCommand && n.Offset > h.lo && n.Offset <= end {
 			h.facts = append(h.facts, needFact(n))
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -183,6 +184,58 @@ func agrees(t *testing.T, g, to generation, lo, hi int64) {
 		if a, b := ro.ReplID(o), rn.ReplID(o); a != b {
 			t.Fatalf("offset %d is of %s, was of %s", o, b, a)
 		}
+	}
+}
+
+func TestWhatIsKnownOfTheFilesComesToTheHeir(t *testing.T) {
+	t.Parallel()
+	g, _, all := before(t, t.TempDir(), 7)
+	tl, _, _ := g.readTimeline(visitor{})
+	i := slices.IndexFunc(all, func(b resp.Boundary) bool { return b.Offset > tl.Segments[2].From })
+	lo, hi := all[i], all[len(all)-1] // inside the third segment
+	var facts []string
+	for _, s := range tl.Segments[:len(tl.Segments)-1] {
+		facts = append(facts, contentFact(s.Seq, fmt.Sprint("of offset ", s.From)))
+	}
+	for _, n := range []Need{{NeedModule, "M", 50}, {NeedCommand, "before", lo.Offset}, {NeedCommand, "behind", lo.Offset + 1}, {NeedCommand, "at", hi.Offset}} {
+		facts = append(facts, needFact(n))
+	}
+	if err := realDisk().append(g.timeline(), facts...); err != nil {
+		t.Fatal(err)
+	}
+	to := generation{filepath.Join(t.TempDir(), "generation-000002"), 2}
+	h, err := inherit(g, to, lo.Offset, hi.Offset, hi.DB, Options{disk: realDisk()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	is, _, err := to.readTimeline(visitor{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := 0
+	for _, s := range h.shares {
+		want := fmt.Sprint("of offset ", s.is.From)
+		if s.copied || s.src == len(tl.Segments) {
+			want = ""
+		}
+		if got := is.segment(int64(s.is.Seq)).Content; got != want {
+			t.Errorf("of segment %d it knows %q, want %q", s.is.Seq, got, want)
+		} else if got != "" {
+			known++
+		}
+	}
+	if known == 0 {
+		t.Error("no segment is linked")
+	}
+	if want := []Need{{NeedCommand, "behind", lo.Offset + 1}, {NeedCommand, "at", hi.Offset}}; !slices.Equal(is.Needs, want) {
+		t.Errorf("it needs %+v, want %+v", is.Needs, want)
+	}
+	// What is cut is needed no more.
+	if err := realDisk().append(to.timeline(), cutFact(hi.Offset-1)); err != nil {
+		t.Fatal(err)
+	}
+	if is, _, _ := to.readTimeline(visitor{}); len(is.Needs) != 1 {
+		t.Errorf("behind a cut it needs %+v", is.Needs)
 	}
 }
 

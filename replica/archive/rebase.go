@@ -213,7 +213,7 @@ func (b *base) verify(ctx context.Context) (is birth, err error) {
 	defer f.Close()
 	is = birth{pos: b.pos, size: b.size, at: b.began, verified: true}
 	is.crc, is.content, err = b.a.opt.baseContent(ctx, f, b.size, func(module string) {
-		is.needs = append(is.needs, Need{needModule, plainWord(module), b.pos.Offset})
+		is.needs = append(is.needs, Need{NeedModule, plainWord(module), b.pos.Offset})
 	})
 	if err != nil {
 		return is, err

@@ -141,7 +141,7 @@ func (p *prober) ask() {
 	for _, question := range []struct {
 		name string
 		ask  func(*redis.Client) Check
-	}{{"ACL", p.askACL}, {"INFO", p.askInfo}, {"CONFIG GET", p.askConfig}} {
+	}{{"ACL", p.askACL}, {"INFO", p.askInfo}, {"CONFIG GET", p.askConfig}, {"commands", p.askCommands}} {
 		begun := time.Now()
 		found := question.ask(c)
 		if s := p.session.Load(); s != nil {
@@ -256,6 +256,66 @@ func (p *prober) askInfo(c *redis.Client) Check {
 	p.facts.derive()
 	p.report.Server = units.Printable(p.facts.made["server"], 80)
 	return Check{Status: Pass, Detail: units.Count(int64(len(info)), "field")}
+}
+
+// written are commands that write, of every master that has COMMAND INFO (2.8.13).
+const written = "append bitop decr decrby del eval evalsha expire expireat flushall flushdb hdel hincrby hincrbyfloat hmset hset hsetnx incr incrby " +
+	"incrbyfloat linsert lpop lpush lpushx lrem lset ltrim migrate move mset msetnx persist pexpire pexpireat psetex publish rename renamenx restore rpop " +
+	"rpoplpush rpush rpushx sadd sdiffstore set setbit setex setnx setrange sinterstore smove sort spop srem sunionstore zadd zincrby zinterstore zrem " +
+	"zremrangebyrank zremrangebyscore zunionstore"
+
+// askCommands asks for what the stream may have that a plain server does not
+// load: a command that the master does not know by its name is renamed, or
+// disabled.
+func (p *prober) askCommands(c *redis.Client) Check {
+	var lost, modules []string
+	names := strings.Fields(written)
+	found, err := p.list(c, append([]string{"COMMAND", "INFO"}, names...))
+	if p.broken != nil {
+		return Check{}
+	}
+	if err != nil || len(found) != len(names) {
+		return Check{Status: Skip, Detail: "the master does not say which commands it has"}
+	}
+	for i, is := range found {
+		if is == nil {
+			lost = append(lost, names[i])
+		}
+	}
+	loaded, _ := p.list(c, []string{"MODULE", "LIST"}) // refused before 4.0, and to many a user
+	for _, m := range loaded {
+		if fields, _ := m.([]any); len(fields) > 1 {
+			modules = append(modules, units.Printable(fmt.Sprint(fields[1]), 40))
+		}
+	}
+	var has []string
+	if len(lost) > 0 {
+		has = append(has, "it has renamed or disabled "+strings.Join(lost, ", "))
+	}
+	if len(modules) > 0 {
+		has = append(has, "it has loaded "+units.Count(int64(len(modules)), "module")+" ("+strings.Join(modules, ", ")+")")
+	}
+	if len(has) == 0 {
+		return Check{Status: Pass, Detail: "those that write have their names"}
+	}
+	return Check{Status: Warn, Detail: strings.Join(has, ", and ") + ": a plain server may not load what comes of that",
+		Remedy: "have a redis.conf with the same rename-command and loadmodule lines for restore --redis-config"}
+}
+
+// list asks for an array. The error is the master's; p.broken says where the
+// conversation broke.
+func (p *prober) list(c *redis.Client, args []string) ([]any, error) {
+	begun := time.Now()
+	var all []any
+	for _, a := range args {
+		all = append(all, a)
+	}
+	v, err := c.Do(p.ctx, all...).Slice()
+	var refused redis.Error
+	if err != nil && !errors.As(err, &refused) {
+		p.broken = p.trouble(args[0], err, time.Since(begun))
+	}
+	return v, err
 }
 
 // unanswered makes a warning of a question that was not answered.

@@ -90,6 +90,10 @@ func TestARefusalHasItsCheckItsReasonAndItsRemedy(t *testing.T) {
 			{"REPLCONF listening-port", Fail, "-NOPERM", "+replconf"}}},
 		"an option of REPLCONF that it does not know": {sound().with("REPLCONF VERSION", "-ERR Unrecognized REPLCONF option: version\r\n", "REPLCONF CAPA", "-ERR Unrecognized REPLCONF option: capa\r\n"), "", "", false, []want{
 			{"REPLCONF version", Pass, "need not", ""}, {"REPLCONF capa", Warn, "Unrecognized", "goes on without it"}}},
+		"APPEND is renamed, and a module is loaded": {sound().with("COMMAND INFO", strings.Replace(sound()["COMMAND INFO"], "*1\r\n+x\r\n", "*-1\r\n", 1), "MODULE LIST", "*1\r\n*4\r\n+name\r\n+ReJSON\r\n+ver\r\n:1\r\n"), "", "", false, []want{
+			{"commands", Warn, "renamed or disabled append, and it has loaded 1 module (ReJSON)", "--redis-config"}}},
+		"COMMAND is not known": {sound().without("COMMAND INFO"), "", "", false, []want{{"commands", Skip, "does not say", ""}}},
+		"MODULE is refused":    {sound().with("MODULE LIST", "-NOPERM no\r\n"), "", "", false, []want{{"commands", Pass, "have their names", ""}}},
 		"CONFIG is renamed": {sound().with("CONFIG GET", "-ERR unknown command 'CONFIG'\r\n", "CONFIG GET MAXCLIENTS", "-ERR unknown command 'CONFIG'\r\n").without("CONFIG GET "), "", "", false, []want{
 			{"CONFIG GET", Warn, "unknown command", "renamed"}, {"repl-timeout", Skip, "CONFIG GET was not answered", ""}, {"repl-backlog-size", Pass, "1.0 MiB", ""}}},
 		"PSYNC is continued": {sound().with("PSYNC AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA 101", "\n\n+CONTINUE\r\n"), "", "", true, []want{

@@ -150,6 +150,7 @@ func sound() script {
 		"PING": "+PONG\r\n", "AUTH": "+OK\r\n", "REPLCONF": "+OK\r\n", "ACL WHOAMI": bulk("default"), "ACL DRYRUN": "+OK\r\n",
 		"PSYNC": "-ERR wrong number of arguments for 'psync' command\r\n", "SYNC X": "-ERR wrong number of arguments for 'sync' command\r\n",
 		"PSYNC ? -1": "-ERR SYNC and PSYNC are invalid with pending output\r\n", "INFO": bulk(infoText), "CONFIG GET": "*0\r\n",
+		"COMMAND INFO": fmt.Sprintf("*%d\r\n%s", len(strings.Fields(written)), strings.Repeat("*1\r\n+x\r\n", len(strings.Fields(written)))), "MODULE LIST": "*0\r\n",
 	}
 	for name, value := range soundConfig() {
 		a["CONFIG GET "+strings.ToUpper(name)] = pair(name, value)
@@ -170,7 +171,7 @@ func soundConfig() map[string]string {
 func names(opt Options) []string {
 	all := []string{
 		"name resolution", "connect", "TLS", "PING", "AUTH", "REPLCONF listening-port", "REPLCONF ip-address", "REPLCONF capa", "REPLCONF version",
-		"ACL", "INFO", "CONFIG GET", "protected-mode", "maxclients", "loading", "role", "version", "requirepass", "BGSAVE", "repl-backlog-size",
+		"ACL", "INFO", "CONFIG GET", "commands", "protected-mode", "maxclients", "loading", "role", "version", "requirepass", "BGSAVE", "repl-backlog-size",
 		"client-output-buffer-limit", "repl-diskless-sync", "repl-timeout", "proto-max-bulk-len", "min-replicas-to-write", "disk", "full sync", "PSYNC",
 	}
 	return slices.DeleteFunc(all, func(name string) bool {

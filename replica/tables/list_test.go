@@ -19,13 +19,13 @@ func TestTheTableShowsEachGeneration(t *testing.T) {
 			From: at, To: at.Add(time.Hour), Segments: 40, Verified: 39, Histories: []archive.History{{ReplID: "abc", From: 7}, {ReplID: id, From: 9}}},
 		{Number: 2, Complete: true, Segments: 3, Verified: 1, Damaged: 1, Histories: []archive.History{{From: 0}}},
 		{Number: 3, Problem: "no timeline"},
-		{Number: 4},
+		{Number: 4, Needs: []archive.Need{{What: archive.NeedModule, Name: "ReJSON-RL"}, {What: archive.NeedCommand, Name: "x", Offset: 7}}},
 	}}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"main: a daemon writes to it", "2026-11-23 10:00:00  2026-11-23 11:00:00", "100-123456789012", "5.0 GiB, 1.0 MiB alone",
-		"base, 39/40", "pending, 1/3, 1 damaged", "abcdefgh +1\n", "transferring", "none (SYNC)", "VERIFIED is what was read again", "generation 3 is damaged: no timeline"} {
+		"base, 39/40", "pending, 1/3, 1 damaged", "abcdefgh +1\n", "transferring", "none (SYNC)", "VERIFIED is what was read again", "generation 3 is damaged: no timeline", "generation 4 needs a server that has the module ReJSON-RL, the command x (since offset 7)\n"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the table lacks %q:\n%s", want, out.String())
 		}
@@ -111,12 +111,12 @@ func TestARebaseLeavesNoGapInTheTableAndACutLinkDoes(t *testing.T) {
 
 func TestWhatARestoreMeansIsSaidInWords(t *testing.T) {
 	for want, r := range map[string]restore.Result{
-		"3 commands for a node of a cluster are left out":                   {Meaning: restore.Meaning{Cluster: 3}},
-		"modules that the server must have: ReJSON-RL, tsdb-type\n":         {Meaning: restore.Meaning{Modules: []string{"ReJSON-RL", "tsdb-type"}}},
-		"keys have a time to live: a server drops those":                    {Meaning: restore.Meaning{Expires: true}},
-		"about 7 keys of the base and 8 times in the stream:\n    a server": {Meaning: restore.Meaning{Expires: true, BaseExpired: 7, StreamExpired: 8}},
-		"8 times in the stream:\n    the file has such keys":                {Meaning: restore.Meaning{StreamExpired: 8}, Format: restore.RDB},
-		"start it: redis-server 'a b' --port 7000\n":                        {Start: []string{"redis-server", "a b", "--port", "7000"}},
+		"3 commands for a node of a cluster are left out":                         {Meaning: restore.Meaning{Cluster: 3}},
+		"the server needs the module ReJSON-RL, the command x (since offset 7)\n": {Meaning: restore.Meaning{Needs: []archive.Need{{What: archive.NeedModule, Name: "ReJSON-RL"}, {What: archive.NeedCommand, Name: "x", Offset: 7}}}},
+		"keys have a time to live: a server drops those":                          {Meaning: restore.Meaning{Expires: true}},
+		"about 7 keys of the base and 8 times in the stream:\n    a server":       {Meaning: restore.Meaning{Expires: true, BaseExpired: 7, StreamExpired: 8}},
+		"8 times in the stream:\n    the file has such keys":                      {Meaning: restore.Meaning{StreamExpired: 8}, Format: restore.RDB},
+		"start it: redis-server 'a b' --port 7000\n":                              {Start: []string{"redis-server", "a b", "--port", "7000"}},
 	} {
 		var out bytes.Buffer
 		if err := Print(&out, Restore, "data", Restored{Result: r}); err != nil || !strings.Contains(out.String(), want) {

@@ -317,6 +317,9 @@ func (b Binary) Save(ctx context.Context, dir string) (path string, err error) {
 	return filepath.Join(dir, "dump.rdb"), nil
 }
 
+// lacking is what helps where the server does not understand the folder.
+const lacking = "does it lack a module, a script or a renamed command of the master? See --redis-server and --redis-config"
+
 // lost ends the server, and adds to a client's error what the server said last.
 // Where ctx is done, the error is ctx's.
 func (s *Server) lost(ctx context.Context, err error) error {
@@ -324,7 +327,11 @@ func (s *Server) lost(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		err = ctx.Err()
 	}
-	return fmt.Errorf("%w; it said last: %s", err, strings.Join(s.said.last, " | "))
+	said := strings.Join(s.said.last, " | ")
+	if lower := strings.ToLower(said); strings.Contains(lower, "unknown command") || strings.Contains(lower, "module") {
+		return fmt.Errorf("%w; %s; it said last: %s", err, lacking, said)
+	}
+	return fmt.Errorf("%w; it said last: %s", err, said)
 }
 
 // errors says which commands failed during the load: INFO counts the errors that
@@ -342,8 +349,8 @@ func (s *Server) errors(ctx context.Context) (scripts int64, script string, err 
 	if failed <= 0 {
 		return s.said.scripts, s.said.script, nil
 	}
-	return 0, "", fmt.Errorf("%w: %d of them, the first with: %s; does it lack a module, a script or a renamed command of the master? See --redis-server and --redis-config",
-		ErrCommands, failed, cmp.Or(s.said.command, "(the server did not say)"))
+	return 0, "", fmt.Errorf("%w: %d of them, the first with: %s; %s",
+		ErrCommands, failed, cmp.Or(s.said.command, "(the server did not say)"), lacking)
 }
 
 // keyspace asks how many keys there are, and, in the same moment, how many were

@@ -6,6 +6,7 @@ import (
 	"io"
 	"iter"
 	"os"
+	"slices"
 	"time"
 
 	"replicad/replica/archive"
@@ -34,9 +35,11 @@ type Meaning struct {
 	// ended after the moment, and before the restore: a server that is a master
 	// drops them. StreamExpired says so of the times to live that the stream
 	// sets. A key may have had several, or none any more.
-	BaseExpired   int64    `json:"base_expired"`
-	StreamExpired int64    `json:"stream_expired"`
-	Modules       []string `json:"modules,omitempty"` // whose data the base holds
+	BaseExpired   int64 `json:"base_expired"`
+	StreamExpired int64 `json:"stream_expired"`
+	// Needs is what was noticed that the server must have, and a plain one has
+	// not: modules whose data the base holds, and commands of the stream.
+	Needs []archive.Need `json:"needs,omitempty"`
 	// Unread says why the base could not be read to its end: it may have a
 	// higher database than is known.
 	Unread string `json:"unread,omitempty"`
@@ -56,8 +59,8 @@ func (m *Meaning) database(n int) { m.Databases = max(m.Databases, n+1) }
 func readMeaning(ctx context.Context, r *archive.Reader, cut []archive.Segment, moment, now time.Time) (*Meaning, error) {
 	m := contentOf(moment)
 	for _, n := range r.Timeline.Needs {
-		if n.What == "module" {
-			m.Modules = append(m.Modules, n.Name)
+		if n.Offset <= cut[len(cut)-1].To {
+			m.Needs = append(m.Needs, n)
 		}
 	}
 	var known bool
@@ -100,8 +103,13 @@ func (m *Meaning) readBase(ctx context.Context, r *archive.Reader, now time.Time
 		return err
 	}
 	m.database(base.HighestDB)
-	m.Expires, m.BaseExpired, m.Modules = base.Expires > 0, m.ends.before(m.ends.moment, now.UnixMilli()), base.Modules
+	m.Expires, m.BaseExpired = base.Expires > 0, m.ends.before(m.ends.moment, now.UnixMilli())
 	m.ends.counts = [64]int64{}
+	for _, name := range base.Modules {
+		if n := (archive.Need{What: archive.NeedModule, Name: name, Offset: r.Timeline.BaseOffset}); !slices.Contains(m.Needs, n) {
+			m.Needs = append(m.Needs, n)
+		}
+	}
 	return nil
 }
 
