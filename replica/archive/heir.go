@@ -102,8 +102,15 @@ func newHeir(gen generation, from *Reader, b birth, opt Options) (*heir, error) 
 		return h, nil
 	}
 	h.timeline = from.Timeline
-	for h.ids < len(h.timeline.Histories) && h.timeline.Histories[h.ids].From <= h.lo {
-		h.ids++
+	for i, id := range h.timeline.Histories {
+		if id.From > h.lo {
+			break
+		}
+		// An id may have changed where the base stands: those behind the base's own
+		// are carried.
+		if h.ids = i + 1; id.ReplID == b.pos.ReplID {
+			break
+		}
 	}
 	for h.next+1 < len(h.timeline.Segments) && h.timeline.Segments[h.next+1].From <= h.lo {
 		h.next++
