@@ -20,6 +20,8 @@ type Replication struct {
 	ReplID2 string // master_replid2: the id before; "" where there is none
 	Offset2 int64  // second_repl_offset - 1: where the id before ends
 	Backlog int64  // repl_backlog_first_byte_offset; 0 where there is no backlog
+	Host    string // master_host and master_port: whom it follows itself
+	Port    int
 }
 
 // Lines are the histories that the master can continue: an id, and the offset of
@@ -61,6 +63,10 @@ func (r *Replication) take(line string) {
 	switch name {
 	case "role":
 		r.Role = value
+	case "master_host":
+		r.Host = value
+	case "master_port":
+		r.Port = int(min(n, 1<<16))
 	case "master_replid":
 		r.ReplID = id(value)
 	case "master_repl_offset":
@@ -137,6 +143,12 @@ func (l *Link) takeInfo(c *conn, p []byte) int {
 		if line == nil {
 			l.fail(unexpected("INFO", []byte("a bulk string without its CR LF")))
 			return n
+		}
+		if l.cfg.Accept != nil {
+			if err := l.cfg.Accept(c.master); err != nil {
+				l.fail(err)
+				return n
+			}
 		}
 		l.nextStep(c)
 	}

@@ -74,6 +74,9 @@ type Config struct {
 	Backoff  Backoff
 	Limits   resp.Limits // zeros mean resp's defaults
 	Observer Observer
+	// Accept is told what INFO says of the master, where that was asked. An error
+	// ends the attempt. It is called on the thread of the loop. May be nil.
+	Accept func(Replication) error
 	// Resolve replaces anet.Resolve, for tests. It may block until ctx is
 	// done.
 	Resolve func(ctx context.Context, host string, port int) ([]anet.Endpoint, error)

@@ -29,6 +29,10 @@ func openPorts(settings *config.Config, log *slog.Logger, shutdown func(), free 
 	return p, err
 }
 
+// filesOfReplica is how many descriptors a replica takes: its socket, and those of
+// the archive.
+const filesOfReplica = 5
+
 // open opens the ports of masters that have none yet, or none of them.
 func (p *ports) open(masters []config.Followed, log *slog.Logger, free int) (servers, error) {
 	opened := servers{}
@@ -38,6 +42,9 @@ func (p *ports) open(masters []config.Followed, log *slog.Logger, free int) (ser
 			continue
 		}
 		cfg.Version, cfg.Shutdown = thisBuild().Version, p.shutdown
+		if cfg.Relay {
+			free /= filesOfReplica
+		}
 		if fits := respport.FitMaxClients(cfg.MaxClients, len(masters), free); fits < cfg.MaxClients {
 			log.Warn("maxclients is more than the limit of open files has room for", "maxclients", cfg.MaxClients, "served", fits)
 			cfg.MaxClients = fits

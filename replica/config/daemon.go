@@ -9,6 +9,7 @@ import (
 	"replicad/replica"
 	"replicad/replica/daemon"
 	"replicad/replica/daemon/sentinel"
+	"replicad/replica/relay"
 	"replicad/replica/respport"
 )
 
@@ -17,6 +18,11 @@ func (c *Config) Daemon(log *slog.Logger) daemon.Config {
 	cfg := daemon.Config{
 		Dir: c.Dir, Link: c.Link, Archive: c.Archive, Rebase: c.Rebase, Retention: c.Retention, Remote: c.Remote,
 		Sentinel: map[string]sentinel.Config{}, Log: log,
+	}
+	if c.RESP.Relay {
+		relaying := c.Relay
+		relaying.Disk = relay.NewDisk()
+		cfg.Relay = &relaying
 	}
 	links := map[string]replica.Config{}
 	for _, f := range c.Masters {

@@ -12,6 +12,7 @@ import (
 	"replicad/replica/daemon"
 	"replicad/replica/daemon/sentinel"
 	"replicad/replica/logs"
+	"replicad/replica/relay"
 	"replicad/replica/remote"
 	"replicad/replica/resp"
 	"replicad/replica/respport"
@@ -34,6 +35,7 @@ type Settings struct {
 	Retention archive.Retention
 	Remote    remote.Config
 	RESP      respport.Config // the settings of a RESP port
+	Relay     relay.Config    // of each archive, where RESP.Relay is set
 	HTTP      string          // host:port; "" for no HTTP port
 	LogLevel  slog.Level
 	LogFormat string
@@ -166,6 +168,11 @@ func (s *Settings) keys() []*Key {
 			key(&port.MaxMemoryClients, "maxmemory-clients", respport.DefaultMaxMemoryClients, size[int64](respport.MinMaxMemoryClients), "most memory that the clients of a port may take together; a client that needs more is cut"),
 			key(&port.TCPKeepAlive, "tcp-keepalive", respport.DefaultTCPKeepAlive, age(0, false), "time between TCP keep-alives; 0s for none"),
 			key(&port.TLS.AuthClients, "tls-auth-clients", "yes", oneOf("yes", "no", "optional"), "whether clients of tls-port must show a certificate that tls-ca-cert-file's authority has signed"),
+		}},
+		{"The relay: replicas of the master are fed from the archive", false, []*Key{
+			key(&port.Relay, "relay", false, yesno(), "answer PSYNC on the RESP ports, so that any Redis can be a replica of the archive; beyond the loopback it needs requirepass"),
+			key(&s.Relay.MaxBaseAge, "relay-max-base-age", relay.DefaultMaxBaseAge, age(0, false), "how old the base may be that redis-cli --rdb gets; 0s for any age"),
+			key(&s.Relay.Hold, "relay-hold", relay.DefaultHold, age(positive, true), "how long retention waits for a replica that lags, before the replica is cut"),
 		}},
 		{"Metrics and health", false, []*Key{
 			key(&s.HTTP, "http", "", listen(), "serve the status page, /metrics, /healthz and /readyz at this host:port; not served where not given"),

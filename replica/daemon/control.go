@@ -9,6 +9,7 @@ import (
 	"replicad/replica"
 	"replicad/replica/archive"
 	"replicad/replica/daemon/status"
+	"replicad/replica/relay"
 )
 
 // What the methods of a Handle return; test with errors.Is.
@@ -60,8 +61,14 @@ func (h *Handle) Status() status.Status {
 	if h.f.remote != nil {
 		s.Remote = h.f.remote.Status()
 	}
+	if h.f.relay != nil {
+		h.f.relay.Describe(&s)
+	}
 	return s
 }
+
+// Relay feeds replicas from the archive; nil where there is none.
+func (h *Handle) Relay() *relay.Relay { return h.f.relay }
 
 // Disk is what was read of the master's folder lately: a second ago, or longer
 // where reading takes long. It waits for a new reading as long as wait at most.

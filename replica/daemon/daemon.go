@@ -17,6 +17,7 @@ import (
 	"replicad/replica"
 	"replicad/replica/archive"
 	"replicad/replica/daemon/sentinel"
+	"replicad/replica/relay"
 	"replicad/replica/remote"
 )
 
@@ -42,7 +43,10 @@ type Config struct {
 	// Retention of each archive. Its zero value keeps everything.
 	Retention archive.Retention
 	// Remote is where each archive is copied to. Its zero value is nowhere.
-	Remote   remote.Config
+	Remote remote.Config
+	// Relay says how replicas are fed from the archives; its Lineage, Watch, End,
+	// Disk and Log are filled in. nil for not.
+	Relay    *relay.Config
 	Observer Observer // may be nil
 	Log      *slog.Logger
 }

@@ -15,6 +15,7 @@ import (
 	"replicad/replica/archive/restore"
 	"replicad/replica/daemon/sentinel"
 	"replicad/replica/daemon/status"
+	"replicad/replica/relay"
 	"replicad/replica/remote"
 )
 
@@ -38,7 +39,9 @@ type follower struct {
 	leave         context.CancelFunc       // ends remote
 	fsynced       func(took time.Duration) // nil for nobody to be told
 	link          *replica.Link
-	rebase        *rebase // nil while there is none
+	relaying      *relay.Config // nil for no relay
+	relay         *relay.Relay  // likewise
+	rebase        *rebase       // nil while there is none
 	stopping      bool
 	unwatch       context.CancelFunc // has no Sentinel name the master any more; nil without Sentinels
 	closing       sync.Once
@@ -69,7 +72,7 @@ func newFollower(loop *eventloop.Loop, cfg Config, m replica.Master) *follower {
 	if c, ok := cfg.Sentinel[m.Name]; ok {
 		f.sentinel, f.origin = &c, "sentinel "+c.MasterName
 	}
-	f.credentials = cfg.Credentials
+	f.credentials, f.relaying = cfg.Credentials, cfg.Relay
 	f.status = status.New(m)
 	f.observers = Observers{f.status}
 	if cfg.Observer != nil {
@@ -115,6 +118,7 @@ func (f *follower) open(opt archive.Options, log *slog.Logger) (err error) {
 	if err := f.openRemote(); err != nil {
 		return errors.Join(err, f.archive.Close())
 	}
+	f.relays(log)
 	f.link = replica.NewLink(f.loop, f.archive, f.cfg)
 	return nil
 }
@@ -152,6 +156,31 @@ func (f *follower) leaveRemote() {
 	}
 	f.remote.Drain(drainWait)
 	f.leave()
+}
+
+// relays makes the relay, where there is to be one.
+func (f *follower) relays(log *slog.Logger) {
+	if f.relaying == nil {
+		return
+	}
+	cfg := *f.relaying
+	cfg.Lineage = archive.Lineage{Dir: f.dir}
+	cfg.Watch = f.archive.Watch
+	cfg.End = func() int64 { return f.archive.Progress().Stored }
+	if log != nil {
+		cfg.Log = log.With("master", f.name)
+	}
+	f.relay = relay.New(cfg)
+	f.cfg.Accept = func(m replica.Replication) error { return f.relay.Loop(m, f.cfg.Master.Host, f.cfg.Master.Port) }
+}
+
+// historyChanged has the replicas ask again where to go on: they are to learn the
+// replication id.
+func (f *follower) historyChanged(e replica.Event) {
+	changed := e.Kind == replica.Forked || e.Kind == replica.FullSyncDone || e.Kind == replica.Resumed && e.Text != ""
+	if f.relay != nil && !e.Rebase && changed {
+		f.relay.CutAll()
+	}
 }
 
 // logOrder says that an order holds, or does not hold any more.
@@ -195,6 +224,7 @@ func (f *follower) follow(m replica.Master) {
 // later: a link is not to be stopped from within.
 func (f *follower) observe(e replica.Event) {
 	f.observers.Observe(e)
+	f.historyChanged(e)
 	var refused *replica.ReplyError
 	if e.Kind == replica.Failed && errors.As(e.Err, &refused) && refused.Auth() {
 		f.loop.Post(f.reauth)
@@ -306,6 +336,9 @@ func (f *follower) close() (err error) {
 // second call replaces done.
 func (f *follower) stop(done func()) {
 	f.stopping = true
+	if f.relay != nil {
+		f.relay.Close()
+	}
 	if f.unwatch != nil {
 		f.unwatch()
 	}

@@ -38,6 +38,11 @@ func (f *follower) prune(now time.Time) {
 func (f *follower) pruned(p archive.Plan, err error) {
 	f.pruning = false
 	for _, r := range p.Removals {
+		if r.Held && f.relay != nil {
+			if again := f.relay.LetGo(r.Generation, time.Now()); again > 0 {
+				f.nextPrune = time.Now().Add(min(again, time.Until(f.nextPrune)))
+			}
+		}
 		if r.Removed {
 			f.tell(archive.Event{Kind: archive.GenerationPruned, Generation: r.Generation, Bytes: r.Bytes, Text: f.reason(r)})
 		}

@@ -59,6 +59,8 @@ type Answer struct {
 	// tells that the replica has found the end of the payload
 	// (repl_start_cmd_stream_on_ack).
 	Held bool
+	// Joined, where it is not nil, is told the replica when it is registered.
+	Joined func(*Replica)
 	// Granted: the replica asked for a partial resync, and gets it.
 	Granted bool
 }
@@ -166,6 +168,9 @@ func (s *Replicas) Feed(c Conn, q Request, a Answer) (acked bool, err error) {
 	r.stream = a.Stream
 	err = s.join(r, &a)
 	if err == nil {
+		if a.Joined != nil {
+			a.Joined(r)
+		}
 		go r.hear()
 		err = r.feed(a)
 		if errors.Is(err, ErrRDBOnly) {

@@ -15,6 +15,8 @@ import (
 
 	"github.com/tidwall/redcon"
 
+	"replicad/replica/master"
+	"replicad/replica/relay"
 	"replicad/replica/resp"
 	"replicad/replica/units"
 )
@@ -46,13 +48,15 @@ type client struct {
 	end     int   // likewise
 	charged int64 // bytes of memory that buf and queries are charged with
 
-	authed  bool
-	closing bool  // the connection ends when the replies are written
-	reply   reply // to the command that is executed
-	out     sender
-	tx      transaction
-	subs    map[topic]struct{} // changed under pubsub.mu
-	once    sync.Once
+	authed   bool
+	hand     master.Handshake
+	accepted *accepted // not nil when the connection is to be a replica
+	closing  bool      // the connection ends when the replies are written
+	reply    reply     // to the command that is executed
+	out      sender
+	tx       transaction
+	subs     map[topic]struct{} // changed under pubsub.mu
+	once     sync.Once
 
 	mu sync.Mutex
 	seen
@@ -65,6 +69,8 @@ type seen struct {
 	last                  string // command
 	lastAt                time.Time
 	nsubs                 [kinds]int
+	replica               *master.Replica // nil for none
+	relay                 *relay.Relay    // of the replica
 }
 
 func (s *Server) newClient(conn net.Conn, tlsConfig *tls.Config) *client {
@@ -95,9 +101,15 @@ func (c *client) serve() {
 			break
 		}
 		c.answer(args)
+		if c.accepted != nil {
+			break
+		}
 	}
 	c.turn.give()
 	c.out.flush()
+	if c.accepted != nil {
+		c.feed()
+	}
 }
 
 // greet makes the TLS handshake; false when it failed.
@@ -135,6 +147,9 @@ func (c *client) next() ([][]byte, error) {
 			c.start += n
 			if len(args) > 0 {
 				return args, c.hold(len(c.buf))
+			}
+			if n > 0 && c.accepted != nil { // a replica that loads says that it lives
+				return nil, nil
 			}
 			if n > 0 { // an empty query is no command
 				continue
@@ -188,7 +203,7 @@ func (c *client) more() error {
 	c.buf = append(c.buf, make([]byte, size-len(c.buf))...)
 	if c.s.cfg.Timeout > 0 {
 		deadline := time.Time{}
-		if len(c.subs) == 0 { // a subscriber may be idle, as in Redis
+		if len(c.subs) == 0 && c.accepted == nil { // a subscriber and a replica may be idle, as in Redis
 			deadline = time.Now().Add(c.s.cfg.Timeout)
 		}
 		_ = c.conn.SetReadDeadline(deadline)

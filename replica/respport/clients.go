@@ -60,10 +60,15 @@ func (c *client) line(now time.Time) string {
 	if v.subscribed() {
 		flags = "P"
 	}
+	behind := ""
+	if v.replica != nil {
+		flags = "S"
+		behind = fmt.Sprintf(" behind=%d", v.replica.Now().Behind(v.relay.End()))
+	}
 	return fmt.Sprintf("id=%d addr=%s laddr=%s fd=-1 name=%s age=%d idle=%d flags=%s db=%d sub=%d psub=%d ssub=0 multi=-1 "+
-		"qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=%d tot-mem=%d events=r cmd=%s user=default redir=-1 resp=%d lib-name=%s lib-ver=%s",
+		"qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=%d tot-mem=%d events=r cmd=%s user=default redir=-1 resp=%d lib-name=%s lib-ver=%s%s",
 		c.id, c.addr(), c.conn.LocalAddr(), v.name, int(now.Sub(c.made).Seconds()), max(0, int(now.Sub(v.lastAt).Seconds())), flags,
-		v.db, v.nsubs[channel], v.nsubs[pattern], c.out.waiting(), c.memory.holds()+2*keepSize, v.last, v.protocol, v.libName, v.libVer)
+		v.db, v.nsubs[channel], v.nsubs[pattern], c.out.waiting(), c.memory.holds()+2*keepSize, v.last, v.protocol, v.libName, v.libVer, behind)
 }
 
 // matching are the clients that all filters mean. words are pairs of a filter's
@@ -105,7 +110,13 @@ func newFilter(word, value string) (means func(*client) bool, refusal string) {
 		}
 		return func(c *client) bool {
 			v := c.snapshot()
-			return kind == "pubsub" && v.subscribed() || kind == "normal" && !v.subscribed()
+			switch kind {
+			case "pubsub":
+				return v.subscribed()
+			case "replica", "slave":
+				return v.replica != nil
+			}
+			return kind == "normal" && !v.subscribed() && v.replica == nil
 		}, ""
 	case "addr":
 		return func(c *client) bool { return c.addr() == value }, ""

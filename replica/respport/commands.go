@@ -64,6 +64,11 @@ func handlers() map[string]handler {
 		"slaveof":      replicaOf,
 		"shutdown":     shutdown,
 
+		// With relay yes.
+		"replconf": replconf,
+		"psync":    psync,
+		"sync":     psync,
+
 		"multi":   multi,
 		"exec":    exec,
 		"discard": discard,
@@ -99,7 +104,7 @@ func emptyDict(q *request) { q.dict(0) }
 func refusals() map[string]string {
 	const (
 		wait    = "NAME cannot be used with replica instances. Send it to the master, which counts replicad among its replicas."
-		sync    = "replicad has no replicas of its own: follow its master instead"
+		sync    = "replicad has no replicas of its own: follow its master instead, or start replicad with --relay yes"
 		cluster = "This instance has cluster support disabled"
 		other   = "NAME is not offered by replicad"
 		dataset = "NAME is not offered by replicad, a replica that keeps no dataset in memory"

@@ -11,6 +11,7 @@ import (
 
 	"replicad/replica/archive"
 	"replicad/replica/daemon/status"
+	"replicad/replica/relay"
 )
 
 // Defaults of [Config]: those of redis.conf, or less where this port needs less.
@@ -44,6 +45,9 @@ type Config struct {
 	MaxClients int
 	// Timeout is how long a connection may be idle; 0 means for ever.
 	Timeout time.Duration
+	// Relay says that the backend has a relay: the port hands out the whole
+	// dataset, and beyond the loopback needs a password.
+	Relay bool
 	// QueryBufferLimit is client-query-buffer-limit: the longest command, in
 	// bytes.
 	QueryBufferLimit int
@@ -80,6 +84,8 @@ type Backend interface {
 	ReplicaOf(host, port string) error
 	// NoOne follows nobody from now on. The order is durable, too.
 	NoOne() error
+	// Relay is what feeds replicas; nil for none.
+	Relay() *relay.Relay
 	// Rebase begins a new generation beside the stream; why goes to the log.
 	Rebase(why string) error
 }

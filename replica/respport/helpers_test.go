@@ -17,6 +17,7 @@ import (
 	"replicad/replica"
 	"replicad/replica/archive"
 	"replicad/replica/daemon/status"
+	"replicad/replica/relay"
 )
 
 // patience is how long a test waits for what must come.
@@ -30,6 +31,7 @@ type backend struct {
 	orders  []string
 	refuse  error
 	panics  bool
+	relay   *relay.Relay
 	gate    chan struct{} // orders wait for it; nil: they do not
 	reading chan struct{} // Archive waits for it; nil: it does not
 }
@@ -91,6 +93,7 @@ func (b *backend) order(what, address string) error {
 func (b *backend) ReplicaOf(host, port string) error {
 	return b.order("replicaof "+host+" "+port, net.JoinHostPort(host, port))
 }
+func (b *backend) Relay() *relay.Relay   { return b.relay }
 func (b *backend) NoOne() error          { return b.order("no one", "") }
 func (b *backend) Rebase(_ string) error { return b.order("rebase", "-") }
 

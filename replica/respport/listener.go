@@ -137,6 +137,14 @@ func loopback(a net.Addr) bool {
 	return ok && t.IP.IsLoopback()
 }
 
+// beyondLoopback tells whether an address of bind is, or may be, one that other
+// hosts reach.
+func beyondLoopback(address string) bool {
+	host := strings.Trim(strings.TrimPrefix(address, "-"), "[]")
+	ip := net.ParseIP(host)
+	return host != "localhost" && (ip == nil || !ip.IsLoopback())
+}
+
 // FitMaxClients lowers maxclients of each of so many ports to what the limit of
 // open files leaves, of which free are not needed otherwise
 // (adjustOpenFilesLimit in Redis' server.c): one client too many must not keep

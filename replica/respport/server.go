@@ -10,6 +10,7 @@ import (
 	"maps"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"text/template"
@@ -52,6 +53,9 @@ var ErrListen = errors.New("the RESP port can't be opened")
 // Listen opens the ports of a configuration. Nobody is answered until Serve. The
 // error says what is wrong with the configuration, or wraps [ErrListen].
 func Listen(cfg Config) (*Server, error) {
+	if cfg.Relay && cfg.RequirePass == "" && slices.ContainsFunc(cfg.Bind, beyondLoopback) {
+		return nil, fmt.Errorf("relay yes hands out the whole dataset: with bind %s it needs a password (requirepass-file, or the variable REPLICAD_REQUIREPASS)", strings.Join(cfg.Bind, " "))
+	}
 	s := newServer(cfg)
 	if cfg.TLSPort != 0 {
 		if _, err := s.tls.current(nil); err != nil {

@@ -14,6 +14,7 @@ import (
 
 	"replicad/replica"
 	"replicad/replica/archive"
+	"replicad/replica/master"
 	"replicad/replica/remote"
 )
 
@@ -76,7 +77,29 @@ type Status struct {
 	SegmentsDamaged   int64
 	BasesVerified     int64
 	GenerationsPruned int64
-	Overfull          bool // larger than max-bytes, and nothing may go
+	Relay             bool         // replicas are fed from the archive
+	Replicas          []Replica    // of ours, in the order in which they came
+	Syncs             master.Stats // of replicas
+
+	Overfull bool // larger than max-bytes, and nothing may go
+}
+
+// Replica is one that is fed from the archive.
+type Replica struct {
+	Host   string
+	Port   int    // listening-port; 0 where it named none
+	State  string // as INFO gives it: send_bulk or online
+	Ack    int64  // the offset that it acknowledged last
+	Heard  time.Time
+	Behind int64 // bytes of ours that it has not acknowledged
+}
+
+// Behind is how many bytes the replica lacks that lacks most.
+func (s Status) Behind() (most int64) {
+	for _, r := range s.Replicas {
+		most = max(most, r.Behind)
+	}
+	return most
 }
 
 // Transfer is a full sync under way.

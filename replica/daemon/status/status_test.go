@@ -12,7 +12,7 @@ import (
 	"replicad/replica/archive"
 )
 
-var master = replica.Master{Name: "m", Host: "10.0.0.1", Port: 6379, User: "u", TLS: true}
+var followed = replica.Master{Name: "m", Host: "10.0.0.1", Port: 6379, User: "u", TLS: true}
 
 // at is a moment of the events that tests make.
 func at(second int) time.Time { return time.Unix(1_700_000_000+int64(second), 0) }
@@ -41,7 +41,7 @@ func ofRebase(e replica.Event) replica.Event {
 }
 
 func TestBeforeTheLinkStartsItIsDownSinceTheStart(t *testing.T) {
-	k := New(master)
+	k := New(followed)
 	s := k.Status()
 	if s.Name != "m" || s.Address != "10.0.0.1:6379" || !s.TLS || s.User != "u" || !s.Following() || !s.Wanted() || s.Up() ||
 		s.Started.IsZero() || s.DownSince != s.Started || s.Entered != s.Started || s.SecondOffset != -1 {
@@ -51,7 +51,7 @@ func TestBeforeTheLinkStartsItIsDownSinceTheStart(t *testing.T) {
 	if s := k.Status(); s.ReplID != "id" || s.Received != 30 || s.Stored != 20 || s.Durable != 10 || s.LagBytes() != 20 {
 		t.Errorf("%+v", s)
 	}
-	k = New(master)
+	k = New(followed)
 	k.Begin(replica.Position{ReplID: "id", Offset: 30}, false, replica.Progress{})
 	if s := k.Status(); s.ReplID != "" || s.Received != 0 {
 		t.Errorf("what is not known is taken: %+v", s)
@@ -68,7 +68,7 @@ func TestAnOrderSaysWhoIsToBeFollowed(t *testing.T) {
 		{"", true, false, false}, // REPLICAOF NO ONE
 		{"", false, false, true}, // Sentinel has not named anybody yet
 	} {
-		k := New(master)
+		k := New(followed)
 		k.Order(c.address, c.noOne)
 		if s := k.Status(); s.Address != c.address || s.Following() != c.following || s.Wanted() != c.wanted {
 			t.Errorf("%+v: %+v", c, s)
@@ -169,7 +169,7 @@ func TestEachEventMovesWhatItTellsOf(t *testing.T) {
 			ofRebase(streaming(1, replica.Event{Kind: replica.FullSyncBegun, Cause: replica.SyncInitial})), ofRebase(streaming(1, replica.Event{Kind: replica.Acknowledged, Offset: 4}))},
 			func(s *Status) { s.BytesIn = 5 }},
 	} {
-		k := New(master)
+		k := New(followed)
 		want := k.Status()
 		for _, e := range c.events {
 			k.Observe(e)
@@ -207,7 +207,7 @@ func TestEachEventOfTheArchiveMovesWhatItTellsOf(t *testing.T) {
 		{"a rebase fails", []archive.Event{filed(1, archive.Event{Kind: archive.RebaseBegun, Text: "old"}), filed(2, archive.Event{Kind: archive.RebaseFailed, Err: why})},
 			func(s *Status) { s.Rebase = Rebase{Failed: 1, LastFailure: "why"} }},
 	} {
-		k := New(master)
+		k := New(followed)
 		want := k.Status()
 		for _, e := range c.events {
 			k.ObserveArchive(e)
@@ -220,7 +220,7 @@ func TestEachEventOfTheArchiveMovesWhatItTellsOf(t *testing.T) {
 }
 
 func TestALinkThatTakesThePlaceOfAnotherBeginsInNONE(t *testing.T) {
-	k := New(master)
+	k := New(followed)
 	k.Observe(streaming(1, replica.Event{Kind: replica.PhaseEntered}))
 	k.Begin(replica.Position{}, false, replica.Progress{})
 	if s := k.Status(); s.State != replica.None || s.Up() || s.DownSince.IsZero() {
@@ -229,7 +229,7 @@ func TestALinkThatTakesThePlaceOfAnotherBeginsInNONE(t *testing.T) {
 }
 
 func TestTheBytesOfATransferCountOnceAlsoWhereItFails(t *testing.T) {
-	k := New(master)
+	k := New(followed)
 	for _, e := range []replica.Event{
 		taking(1, replica.Event{Kind: replica.TransferBegun, Total: 100}),
 		taking(2, replica.Event{Kind: replica.TransferProgress, Bytes: 40, Total: 100}),
@@ -247,7 +247,7 @@ func TestTheBytesOfATransferCountOnceAlsoWhereItFails(t *testing.T) {
 }
 
 func TestTheLagIsSinceTheOldestByteThatWaitsForItsFsync(t *testing.T) {
-	k := New(master)
+	k := New(followed)
 	for i, c := range []struct {
 		received, durable int64
 		since             time.Time
@@ -277,7 +277,7 @@ func TestAFailureIsToldWithoutThePlaceThatTheStatusHasAnyway(t *testing.T) {
 		"timed out":           &replica.LinkError{Master: "m", State: replica.Sync, Cause: replica.ErrDeadline},
 		"plain":               errors.New("plain"),
 	} {
-		k := New(master)
+		k := New(followed)
 		k.Observe(down(1, replica.Event{Kind: replica.Failed, Err: err}))
 		if got := k.Status().LastFailure; got != want {
 			t.Errorf("%q, want %q", got, want)
@@ -295,7 +295,7 @@ func TestHostAndPortAreAsINFOGivesThem(t *testing.T) {
 }
 
 func TestAStatusIsOneMomentWhileTheLoopWritesAndManyRead(t *testing.T) {
-	k := New(master)
+	k := New(followed)
 	const events = 20_000
 	var wg sync.WaitGroup
 	done := make(chan struct{})
@@ -344,7 +344,7 @@ func BenchmarkObserve(b *testing.B) {
 		"Failed":           {Kind: replica.Failed, Cause: replica.CauseClosed, Err: replica.ErrClosed},
 	} {
 		b.Run(name, func(b *testing.B) {
-			k := New(master)
+			k := New(followed)
 			e := streaming(1, e)
 			b.ReportAllocs()
 			for b.Loop() {
@@ -355,7 +355,7 @@ func BenchmarkObserve(b *testing.B) {
 }
 
 func BenchmarkStatus(b *testing.B) {
-	k := New(master)
+	k := New(followed)
 	for _, c := range replica.Causes() {
 		k.Observe(down(1, replica.Event{Kind: replica.Failed, Cause: c}))
 	}

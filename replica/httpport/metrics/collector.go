@@ -1,6 +1,8 @@
 package metrics
 
 import (
+	"net"
+	"strconv"
 	"sync"
 	"time"
 
@@ -129,6 +131,21 @@ func remotely(name, help string, of func(*moment) float64) family {
 	return family{name: name, help: help, kind: prometheus.GaugeValue, values: func(m *moment, put put) {
 		if m.Remote.URL != "" {
 			put(of(m))
+		}
+	}}
+}
+
+// replicas is a family with a gauge for each replica that is fed from the archive.
+// Of those that name the same address, or none, the largest value counts.
+func replicas(name, help string, of func(status.Replica) float64) family {
+	return family{name: name, help: help, kind: prometheus.GaugeValue, labels: []string{"replica"}, values: func(m *moment, put put) {
+		all := map[string]float64{}
+		for _, r := range m.Replicas {
+			who := net.JoinHostPort(r.Host, strconv.Itoa(r.Port))
+			all[who] = max(all[who], of(r))
+		}
+		for who, v := range all {
+			put(v, who)
 		}
 	}}
 }

@@ -47,6 +47,14 @@ func families() []family {
 		gauge("lag_seconds", "For how long the oldest byte has waited that was received and not fsynced, in seconds; 0 when none waits. With appendfsync everysec about 1 at most.",
 			func(m *moment) float64 { return m.Lag(m.now).Seconds() }),
 
+		// Replicas of the archive.
+		replicas("relay_replica_behind_bytes", "Bytes that are stored and that a replica of this archive has not acknowledged, for each replica that is connected (relay yes). A replica that loads the base has acknowledged nothing.",
+			func(r status.Replica) float64 { return float64(r.Behind) }),
+		counter("relay_full_syncs_total", "Full syncs that replicas of this archive began.",
+			func(m *moment) int64 { return m.Syncs.SyncFull }),
+		counter("relay_partial_syncs_total", "Partial resyncs that replicas of this archive were granted.",
+			func(m *moment) int64 { return m.Syncs.SyncPartialOK }),
+
 		// Full and partial syncs.
 		counters("full_syncs_total", "Full syncs that the master began, by cause: initial (nothing to continue), backlog (away for longer than the master's backlog holds), ahead (the master lost the end of the history), history (another history), no_psync (a master without PSYNC). Those of rebases are not among them.",
 			"cause", replica.SyncCauses(), func(m *moment) map[string]int64 { return m.FullSyncs }),

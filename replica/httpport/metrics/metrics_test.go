@@ -19,6 +19,7 @@ import (
 	"replicad/replica"
 	"replicad/replica/archive"
 	"replicad/replica/daemon/status"
+	"replicad/replica/master"
 	"replicad/replica/remote"
 )
 
@@ -30,6 +31,9 @@ type fake struct {
 
 	mu   sync.Mutex
 	disk status.Disk
+
+	replicas []status.Replica
+	syncs    master.Stats
 }
 
 func newFake(name string) *fake {
@@ -38,7 +42,7 @@ func newFake(name string) *fake {
 
 func (f *fake) Status() status.Status {
 	s := f.Tracker.Status()
-	s.Remote = f.copy
+	s.Remote, s.Replicas, s.Syncs = f.copy, f.replicas, f.syncs
 	return s
 }
 
@@ -176,6 +180,12 @@ func TestEachMetricIsMovedByWhatItMeasures(t *testing.T) {
 			seen(replica.Event{Kind: replica.Advanced, Received: 9, Durable: 7, Time: at(10)})(f, m)
 			m.now = func() time.Time { return at(0) }
 		}, 0, 0},
+		{`relay_replica_behind_bytes{replica="10.0.0.7:7401"}`, func(f *fake, _ *Metrics) {
+			two := status.Replica{Host: "10.0.0.7", Port: 7401, Behind: 3}
+			f.replicas = []status.Replica{two, {Host: "10.0.0.7", Port: 7401, Behind: 7}, two}
+		}, missing, 7},
+		{"relay_full_syncs_total", func(f *fake, _ *Metrics) { f.syncs.SyncFull = 2 }, 0, 2},
+		{"relay_partial_syncs_total", func(f *fake, _ *Metrics) { f.syncs.SyncPartialOK = 3 }, 0, 3},
 		{`full_syncs_total{cause="initial"}`, seen(replica.Event{Kind: replica.FullSyncBegun, Cause: replica.SyncInitial}), 0, 1},
 		{`full_syncs_total{cause="backlog"}`, seen(replica.Event{Kind: replica.FullSyncBegun, Cause: replica.SyncBacklog}), 0, 1},
 		{`full_syncs_total{cause="history"}`, seen(replica.Event{Kind: replica.FullSyncBegun, Cause: replica.SyncHistory}), 0, 1},
