@@ -121,6 +121,9 @@ func TestTheReplicationIDOutlivesACutBeforeThePlaceWhereItBegan(t *testing.T) {
 	if pos.ReplID != idB || pos.Offset != whole {
 		t.Fatalf("%+v", pos)
 	}
+	if ids := a.log.Load().shared.histories; ids[len(ids)-1] != (History{idB, whole}) {
+		t.Fatalf("the log that goes on knows the ids %+v", ids)
+	}
 	// PSYNC B whole+1 -> +CONTINUE: the id is the one asked for, so the link
 	// does not call Continue.
 	f = newFeeder(t, a, pos)

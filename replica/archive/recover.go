@@ -279,6 +279,7 @@ func (s *state) settle(d disk) error {
 		// The last id held from a place that is cut off. It names all that
 		// leads there too, and is what PSYNC will ask for.
 		facts = append(facts, replidFact(s.recovery.ReplID, at))
+		s.timeline.Histories = append(h, History{s.recovery.ReplID, at})
 	}
 	if err := t.add(facts...); err != nil {
 		return err
