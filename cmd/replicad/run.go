@@ -109,11 +109,11 @@ func follow(cmd *cobra.Command) error {
 	}
 	ports.serve(d)
 	shown.serve(d, log)
-	announce(log, settings, shown)
 	onSignal(ctx, syscall.SIGUSR1, func() { d.RebaseNow("SIGUSR1") })
 	manager := systemd.Start(ctx, systemd.Service{Post: d.Post, Status: d.Statuses, Log: log})
 	defer manager.Stop()
 	onSignal(ctx, syscall.SIGHUP, func() { manager.Reload(func() { reload(settings, d, ports, shown, level, log) }) })
+	announce(log, settings, shown) // from now on no signal but those that end it does so
 	return d.Run(ctx)
 }
 
