@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -289,18 +288,3 @@ func (v *view) partsOf(g *generation) (all []entry, err error) {
 
 // parts is how many parts the base has.
 func (m manifest) parts() int { return int((m.Size + m.Part - 1) / m.Part) }
-
-// bytes sums up what the remote has of the archive.
-func (v *view) bytes() (n int64) {
-	for _, all := range v.log {
-		for _, p := range all {
-			n += p.size
-		}
-	}
-	for _, all := range v.parts {
-		for e := range maps.Values(all) {
-			n += e.size
-		}
-	}
-	return n
-}
