@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
-	"math"
 	mrand "math/rand/v2"
 	"os"
 	"path/filepath"
@@ -488,7 +487,7 @@ func (s *session) log(ctx context.Context, more <-chan struct{}, based <-chan *g
 		case <-s.kick:
 			s.Kick()
 		case <-tick.C:
-			if n, err := s.turned(); n || err != nil {
+			if s.turned() {
 				return errTurned
 			}
 		case <-ctx.Done():
@@ -497,12 +496,11 @@ func (s *session) log(ctx context.Context, more <-chan struct{}, based <-chan *g
 	}
 }
 
-// turned says whether the archive goes on in another generation, or under another
-// id.
-func (s *session) turned() (bool, error) {
+// turned says whether the archive goes on in another generation. That it goes on
+// under another id, put sees by the bytes.
+func (s *session) turned() bool {
 	is, known := s.archive.Current()
-	p, named := s.archive.Position()
-	return known && is.Generation != s.local.Number || named && known && p.ReplID != s.local.ReplID(math.MaxInt64) && p.ReplID != "", nil
+	return known && is.Generation != s.local.Number
 }
 
 // Kick has a tail written at once.
