@@ -380,8 +380,10 @@ func TestWhatAFailoverLostIsCountedFromTheFirstByteThatDiffers(t *testing.T) {
 			Lost{Bytes: 1 << 40, Writes: 1, Pings: 1, Hellos: 1, Publishes: 1}},
 		"the same came again, and then others": {slices.Concat(set("t", "1"), set("t", "2"), ping), slices.Concat(set("t", "1"), set("x", "2")),
 			Lost{Bytes: int64(len(set("t", "2")) + len(ping)), Writes: 1, Pings: 1}},
-		"all came again":        {slices.Concat(set("t", "1"), ping), slices.Concat(set("t", "1"), ping, set("x", "2")), Lost{}},
-		"a part of it came":     {slices.Concat(set("t", "1"), set("t", "2")), set("t", "1"), Lost{Pending: true, Bytes: int64(len(set("t", "2"))), Writes: 1}},
+		"all came again":    {slices.Concat(set("t", "1"), ping), slices.Concat(set("t", "1"), ping, set("x", "2")), Lost{}},
+		"a part of it came": {slices.Concat(set("t", "1"), set("t", "2")), set("t", "1"), Lost{Pending: true, Bytes: int64(len(set("t", "2"))), Writes: 1}},
+		"a command with a long name": {resp.AppendCommand(nil, strings.Repeat("renamed", 12), "k"), set("x", "1"),
+			Lost{Bytes: int64(len(resp.AppendCommand(nil, strings.Repeat("renamed", 12), "k"))), Writes: 1}},
 		"nothing but pings":     {slices.Concat(ping, ping), set("x", "1"), Lost{Bytes: int64(2 * len(ping)), Pings: 2}},
 		"they differ in length": {set("t", "1"), set("t", "12345"), Lost{Bytes: int64(len(set("t", "1"))), Writes: 1}},
 	} {

@@ -92,7 +92,7 @@ func (w *Walk) Watch(asks func(name []byte, args uint64) bool, found func(from, 
 }
 
 func (s Segment) walkFrom(file io.ReaderAt, at place, scanner *resp.Scanner) *Walk {
-	return &Walk{file: file, seg: s, scanner: scanner, from: at.offset, at: at, buf: make([]byte, 256<<10)}
+	return &Walk{file: file, seg: s, scanner: scanner, from: at.offset, at: at}
 }
 
 // To reads up to an offset. The error is ctx's or the file's,
@@ -103,6 +103,9 @@ func (w *Walk) To(ctx context.Context, offset int64) error {
 	for w.at.offset < offset {
 		if err := ctx.Err(); err != nil {
 			return err
+		}
+		if w.buf == nil {
+			w.buf = make([]byte, 256<<10)
 		}
 		p := w.buf[:min(int64(len(w.buf)), offset-w.at.offset)]
 		n, err := w.file.ReadAt(p, w.seg.Position(w.at.offset))
@@ -142,6 +145,9 @@ func (w *Walk) scan(p []byte) error {
 	}
 	return nil
 }
+
+// Rest gives the walk's memory back until the next To.
+func (w *Walk) Rest() { w.buf = nil }
 
 // At is the offset of the last byte that was read.
 func (w *Walk) At() int64 { return w.at.offset }

@@ -120,7 +120,13 @@ func (s *segmentContent) asks(name []byte, args uint64) bool {
 }
 
 // To implements archive.SegmentReader.
-func (s *segmentContent) To(ctx context.Context, offset int64) error { return s.walk.To(ctx, offset) }
+func (s *segmentContent) To(ctx context.Context, offset int64) error {
+	defer func() { // of the segment that is written little comes at a time
+		s.walk.Rest()
+		s.have = nil
+	}()
+	return s.walk.To(ctx, offset)
+}
 
 // Content implements archive.SegmentReader.
 func (s *segmentContent) Content() string {
