@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"replicad/replica"
 	"replicad/replica/config"
 	"replicad/replica/study"
 	"replicad/replica/study/live"
@@ -156,7 +157,12 @@ func (f *studyFlags) study(cmd *cobra.Command, args []string) (*study.Study, []s
 	}
 	opt := live.Options{Link: link, For: f.duration, Resume: f.resume, Timeout: f.timeout, Keep: f.kept}
 	if w := terminal(cmd.ErrOrStderr()); w != nil {
-		opt.Progress = func(place string) { fmt.Fprintf(w, "\r\x1b[K%s: %s", link.Master.Address(), place) }
+		opt.Progress = func(place string) {
+			if place == replica.Place(replica.Sync, replica.Stream) {
+				place += ": write something now, to see it come"
+			}
+			fmt.Fprintf(w, "\r\x1b[K%s: %s", link.Master.Address(), place)
+		}
 		defer fmt.Fprint(w, "\r\x1b[K")
 	}
 	s, records, err := live.Run(ctx, opt)

@@ -48,6 +48,7 @@ type row struct {
 	Step
 	Begins bool // it is the first one of a connection
 	Y      int  // where it is in the diagram
+	Height int  // likewise
 }
 
 func pageOf(s *Study) page {
@@ -60,7 +61,8 @@ func pageOf(s *Study) page {
 			y += 30 // for a line across
 		}
 		r.Y = y
-		y += cmp.Or(map[Kind]int{KindMessage: 32, KindState: 30}[step.Kind], 24)
+		r.Height = cmp.Or(map[Kind]int{KindMessage: 32, KindState: 30}[step.Kind], 24)
+		y += r.Height
 		p.Rows = append(p.Rows, r)
 	}
 	p.Bottom, p.Height = y+6, y+14
@@ -75,10 +77,15 @@ func (p page) Times(t replica.Transition) int {
 	return p.taken[[2]string{t.From.String(), t.To.String()}]
 }
 
-// Class is how the page draws the step.
+// Class is how the page draws the step: classes of its kind, and "alive" for
+// what only keeps the link alive.
 func (r row) Class() string {
 	classes := map[string]string{ToMaster: "sent", ToReplica: "received", string(KindFailure): "failure-row"}
-	return cmp.Or(classes[r.Direction], classes[string(r.Kind)], string(r.Kind))
+	class := cmp.Or(classes[r.Direction], classes[string(r.Kind)], string(r.Kind))
+	if r.KeepAlive() {
+		class += " alive"
+	}
+	return class
 }
 
 // Short is what the diagram has room for.

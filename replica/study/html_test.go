@@ -2,6 +2,7 @@ package study_test
 
 import (
 	"bytes"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -112,7 +113,7 @@ func TestMessagesUnfoldByMouseAndByKeyboard(t *testing.T) {
 	}
 	p.Run(chromedp.Click("#unfold", chromedp.ByQuery))
 	var folded int
-	p.Eval("document.querySelectorAll('details:not([open])').length", &folded)
+	p.Eval("document.querySelectorAll('details.step:not([open])').length", &folded)
 	if folded != 0 {
 		t.Errorf("after Unfold all %d steps are folded", folded)
 	}
@@ -121,6 +122,97 @@ func TestMessagesUnfoldByMouseAndByKeyboard(t *testing.T) {
 	p.Run(chromedp.Evaluate(fmt.Sprintf("document.querySelector('.sequence a[data-step=\"%d\"]').dispatchEvent(new MouseEvent('click', {bubbles: true, cancelable: true}))", n), nil),
 		chromedp.Poll(fmt.Sprintf("document.getElementById('step-%d').open", n), nil))
 	quiet(t, p)
+}
+
+func TestTheLadderFollowsTheReadingAndLinksBothWays(t *testing.T) {
+	s := recordedStudy(t, "redis-7.0.15-diskless")
+	p := openPage(t, s, 1280)
+	last := s.Steps[len(s.Steps)-1].Number
+	p.Run(chromedp.Click("#unfold", chromedp.ByQuery))
+	for _, n := range []int{last / 2, last - 1, 2} {
+		p.Run(chromedp.Evaluate(fmt.Sprintf("document.documentElement.style.scrollBehavior = 'auto'; document.getElementById('step-%d').scrollIntoView({block: 'start'})", n), nil))
+		p.Run(chromedp.Poll(`(() => {
+			const all = [...document.querySelectorAll('.sequence a.current')], line = innerHeight / 3;
+			const read = [...document.querySelectorAll('details.step')].filter(d => d.getBoundingClientRect().top <= line).pop();
+			const box = document.querySelector('.sequence').getBoundingClientRect(), at = all.length === 1 && all[0].getBoundingClientRect();
+			return at && all[0].id === 'row-' + read.id.slice(5) && at.top >= box.top && at.bottom <= box.bottom + 1;
+		})()`, nil))
+	}
+	p.Run(chromedp.Evaluate(fmt.Sprintf("document.querySelector('#step-%d .to-row a').click()", last/2), nil),
+		chromedp.Poll(fmt.Sprintf("document.activeElement.id === 'row-%d'", last/2), nil))
+	quiet(t, p)
+}
+
+func TestKernelStepsAndKeepAlivesCanBeHidden(t *testing.T) {
+	s := recordedStudy(t, "redis-7.0.15-diskless")
+	alive := 0
+	for _, x := range s.Steps {
+		if x.KeepAlive() {
+			alive++
+		}
+	}
+	p := openPage(t, s, 390)
+	const shown = "[...document.querySelectorAll('details.step')].filter(d => d.checkVisibility()).length"
+	const rows = "[...document.querySelectorAll('.sequence a[data-step]')].filter(d => d.checkVisibility()).length"
+	const height = "document.querySelector('.sequence svg').getBoundingClientRect().height"
+	var steps, links int
+	var before, after float64
+	p.Eval(height, &before)
+	p.Run(chromedp.Click("#alive", chromedp.ByQuery))
+	p.Eval(shown, &steps)
+	p.Eval(rows, &links)
+	p.Eval(height, &after)
+	if alive == 0 || steps != len(s.Steps)-alive || links != steps || after >= before {
+		t.Errorf("of %d steps, %d of them keep-alives, %d are shown, and %d in the ladder, which is %.0f high and was %.0f", len(s.Steps), alive, steps, links, after, before)
+	}
+	looked(t, p, "390-hidden")
+	p.Run(chromedp.Click("#alive", chromedp.ByQuery))
+	if p.Eval(height, &after); after != before {
+		t.Errorf("shown again, the ladder is %.0f high, and was %.0f", after, before)
+	}
+	quiet(t, p)
+}
+
+func TestAnIdleMasterIsToldToBeWrittenTo(t *testing.T) {
+	for _, c := range []struct {
+		stream string
+		idle   bool
+	}{{"*1\\r\\n$4\\r\\nPING\\r\\n", true}, {"*3\\r\\n$3\\r\\nSET\\r\\n$1\\r\\nk\\r\\n$1\\r\\nv\\r\\n", false}} {
+		id := strings.Repeat("a", 40)
+		r, err := study.ReadTranscript(strings.NewReader("R>M \"PING\\r\\n\"\nM>R \"+PONG\\r\\n\"\nR>M \"*3\\r\\n$5\\r\\nPSYNC\\r\\n$40\\r\\n" + id + "\\r\\n$1\\r\\n7\\r\\n\"\nM>R \"+CONTINUE\\r\\n" + c.stream + "\"\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var text, page bytes.Buffer
+		s := study.Explain("it", r)
+		if err := errors.Join(study.Text(&text, s, study.TextOptions{}), study.HTML(&page, s)); err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(text.String(), "write something now") != c.idle || strings.Contains(page.String(), "write something now") != c.idle {
+			t.Errorf("%s: idle should be %v\n%s", c.stream, c.idle, text.String())
+		}
+	}
+}
+
+func TestRepliesBehindAWrongPasswordAreExplainedAsWhatTheyAre(t *testing.T) {
+	r, err := study.ReadTranscript(strings.NewReader(`R>M "PING\r\n"
+M>R "-NOAUTH Authentication required.\r\n"
+R>M "*2\r\n$4\r\nAUTH\r\n$3\r\n***\r\n*3\r\n$8\r\nREPLCONF\r\n$14\r\nlistening-port\r\n$1\r\n0\r\n"
+M>R "-WRONGPASS invalid username-password pair or user is disabled.\r\n-NOAUTH Authentication required.\r\n"
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	items := study.Explain("it", r).Steps
+	last := items[len(items)-1].Items
+	for _, step := range items {
+		if len(step.Items) == 2 && step.Direction == study.ToReplica {
+			last = step.Items
+		}
+	}
+	if len(last) != 2 || !strings.Contains(last[0].Text, "wrong user or password") || !strings.Contains(last[1].Text, "refused the password before") || strings.Contains(last[1].Text, "goes on") {
+		t.Errorf("%+v", last)
+	}
 }
 
 func TestEveryStepHasATextAlternativeInTheDiagramAndInTheList(t *testing.T) {
@@ -179,6 +271,7 @@ func looked(t *testing.T, p *browsertest.Page, name string) {
 			const s = svg.getBoundingClientRect(), boxes = [];
 			for (const e of svg.querySelectorAll('text')) {
 				const r = e.getBoundingClientRect();
+				if (!e.checkVisibility()) continue;
 				if (r.right > s.right + 1 || r.left < s.left - 1 || r.bottom > s.bottom + 1) out.push('outside of its picture: ' + e.textContent);
 				for (const [q, text] of boxes)
 					if (r.left < q.right - 1 && q.left < r.right - 1 && r.top < q.bottom - 2 && q.top < r.bottom - 2) out.push('on each other: ' + text + ' / ' + e.textContent);

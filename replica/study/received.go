@@ -19,6 +19,7 @@ type received struct {
 	asked   []words // commands whose replies have not come
 	payload bool    // FULLRESYNC was answered
 	stream  bool    // the stream has begun
+	refused bool    // AUTH was answered by an error
 }
 
 // cut takes apart what the master sent in answer to commands.
@@ -60,6 +61,13 @@ func (c *received) reply() {
 	if to == "payload" {
 		f.To = "PSYNC"
 	}
+	failed := bytes.HasPrefix(line, []byte("-"))
+	if c.refused && failed {
+		behind := *r
+		behind.Text = c.Things["behind-refusal"].Text
+		r = &behind
+	}
+	c.refused = c.refused || failed && to == "AUTH"
 	c.begin(r, shownWords([][]byte{line}).line(), f)
 	n := 0
 	for _, group := range groups[1:] {

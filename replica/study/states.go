@@ -19,7 +19,8 @@ var (
 // StateFormats are the formats of [States].
 func StateFormats() []string { return []string{"text", "mermaid", "svg"} }
 
-// States writes the link's table of transitions in one of the StateFormats. The
+// States writes the link's table of transitions, and the phases of SYNC, in one
+// of the StateFormats. The
 // picture says beside the states what the numbers of its arrows mean.
 func States(w io.Writer, format string) error {
 	if format == "svg" {
@@ -32,13 +33,18 @@ func States(w io.Writer, format string) error {
 	if err != nil {
 		return err
 	}
-	return t.ExecuteTemplate(w, format, replica.Transitions())
+	type phase struct{ Name, Text string }
+	var phases []phase
+	for p := replica.Auth; p <= replica.Stream; p++ {
+		phases = append(phases, phase{p.String(), texts().Phases[p.String()]})
+	}
+	return t.ExecuteTemplate(w, format, map[string]any{"Transitions": replica.Transitions(), "Phases": phases})
 }
 
 // picture is the picture of the states without its legend. The changes of state
 // that were taken are marked, and so are their states.
 func picture(taken map[[2]string]int) string {
-	marks := []string{"-126 0 950 595", "-126 0 330 483"} // what is shown of it
+	marks := []string{"-126 0 950 595", "-126 0 330 500"} // what is shown of it
 	for pair := range taken {
 		for _, class := range []string{"box " + pair[0], "box " + pair[1], "move " + pair[0] + "-" + pair[1]} {
 			marks = append(marks, `"`+class+`"`, `"`+class+` taken"`)

@@ -20,9 +20,9 @@ func TestTheDrawnStateMachineIsTheCodes(t *testing.T) {
 		t.Fatal(err)
 	}
 	type group struct {
-		Class string `xml:"class,attr"`
-		Name  string `xml:"text"`
-		Badge string `xml:"g>text"`
+		Class string   `xml:"class,attr"`
+		Names []string `xml:"text"`
+		Badge string   `xml:"g>text"`
 	}
 	var drawn struct {
 		Desc   string  `xml:"desc"`
@@ -38,14 +38,18 @@ func TestTheDrawnStateMachineIsTheCodes(t *testing.T) {
 	classes := map[string]string{} // of boxes and arrows, with what stands there
 	for _, g := range drawn.Groups {
 		if g.Class != "badge" {
-			classes[g.Class] = g.Name + g.Badge
+			classes[g.Class] = strings.Join(g.Names, " ") + g.Badge
 		}
 	}
 	var desc, legend, shown string
 	for _, line := range drawn.Legend {
 		shown += line.Text + " "
 	}
-	want := map[string]string{}
+	var phases []string
+	for p := replica.Auth; p <= replica.Stream; p++ {
+		phases = append(phases, p.String())
+	}
+	want := map[string]string{"phases": strings.Join(phases, " → ")}
 	for i, tr := range replica.Transitions() {
 		desc += fmt.Sprintf("%d: from %s to %s when %s; then %s. ", i+1, tr.From, tr.To, tr.Event, tr.Action)
 		legend += fmt.Sprintf("%s → %s %s then %s ", tr.From, tr.To, tr.Event, tr.Action)
@@ -77,7 +81,12 @@ func TestTheTableIsWrittenAsTextAndAsMermaid(t *testing.T) {
 			t.Errorf("Mermaid lacks %+v", tr)
 		}
 	}
-	if lines := strings.Split(strings.TrimSpace(mermaid.String()), "\n"); len(lines) != len(replica.Transitions())+2 || lines[0] != "stateDiagram-v2" {
+	for p := replica.Auth; p < replica.Stream; p++ {
+		if !strings.Contains(text.String(), "\n  "+p.String()+" ") || !strings.Contains(mermaid.String(), fmt.Sprintf("        %s --> %s\n", p, p+1)) {
+			t.Errorf("phase %s is missing\n%s\n%s", p, text.String(), mermaid.String())
+		}
+	}
+	if lines := strings.Split(strings.TrimSpace(mermaid.String()), "\n"); len(lines) != len(replica.Transitions())+2+10 || lines[0] != "stateDiagram-v2" {
 		t.Errorf("Mermaid:\n%s", mermaid.String())
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strings"
 
 	"replicad/replica"
 	"replicad/replica/units"
@@ -114,12 +115,42 @@ func (i Item) Heading() string {
 // Alternative is the step as one sentence: the text of the diagram for screen
 // readers.
 func (s Step) Alternative() string {
-	text := fmt.Sprintf("%.4f s, ", s.At)
+	text := fmt.Sprintf("%.6f s, ", s.At)
 	if s.Kind == KindMessage {
 		way := map[string]string{ToMaster: "replica to master", ToReplica: "master to replica"}[s.Direction]
 		text += way + ", " + units.Count(s.Bytes, "byte") + ": "
 	}
 	return text + s.Title
+}
+
+// KeepAlive says whether a step only keeps the link alive: a PING of the stream,
+// an empty line, or an acknowledgement.
+func (s Step) KeepAlive() bool {
+	for _, i := range s.Items {
+		if i.Title != "keep-alive" && !strings.HasPrefix(i.Title, "REPLCONF ACK ") && (i.First == 0 || !strings.EqualFold(i.Title, "ping")) {
+			return false
+		}
+	}
+	return s.Kind == KindMessage && len(s.Items) > 0
+}
+
+// Idle says whether the stream began, and brought nothing but keep-alives. Of a
+// recording that has no offsets this is not known.
+func (s *Study) Idle() bool {
+	streams, known := false, !s.Recorded
+	for _, step := range s.Steps {
+		streams = streams || step.State == "SYNC/STREAM"
+		for _, i := range step.Items {
+			if step.Direction != ToReplica || i.First == 0 {
+				continue
+			}
+			known = true
+			if !strings.EqualFold(i.Title, "ping") && !strings.HasPrefix(i.Title, "REPLCONF GETACK") {
+				return false
+			}
+		}
+	}
+	return streams && known
 }
 
 // Summary says in one sentence what a study holds.

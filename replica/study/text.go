@@ -22,8 +22,8 @@ type TextOptions struct {
 // The columns of a part: where it begins, and where its explanation does; and how
 // many of its bytes are shown.
 const (
-	partColumn = 17
-	whyColumn  = 43
+	partColumn = 19
+	whyColumn  = 45
 	mostBytes  = 40
 )
 
@@ -58,6 +58,7 @@ func Text(w io.Writer, s *Study, opt TextOptions) error {
 
 // paint gives a text the colour of a row's class, as terminals number them.
 func (opt TextOptions) paint(class, s string) string {
+	class, _, _ = strings.Cut(class, " ")
 	color := map[string]string{
 		"bold": "1", "grey": "90", "kernel": "36", "state": "35", "sync": "33", "note": "90",
 		"failure-row": "31", "sent": "32", "received": "34", "bytes": "33",
