@@ -165,3 +165,41 @@ func TestRedisCliTakesAnRDBFromTheRelayWhileTheBaseIsYoung(t *testing.T) {
 		t.Errorf("redis-cli --rdb: %s", got)
 	}
 }
+
+func TestAServerLoadsAMomentThroughREPLICAOF(t *testing.T) {
+	t.Parallel()
+	n := count(t, "moments", 3, 20)
+	master := redistest.Start(t, "repl-diskless-sync-delay 0")
+	everyType(master, 0)
+	dir := t.TempDir()
+	d := run(t, dir, append(byAddress(t, master), "--timeline-resolution", "1ms")...)
+	d.waitLog(`msg="full sync done"`)
+	load := startLoad(t, master, loadRate)
+	poll.Until(t, "there is a stream", func() bool { return newest(t, dir, "main").EndOffset > 4<<20 })
+	load.stop(t)
+	g := caughtUp(t, master, dir, "main")
+	for range n {
+		to := fmt.Sprintf("offset:%d", g.BaseOffset+rand.Int64N(g.EndOffset-g.BaseOffset+1))
+		port := redistest.FreePort(t, "127.0.0.1")
+		out := make(chan string, 1)
+		go func() {
+			stdout, stderr, code := once(t, nil, "serve", "--dir", dir, "--to", to, "--port", strconv.Itoa(port), "--until-loaded", "1")
+			out <- fmt.Sprintf("%s%s exit code %d", stdout, stderr, code)
+		}()
+		replica := redistest.Start(t)
+		replica.Do("REPLICAOF", "127.0.0.1", port)
+		said := <-out // it has ended: the replica has acknowledged the moment
+		if !strings.Contains(said, "replicas that have loaded it: 1\n") || !strings.HasSuffix(said, "exit code 0") ||
+			!strings.Contains(said, fmt.Sprintf("redis-cli -h HOST -p PORT REPLICAOF 127.0.0.1 %d\n", port)) {
+			t.Fatalf("serve --to %s: %s", to, said)
+		}
+		replica.Do("REPLICAOF", "NO", "ONE")
+		restored := filepath.Join(t.TempDir(), "restored")
+		if _, stderr, code := once(t, nil, "restore", "--dir", dir, "--to", to, "--out", restored); code != 0 {
+			t.Fatalf("restore --to %s: %s", to, stderr)
+		}
+		if is, want := replica.Digest(), redistest.Load(t, restored).Digest(); is != want {
+			t.Errorf("through REPLICAOF --to %s has digest %s, restored %s", to, is, want)
+		}
+	}
+}

@@ -3,6 +3,7 @@ package respport
 import (
 	"errors"
 	"slices"
+	"strconv"
 	"strings"
 
 	"replicad/replica"
@@ -50,6 +51,19 @@ func (q *request) order(order string, give func() error) {
 // role is roleCommand of Redis' replication.c.
 func role(q *request) {
 	st := q.s.backend.Status()
+	if st.Frozen {
+		q.array(3)
+		q.bulk("master")
+		q.int(st.Stored)
+		q.array(len(st.Replicas))
+		for _, r := range st.Replicas {
+			q.array(3)
+			q.bulk(r.Host)
+			q.bulk(strconv.Itoa(r.Port))
+			q.bulk(strconv.FormatInt(r.Ack, 10))
+		}
+		return
+	}
 	host, port := st.HostPort()
 	offset := int64(-1)
 	if st.Up() {

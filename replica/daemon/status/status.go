@@ -77,6 +77,7 @@ type Status struct {
 	SegmentsDamaged   int64
 	BasesVerified     int64
 	GenerationsPruned int64
+	Frozen            bool         // a master that serves a moment, and follows nobody (replicad serve)
 	Relay             bool         // replicas are fed from the archive
 	Replicas          []Replica    // of ours, in the order in which they came
 	Syncs             master.Stats // of replicas
