@@ -38,6 +38,7 @@ type model struct {
 	resting  bool // it writes nothing
 	silent   bool // it sends nothing
 	deaf     bool // it refuses connections
+	over     bool // the test ends
 	open     map[net.Conn]bool
 	mayFull  bool // a full sync would be no fault
 	full     int  // full syncs that the main link was given
@@ -123,7 +124,7 @@ func startModel(t *testing.T, seed uint64) *model {
 		stop()
 		writer.Wait()
 		m.mu.Lock()
-		m.t = nil // who waits for more gives up
+		m.over = true
 		m.mu.Unlock()
 		m.more.Broadcast()
 	})
@@ -348,10 +349,10 @@ func (m *model) send(c *conversation, h *history, from int64) {
 	r := rand.New(rand.NewPCG(uint64(from), uint64(c.number)))
 	for {
 		m.mu.Lock()
-		for m.t != nil && m.open[c.Conn] && (m.silent || from == h.end()) {
+		for !m.over && m.open[c.Conn] && (m.silent || from == h.end()) {
 			m.more.Wait()
 		}
-		if m.t == nil || !m.open[c.Conn] {
+		if m.over || !m.open[c.Conn] {
 			m.mu.Unlock()
 			return
 		}
@@ -626,6 +627,8 @@ func TestNothingIsLostInASoakOfCutsOrdersFullDisksAndKills(t *testing.T) {
 	if stdout, stderr, code := once(t, nil, "verify", "--dir", dir); code != 0 {
 		t.Errorf("verify: code %d\n%s%s", code, stdout, stderr)
 	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	t.Logf("%d bytes in the last history, %d generations, %d failovers, %d full syncs, %d partial resyncs; faults: %v",
 		len(m.now.bytes), len(longest), m.forks, m.full, m.partial, done)
 }
