@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -84,6 +85,31 @@ func (f *archiveFlags) masters(cmd *cobra.Command) ([]archive.Master, error) {
 	return nil, usageError{err: fmt.Errorf("--name %s: there is no such archive below %s", f.name, f.Dir)}
 }
 
+// single gives the one archive that can be read; of several --name has to say
+// which.
+func (f *archiveFlags) single(cmd *cobra.Command, masters []archive.Master) (one archive.Master, err error) {
+	var names []string
+	for _, m := range masters {
+		if m.Problem == "" {
+			one, names = m, append(names, m.Name)
+		}
+	}
+	switch {
+	case len(names) > 1:
+		return one, usageError{err: fmt.Errorf("--name is missing: below %s are the archives %s", f.Dir, strings.Join(names, ", "))}
+	case len(names) == 1:
+		for _, m := range masters {
+			if m.Problem != "" {
+				fmt.Fprintf(cmd.ErrOrStderr(), "%s is passed over: %s\n", m.Name, m.Problem)
+			}
+		}
+		return one, nil
+	case len(masters) > 0:
+		return one, errors.New(masters[0].Problem)
+	}
+	return one, usageError{err: fmt.Errorf("no archive below %s", f.Dir)}
+}
+
 // on makes a command of what it does with the archives.
 func (f *archiveFlags) on(do func(*cobra.Command, []archive.Master) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, _ []string) error {
@@ -140,7 +166,7 @@ func (f *archiveFlags) listAt(cmd *cobra.Command, masters []archive.Master, at s
 	places := []tables.Place{}
 	missing := []error{fmt.Errorf("no archive below %s has %s", f.Dir, target)}
 	for _, m := range masters {
-		l := tables.Place{Name: m.Name, Dir: f.shown([]archive.Master{{Dir: m.Dir}})[0].Dir}
+		l := tables.Place{Name: m.Name, Dir: f.shownDir(m.Dir)}
 		r, p, err := archive.Locate(m.Dir, target, now)
 		if err == nil {
 			r.Close()

@@ -50,20 +50,22 @@ func (f *archiveFlags) remove() error {
 
 // shown says of a copy's archives where they are.
 func (f *archiveFlags) shown(masters []archive.Master) []archive.Master {
-	if f.folder == "" {
-		return masters
-	}
-	at := func(dir string) string {
-		return strings.TrimRight(f.Dir, "/") + strings.TrimPrefix(dir, f.folder)
-	}
 	for i := range masters {
 		m := &masters[i]
-		m.Dir = at(m.Dir)
+		m.Dir = f.shownDir(m.Dir)
 		for k := range m.Generations {
-			m.Generations[k].Dir = at(m.Generations[k].Dir)
+			m.Generations[k].Dir = f.shownDir(m.Generations[k].Dir)
 		}
 	}
 	return masters
+}
+
+// shownDir says of a folder of a copy where in the remote it is.
+func (f *archiveFlags) shownDir(dir string) string {
+	if f.folder == "" {
+		return dir
+	}
+	return strings.TrimRight(f.Dir, "/") + strings.TrimPrefix(dir, f.folder)
 }
 
 // fetch fetches the bytes that a target needs of an archive.

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"os/signal"
 	"path/filepath"
-	"slices"
-	"strings"
 	"syscall"
 	"time"
 
@@ -139,35 +137,15 @@ func (f *restoreFlags) options(cmd *cobra.Command) (done tables.Restored, err er
 	if err != nil {
 		return done, err
 	}
-	readable := slices.DeleteFunc(slices.Clone(masters), func(m archive.Master) bool { return m.Problem != "" })
-	switch {
-	case len(readable) > 1:
-		return done, usageError{err: fmt.Errorf("--name is missing: below %s are the archives %s", f.Dir, names(readable))}
-	case len(readable) == 1:
-		for _, m := range masters {
-			if m.Problem != "" {
-				fmt.Fprintf(cmd.ErrOrStderr(), "%s is passed over: %s\n", m.Name, m.Problem)
-			}
-		}
-	case len(masters) > 0:
-		return done, errors.New(masters[0].Problem)
-	default:
-		return done, usageError{err: fmt.Errorf("no archive below %s", f.Dir)}
+	one, err := f.single(cmd, masters)
+	if err != nil {
+		return done, err
 	}
 	if f.check || f.checkOnly || f.opt.Format == restore.RDB {
 		if _, err := f.opt.Server.Find(); err != nil {
 			return done, err
 		}
 	}
-	f.opt.Dir = readable[0].Dir
-	return tables.Restored{Name: readable[0].Name}, nil
-}
-
-// names lists archives.
-func names(masters []archive.Master) string {
-	var all []string
-	for _, m := range masters {
-		all = append(all, m.Name)
-	}
-	return strings.Join(all, ", ")
+	f.opt.Dir = one.Dir
+	return tables.Restored{Name: one.Name}, nil
 }

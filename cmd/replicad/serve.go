@@ -58,13 +58,11 @@ func (f *serveFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	switch {
-	case len(masters) > 1:
-		return usageError{err: fmt.Errorf("--name is missing: below %s are the archives %s", f.Dir, names(masters))}
-	case len(masters) == 0:
-		return usageError{err: fmt.Errorf("no archive below %s", f.Dir)}
+	one, err := f.single(cmd, masters)
+	if err != nil {
+		return err
 	}
-	cfg := serve.Config{Dir: masters[0].Dir, Target: target.In(f.generation), RESP: f.RESP, UntilLoaded: f.loaded}
+	cfg := serve.Config{Dir: one.Dir, Target: target.In(f.generation), RESP: f.RESP, UntilLoaded: f.loaded}
 	cfg.RESP.Version = thisBuild().Version
 	cfg.RESP.Log = logs.NewLogger(cmd.ErrOrStderr(), slog.LevelInfo, false)
 	s, err := serve.Open(cfg)
@@ -72,11 +70,11 @@ func (f *serveFlags) run(cmd *cobra.Command) error {
 		return err
 	}
 	defer s.Close()
-	f.announce(cmd.OutOrStdout(), masters[0].Name, s.Point)
+	f.announce(cmd.OutOrStdout(), one.Name, s.Point)
 	ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	s.Run(ctx)
-	fmt.Fprintf(cmd.OutOrStdout(), "%s: replicas that have loaded it: %d\n", masters[0].Name, s.Loaded())
+	fmt.Fprintf(cmd.OutOrStdout(), "%s: replicas that have loaded it: %d\n", one.Name, s.Loaded())
 	return nil
 }
 

@@ -61,16 +61,12 @@ func (f *tailFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	switch {
-	case len(masters) > 1:
-		return usageError{err: fmt.Errorf("--name is missing: below %s are the archives %s", f.Dir, names(masters))}
-	case len(masters) == 0:
-		return usageError{err: fmt.Errorf("no archive below %s", f.Dir)}
-	case masters[0].Problem != "":
-		return errors.New(masters[0].Problem)
+	one, err := f.single(cmd, masters)
+	if err != nil {
+		return err
 	}
 	f.opt.Waiting = func(why error) { fmt.Fprintf(cmd.ErrOrStderr(), "tail: %v\n", why) }
-	t, err := tail.New(masters[0].Dir, f.opt)
+	t, err := tail.New(one.Dir, f.opt)
 	switch {
 	case errors.Is(err, tail.ErrPlace):
 		return usage(err)
