@@ -2,6 +2,7 @@ package main
 
 import (
 	"log/slog"
+	"maps"
 	"sync"
 
 	"replicad/replica/config"
@@ -29,8 +30,8 @@ func openPorts(settings *config.Config, log *slog.Logger, shutdown func(), free 
 	return p, err
 }
 
-// filesOfReplica is how many descriptors a replica takes: its socket, and those of
-// the archive.
+// filesOfReplica is how many descriptors a replica takes: its socket, and those
+// of the archive.
 const filesOfReplica = 5
 
 // open opens the ports of masters that have none yet, or none of them.
@@ -42,10 +43,11 @@ func (p *ports) open(masters []config.Followed, log *slog.Logger, free int) (ser
 			continue
 		}
 		cfg.Version, cfg.Shutdown = thisBuild().Version, p.shutdown
+		clients := free
 		if cfg.Relay {
-			free /= filesOfReplica
+			clients /= filesOfReplica
 		}
-		if fits := respport.FitMaxClients(cfg.MaxClients, len(masters), free); fits < cfg.MaxClients {
+		if fits := respport.FitMaxClients(cfg.MaxClients, len(masters), clients); fits < cfg.MaxClients {
 			log.Warn("maxclients is more than the limit of open files has room for", "maxclients", cfg.MaxClients, "served", fits)
 			cfg.MaxClients = fits
 		}
@@ -76,13 +78,8 @@ func (p *ports) change(d *daemon.Daemon, opened servers) {
 	opened.serve(d)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	now, left := servers{}, servers{}
-	for name, s := range p.served {
-		left[name] = s
-	}
-	for name, s := range opened {
-		left[name] = s
-	}
+	now, left := servers{}, maps.Clone(p.served)
+	maps.Copy(left, opened)
 	for _, h := range d.Handles() {
 		if s := left[h.Name()]; s != nil {
 			now[h.Name()] = s
