@@ -323,17 +323,3 @@ func (r *Reader) CheckTimeline(damaged func(position int64, why string), older f
 	}
 	return nil
 }
-
-// OpenNewest opens the newest generation of the archive in dir. The error wraps
-// ErrNotKept where there is none.
-func OpenNewest(dir string) (*Reader, error) {
-	c, err := OpenCursorAtBase(dir, 0)
-	if err != nil {
-		return nil, err
-	}
-	number := c.Generation()
-	if err := c.Close(); err != nil {
-		return nil, err
-	}
-	return openReader(generationIn(dir, number))
-}

@@ -57,10 +57,11 @@ var ErrSetup = errors.New("can't start")
 
 // Daemon follows masters. Open makes one, Run runs it.
 type Daemon struct {
-	cfg   Config
-	loop  *eventloop.Loop
-	cron  *eventloop.Timer
-	ended chan struct{} // closed when the loop runs no more
+	cfg    Config
+	loop   *eventloop.Loop
+	cron   *eventloop.Timer
+	remote *remote.Remote // of all archives; nil for none
+	ended  chan struct{}  // closed when the loop runs no more
 
 	changing sync.Mutex // held by Change
 	watching context.Context
@@ -96,8 +97,33 @@ func Open(cfg Config) (d *Daemon, err error) {
 	d.cron = d.loop.NewTimer(d.everySecond)
 	cfg.Link.AckDurable = cfg.Archive.AppendFsync == archive.Always
 	d.cfg = cfg
+	if d.remote, err = openRemote(cfg.Remote); err != nil {
+		return d, err
+	}
 	d.followers, err = d.open(cfg, cfg.Masters)
 	return d, err
+}
+
+// probeWait is how long the start waits for the remote to show what it can do.
+// One that is away is no reason not to start.
+const probeWait = 3 * time.Second
+
+// openRemote opens the remote that all archives are copied to; nil for none. The
+// error wraps remote.ErrUnconditional where the store can't be used.
+func openRemote(cfg remote.Config) (*remote.Remote, error) {
+	if cfg.URL == "" {
+		return nil, nil
+	}
+	r, err := remote.Open(cfg)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), probeWait)
+	defer cancel()
+	if err := r.Probe(ctx, "start"); errors.Is(err, remote.ErrUnconditional) {
+		return nil, err
+	}
+	return r, nil
 }
 
 // check says what is wrong with the masters.
@@ -125,7 +151,7 @@ func (c Config) check() error {
 func (d *Daemon) open(cfg Config, masters []replica.Master) (opened []*follower, err error) {
 	for _, m := range masters {
 		f := newFollower(d.loop, cfg, m)
-		if err := f.open(cfg.Archive, cfg.Log); err != nil {
+		if err := f.open(cfg.Archive, d.remote, cfg.Log); err != nil {
 			return opened, err
 		}
 		opened = append(opened, f)

@@ -34,7 +34,6 @@ type follower struct {
 	sentinel      *sentinel.Config
 	rules         Rebase
 	archive       *archive.Archive
-	store         remote.Config
 	remote        *remote.Writer           // nil without a remote
 	leave         context.CancelFunc       // ends remote
 	fsynced       func(took time.Duration) // nil for nobody to be told
@@ -64,7 +63,7 @@ type follower struct {
 }
 
 func newFollower(loop *eventloop.Loop, cfg Config, m replica.Master) *follower {
-	f := &follower{name: m.Name, loop: loop, cfg: cfg.Link, rules: cfg.Rebase, retention: cfg.Retention, store: cfg.Remote, dir: filepath.Join(cfg.Dir, m.Name)}
+	f := &follower{name: m.Name, loop: loop, cfg: cfg.Link, rules: cfg.Rebase, retention: cfg.Retention, dir: filepath.Join(cfg.Dir, m.Name)}
 	f.cfg.Master, f.origin, f.configuredTLS = m, m.Address(), m.TLS
 	if cfg.PerMaster != nil {
 		cfg.PerMaster(&f.cfg)
@@ -97,8 +96,9 @@ func (f *follower) describe() {
 	}
 }
 
-// open opens the archive and makes the link.
-func (f *follower) open(opt archive.Options, log *slog.Logger) (err error) {
+// open opens the archive and makes the link. to is where the archive is copied
+// to, nil for nowhere.
+func (f *follower) open(opt archive.Options, to *remote.Remote, log *slog.Logger) (err error) {
 	opt.Observe = func(e archive.Event) { f.loop.Post(func() { f.ofTheFiles(e) }) }
 	opt.ObserveFsync = f.fsynced
 	opt.Content = restore.Content{}
@@ -115,7 +115,7 @@ func (f *follower) open(opt archive.Options, log *slog.Logger) (err error) {
 	if log != nil && (ordered || void != "") {
 		logOrder(log, f.origin, configured, m, void)
 	}
-	if err := f.openRemote(); err != nil {
+	if err := f.copyTo(to); err != nil {
 		return errors.Join(err, f.archive.Close())
 	}
 	f.relays(log)
@@ -123,26 +123,11 @@ func (f *follower) open(opt archive.Options, log *slog.Logger) (err error) {
 	return nil
 }
 
-// probeWait is how long the start waits for the remote to show what it can do. One
-// that is away is no reason not to start.
-const probeWait = 3 * time.Second
-
-// openRemote makes what copies the archive. The error wraps
-// remote.ErrUnconditional where the store can't be used.
-func (f *follower) openRemote() error {
-	if f.store.URL == "" {
-		return nil
+// copyTo makes what copies the archive.
+func (f *follower) copyTo(to *remote.Remote) (err error) {
+	if to != nil {
+		f.remote, err = to.NewWriter(f.name, f.dir, f.archive, func(e archive.Event) { f.loop.Post(func() { f.tell(e) }) })
 	}
-	r, err := remote.Open(f.store)
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), probeWait)
-	defer cancel()
-	if err := r.Probe(ctx, f.name); errors.Is(err, remote.ErrUnconditional) {
-		return err
-	}
-	f.remote, err = r.NewWriter(f.name, f.dir, f.archive, func(e archive.Event) { f.loop.Post(func() { f.tell(e) }) })
 	return err
 }
 

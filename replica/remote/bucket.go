@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/minio/minio-go/v7"
@@ -60,6 +61,7 @@ type Remote struct {
 	bucket string
 	prefix string // "" or with a slash at the end
 	piece  int64  // pieceSize, but in tests
+	proved atomic.Bool
 }
 
 // Open makes a Remote, and connects to nothing. Credentials come from the
@@ -226,10 +228,11 @@ func (r *Remote) wrap(verb, key string, err error) error {
 
 const probeDir = "probe"
 
-// Probe finds out whether the store creates objects conditionally. The error
-// wraps ErrUnconditional where it does not, and SingleWriter is not set.
+// Probe finds out whether the store creates objects conditionally, unless that is
+// proved already. The error wraps ErrUnconditional where it does not, and
+// SingleWriter is not set.
 func (r *Remote) Probe(ctx context.Context, writer string) error {
-	if r.cfg.SingleWriter {
+	if r.cfg.SingleWriter || r.proved.Load() {
 		return nil
 	}
 	key := fmt.Sprintf("%s/%s.%d", probeDir, writer, time.Now().UnixNano())
@@ -243,6 +246,7 @@ func (r *Remote) Probe(ctx context.Context, writer string) error {
 	}
 	switch {
 	case errors.Is(second, errExists):
+		r.proved.Store(true)
 		return nil
 	case second == nil:
 		return fmt.Errorf("%s: %w: --remote-single-writer takes the store where nobody else writes below the prefix", r, ErrUnconditional)

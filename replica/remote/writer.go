@@ -56,7 +56,6 @@ type Writer struct {
 	id      string // of the writer: in the names of what only it may remove
 	codec   *codec
 	kick    chan struct{}
-	probed  bool
 	tails   int64 // the number of the last one
 
 	mu sync.Mutex
@@ -174,20 +173,17 @@ func (w *Writer) mended() {
 // session copies until something fails, or until the archive goes on in another
 // generation or under another id.
 func (w *Writer) session(ctx context.Context, more <-chan struct{}) error {
-	if !w.probed {
-		if err := w.r.Probe(ctx, w.id); err != nil {
-			return err
-		}
-		w.probed = true
+	if err := w.r.Probe(ctx, w.id); err != nil {
+		return err
 	}
-	local, err := archive.OpenNewest(w.dir)
+	local, err := archive.Lineage{Dir: w.dir}.Newest()
 	for errors.Is(err, archive.ErrNotKept) {
 		select {
 		case <-more:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		local, err = archive.OpenNewest(w.dir)
+		local, err = archive.Lineage{Dir: w.dir}.Newest()
 	}
 	if err != nil {
 		return err
