@@ -1,10 +1,12 @@
 package remote
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -226,7 +228,7 @@ func (c *Copy) Fill(ctx context.Context, name string, number int, offset int64, 
 			progress(min(done, total), total)
 		}
 	}
-	base, err := os.OpenFile(r.BasePath(), os.O_WRONLY, 0)
+	base, err := os.OpenFile(r.BasePath(), os.O_RDWR, 0)
 	if err != nil {
 		return err
 	}
@@ -280,20 +282,16 @@ func (c *Copy) Fill(ctx context.Context, name string, number int, offset int64, 
 
 // sums checks the base as a whole.
 func (c *Copy) sums(ctx context.Context, base *os.File, m archive.Assembly) error {
-	f, err := os.Open(base.Name())
-	if err != nil {
-		return err
-	}
-	defer f.Close()
 	var crc uint32
 	buf := make([]byte, frameSize)
-	for {
-		n, err := f.Read(buf)
-		if n == 0 {
+	for at := int64(0); ; {
+		n, err := base.ReadAt(buf, at)
+		crc = crc32.Update(crc, castagnoli, buf[:n])
+		at += int64(n)
+		if err == io.EOF {
 			break
 		}
-		crc = crc32.Update(crc, castagnoli, buf[:n])
-		if err = errors.Join(err, ctx.Err()); err != nil {
+		if err = cmp.Or(err, ctx.Err()); err != nil {
 			return err
 		}
 	}
