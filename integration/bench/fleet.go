@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"time"
 
@@ -99,7 +98,7 @@ func (b *bench) newFleet(binary string) (f *fleet, restart func() (*process, err
 	return f, func() (*process, error) { return start(binary, "run", "--config", settings, "--log-format", "json") }, nil
 }
 
-// stream waits until all links stream, and gives the seconds until then; negative
+// allStream waits until all links stream, and gives the seconds until then; negative
 // where they never do.
 func (b *bench) allStream(f *fleet, p *process) (float64, error) {
 	took, ok := f.await(b.patience, func() bool { return f.streaming == len(f.masters) })
@@ -173,36 +172,20 @@ func (b *bench) idleFor(f *fleet, p *process) ([]float64, error) {
 	if err != nil {
 		return nil, err
 	}
-	proc := fmt.Sprintf("/proc/%d/", p.cmd.Process.Pid)
-	resident, err := statusValue(proc, "VmRSS:")
+	resident, err := p.status("VmRSS:")
 	if err != nil {
 		return nil, err
 	}
-	threads, err := statusValue(proc, "Threads:")
+	threads, err := p.status("Threads:")
 	if err != nil {
 		return nil, err
 	}
-	files, err := os.ReadDir(proc + "fd")
+	files, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.cmd.Process.Pid))
 	if err != nil {
 		return nil, err
 	}
 	links := float64(b.masters)
 	return []float64{resident / links, float64(len(files)) / links, threads, 100 * (after.cpu - before.cpu).Seconds() / took, float64(heard) / took}, nil
-}
-
-// statusValue reads a number of /proc/PID/status (proc(5)); memory is in KiB.
-func statusValue(proc, key string) (v float64, err error) {
-	status, err := os.ReadFile(proc + "status")
-	if err != nil {
-		return 0, err
-	}
-	for line := range strings.Lines(string(status)) {
-		if rest, ok := strings.CutPrefix(line, key); ok {
-			_, err = fmt.Sscan(rest, &v)
-			return v, err
-		}
-	}
-	return 0, fmt.Errorf("%sstatus has no %s", proc, key)
 }
 
 // fleetLoad gives the throughput of one master, and of many, while all others are

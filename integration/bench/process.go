@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -138,12 +139,29 @@ func (p *process) usage() (usage, error) {
 		return usage{}, err
 	}
 	u := usage{time.Duration(used.Nano()), -1}
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	for line := range strings.Lines(string(status)) {
-		if rest, ok := strings.CutPrefix(line, "VmHWM:"); ok {
-			_, err = fmt.Sscan(rest, &u.peak) // in kB
-			u.peak /= 1 << 10
+	switch peak, err := p.status("VmHWM:"); {
+	case err == nil:
+		u.peak = peak / (1 << 10)
+	case !errors.Is(err, errNoField):
+		return u, err
+	}
+	return u, nil
+}
+
+var errNoField = errors.New("no such field")
+
+// status reads a number of /proc/PID/status; memory is in KiB.
+func (p *process) status(key string) (v float64, err error) {
+	path := fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid)
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(text)) {
+		if rest, ok := strings.CutPrefix(line, key); ok {
+			_, err = fmt.Sscan(rest, &v)
+			return v, err
 		}
 	}
-	return u, err
+	return 0, fmt.Errorf("%s: %w: %s", path, errNoField, key)
 }
