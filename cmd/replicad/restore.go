@@ -121,6 +121,7 @@ func (f *restoreFlags) options(cmd *cobra.Command) (done tables.Restored, err er
 	if f.opt.Owner, err = restore.ParseOwner(f.owner); err != nil {
 		return done, usage(fmt.Errorf("--chown: %w", err))
 	}
+	f.opt.Prove = f.check
 	switch {
 	case f.checkOnly && f.opt.Out != "":
 		return done, usage(errors.New("--check-only leaves nothing behind: without --out"))

@@ -78,7 +78,7 @@ func Drill(ctx context.Context, opt Options) (res Result, report redisserver.Rep
 		return res, report, err
 	}
 	err = checked(parent, opt.Server, func(b redisserver.Binary, dir string) error {
-		opt.Out, opt.passing, opt.Owner = filepath.Join(dir, "restored"), true, Owner{}
+		opt.Out, opt.passing, opt.Prove, opt.Owner = filepath.Join(dir, "restored"), true, true, Owner{}
 		if res, err = Run(ctx, opt); err != nil {
 			return err
 		}

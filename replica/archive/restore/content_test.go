@@ -1,9 +1,12 @@
 package restore
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -40,7 +43,7 @@ func meant(t testing.TB, dir string, moment, now time.Time) (*archive.Reader, *M
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := readMeaning(context.Background(), r, cut, moment, now)
+	m, err := readMeaning(context.Background(), r, cut, moment, now, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,6 +103,35 @@ func TestWhatTheTimelineSaysOfItsFilesIsWhatReadingThemWouldShow(t *testing.T) {
 		if len(one) != len(other) || one[i][0] != other[i][0] {
 			t.Fatalf("told %q, read %q", one, other)
 		}
+	}
+}
+
+func TestARestoreThatIsToBeProvedReadsWhatTheTimelineTellsOf(t *testing.T) {
+	t.Parallel()
+	var commands [][]string
+	for i := range 40 {
+		commands = append(commands, []string{"SET", "k" + strconv.Itoa(i), strings.Repeat("v", 50)})
+	}
+	dir := filepath.Join(t.TempDir(), "main")
+	loggedIn(t, dir, withTTLs(3, time.Now()), archive.Options{SegmentSize: 400, Content: Content{}}, commands...)
+	r, _ := meant(t, dir, time.Now(), time.Now())
+	defer r.Close()
+	if r.Segments[1].Content == "" {
+		t.Fatal("the timeline says nothing of segment 2")
+	}
+	path := r.SegmentPath(r.Segments[1])
+	p, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p[bytes.LastIndex(p, []byte("\r\n*3\r\n"))+2] ^= 1
+	if err := os.WriteFile(path, p, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	_, err = Run(context.Background(), Options{Dir: dir, Out: filepath.Join(t.TempDir(), "out"), Prove: true})
+	var damaged *DamagedError
+	if !errors.As(err, &damaged) || !errors.Is(err, archive.ErrDamaged) || !strings.Contains(err.Error(), "appendonly.aof.2.incr.aof") {
+		t.Errorf("the restore of a damaged segment: %v", err)
 	}
 }
 

@@ -55,8 +55,8 @@ func (m *Meaning) database(n int) { m.Databases = max(m.Databases, n+1) }
 
 // readMeaning takes what the timeline says of base and segments, and reads those
 // of which it says nothing to their ends, in constant memory.
-// It says what has run out since a moment.
-func readMeaning(ctx context.Context, r *archive.Reader, cut []archive.Segment, moment, now time.Time) (*Meaning, error) {
+// It says what has run out since a moment. With prove all segments are read.
+func readMeaning(ctx context.Context, r *archive.Reader, cut []archive.Segment, moment, now time.Time, prove bool) (*Meaning, error) {
 	m := contentOf(moment)
 	for _, n := range r.Timeline.Needs {
 		if n.Offset <= cut[len(cut)-1].To {
@@ -72,7 +72,7 @@ func readMeaning(ctx context.Context, r *archive.Reader, cut []archive.Segment, 
 	e := &editor{Meaning: m, ctx: ctx, clock: newClock(r), count: true}
 	defer e.clock.stop()
 	for _, s := range cut {
-		if s.Sealed && r.Segments[s.Seq-1].To == s.To {
+		if !prove && s.Sealed && r.Segments[s.Seq-1].To == s.To {
 			if n, ok := m.add(s.Content, m.ends.moment, now.UnixMilli()); ok {
 				m.StreamExpired += n
 				continue

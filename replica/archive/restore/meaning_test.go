@@ -309,7 +309,7 @@ func TestWhatIsFoundIsCounted(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := readMeaning(context.Background(), r, cut, moment, now)
+		got, err := readMeaning(context.Background(), r, cut, moment, now, false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -460,7 +460,7 @@ func TestATimelineThatCannotBeReadFailsTheRestore(t *testing.T) {
 	if err := errors.Join(os.Remove(timeline), os.Mkdir(timeline, 0o750)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := readMeaning(context.Background(), r, cut, time.Now(), time.Now()); err == nil {
+	if _, err := readMeaning(context.Background(), r, cut, time.Now(), time.Now(), false); err == nil {
 		t.Error("the timeline is not there, and times were told")
 	}
 }

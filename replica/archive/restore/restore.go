@@ -70,6 +70,9 @@ type Options struct {
 	NoLink bool
 	Server redisserver.Choice // that loads the result, for the format rdb and for a check
 	Owner  Owner              // who is given the result, and Out
+	// Prove has the segments read, whatever the timeline says of them, so that
+	// damage is named where it lies. A drill does so, and the format rdb.
+	Prove bool
 	// Loading is called when a drill has restored, before redis-server loads the
 	// result; nil for nobody.
 	Loading func()
@@ -167,7 +170,7 @@ func (opt Options) attempt(ctx context.Context, s *stage) (_ Result, err error) 
 	if err != nil {
 		return Result{}, err
 	}
-	m, err := readMeaning(ctx, r, c, p.Time, time.Now())
+	m, err := readMeaning(ctx, r, c, p.Time, time.Now(), opt.Prove || opt.Format == RDB)
 	if err != nil {
 		return Result{}, err
 	}
