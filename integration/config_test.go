@@ -64,7 +64,7 @@ func TestSIGHUPTakesAChangedPasswordAtTheNextConnectAndTheLogLevel(t *testing.T)
 	n = len(d.log.from(0))
 	d.waitLogAfter(n, "level=debug .*msg=ack")
 
-	// Masters come, move and go; who stays does not notice.
+	// Masters come, move and go. A master that stays does not notice.
 	other, err := minimaster.Start(minimaster.Config{})
 	if err != nil {
 		t.Fatal(err)

@@ -20,7 +20,7 @@ type Replication struct {
 	ReplID2 string // master_replid2: the id before; "" where there is none
 	Offset2 int64  // second_repl_offset - 1: where the id before ends
 	Backlog int64  // repl_backlog_first_byte_offset; 0 where there is no backlog
-	Host    string // master_host and master_port: whom it follows itself
+	Host    string // master_host and master_port: the master of the master
 	Port    int
 }
 

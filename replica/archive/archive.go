@@ -199,7 +199,7 @@ func (a *Archive) Current() (Current, bool) {
 // Recovery tells what Open, or the last Reset, found and did.
 func (a *Archive) Recovery() Recovery { return a.recovery }
 
-// tell calls the function that was given to Notify, and wakes who watches.
+// tell calls the function that was given to Notify, and wakes all watchers.
 func (a *Archive) tell() {
 	a.watchers.wake()
 	if f := a.notify.Load(); f != nil {

@@ -106,8 +106,8 @@ func newHeir(gen generation, from *Reader, b birth, opt Options) (*heir, error) 
 		if id.From > h.lo {
 			break
 		}
-		// An id may have changed where the base stands: those behind the base's own
-		// are carried.
+		// An id may have changed where the base stands: those behind the base's
+		// own are carried.
 		if h.ids = i + 1; id.ReplID == b.pos.ReplID {
 			break
 		}

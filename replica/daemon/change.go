@@ -76,8 +76,8 @@ func (d *Daemon) Change(masters Config) (is Changed, err error) {
 	return is, err
 }
 
-// exchange changes whom the daemon follows, and gives those that are followed no
-// more. It runs on the loop.
+// exchange sets the followers to those of a configuration, and returns the
+// followers that are not among them. It runs on the loop.
 func (d *Daemon) exchange(cfg Config, known, fresh map[string]*follower, is *Changed) (gone []*follower) {
 	var now []*follower
 	for _, m := range cfg.Masters {

@@ -43,7 +43,7 @@ func TestAChangedListOfMastersTouchesOnlyWhatDiffers(t *testing.T) {
 	if s := all[2].Status(); all[2].f.link != link || s.FullSyncs[replica.SyncInitial] != 1 || len(s.Failures) != 0 {
 		t.Errorf("who stays has noticed: %+v", s)
 	}
-	// The archive of who went is whole, and free.
+	// The archive of the master that went is whole, and no process locks it.
 	a, err := archive.Open(filepath.Join(dir, "goes"), archive.Options{})
 	if err != nil || a.Recovery().Why != "" {
 		t.Fatalf("%+v, %v", a.Recovery(), err)
@@ -52,7 +52,7 @@ func TestAChangedListOfMastersTouchesOnlyWhatDiffers(t *testing.T) {
 		t.Error(err)
 	}
 
-	// Who went may come back, and resumes.
+	// The master that went comes back, and its link resumes.
 	if is, err = d.Change(cfg); err != nil || !slices.Equal(is.Followed, []string{"goes"}) {
 		t.Fatalf("%+v, %v", is, err)
 	}

@@ -2,8 +2,8 @@
 // a replica, answers PSYNC and SYNC, sends the base and the stream, and hears
 // what the replica acknowledges.
 //
-// It knows no commands and no data, and does not listen: whoever does hands over
-// a connection that asked for PSYNC. What the replica is sent comes from one of
+// The package knows no commands and no data, and does not listen. The caller
+// listens, and hands over a connection that asked for PSYNC. What the replica is sent comes from one of
 // two sources, which give an [Answer]: a backlog in memory (package minimaster),
 // and an archive (package relay).
 //

@@ -2,8 +2,8 @@
 //
 // A real link makes the handshake up to, not including, PSYNC; the probe
 // observes the link's events. Then it asks over another connection what the user
-// may ask (INFO, CONFIG GET, COMMAND INFO, MODULE LIST, ACL WHOAMI, ACL DRYRUN), and judges the answers. The
-// result is a list of checks:
+// may ask (INFO, CONFIG GET, COMMAND INFO, MODULE LIST, ACL WHOAMI, ACL DRYRUN),
+// and judges the answers. The result is a list of checks:
 //
 //	r := probe.Run(ctx, probe.Options{Master: m})
 //	for _, c := range r.Checks {

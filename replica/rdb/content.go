@@ -49,10 +49,11 @@ func forms(valkey bool) []string {
 	return f
 }
 
-// ReadContent reads an RDB file to its end, and calls ends for each key with a
-// time to live with when that ends, in milliseconds since 1970. The error is
-// ctx's, one of r, or wraps [ErrNotRDB], [ErrMalformed] or [ErrUnknown]; the Content then has what
-// was read up to there. It takes 1 MiB of memory, and looks at ctx at each key.
+// ReadContent reads an RDB file to its end. It calls ends for each key that has a
+// time to live, with the time when that ends, in milliseconds since 1970. The
+// error is ctx's, one of r, or wraps [ErrNotRDB], [ErrMalformed] or [ErrUnknown].
+// The Content then has what was read up to there. ReadContent takes 1 MiB of
+// memory, and looks at ctx at each key.
 func ReadContent(ctx context.Context, r io.Reader, ends func(ms int64)) (Content, error) {
 	in := &contentReader{Reader: NewReader(bufio.NewReaderSize(r, pieceSize)), ends: ends}
 	var magic [MagicLen]byte

@@ -171,8 +171,8 @@ const (
 	noID         = "ERR the master of this archive knows no PSYNC: nothing tells where a replica stands"
 )
 
-// Answer answers PSYNC and SYNC from an address. refusal is an error reply without its "-"; ""
-// for none. It waits for the disk.
+// Answer answers PSYNC and SYNC from an address. refusal is an error reply
+// without its "-"; "" for none. Answer waits for the disk.
 func (r *Relay) Answer(q master.Request, from net.Addr) (a master.Answer, refusal string) {
 	var err error
 	r.cfg.Disk.use(func() { a, refusal, err = r.answer(q) })

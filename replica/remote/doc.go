@@ -6,12 +6,12 @@
 // Every object is a fact, and is never changed. Below the prefix each archive has
 // its name, and below that:
 //
-//	base/ID.OFFSET.WRITER/NUMBER        64 MiB of the RDB that holds the history ID up to OFFSET
-//	generation/NUMBER                   a base that is whole, and what its generation is
-//	generation/NUMBER.OFFSET.ID         behind OFFSET that generation goes on as history ID
-//	log/ID/FROM-TO                      a closed segment: the bytes of history ID behind FROM, up to TO
-//	log/ID/FROM-TO.WRITER               one that differs from what is there by that name
-//	tail/WRITER/NUMBER.ID.FROM-TO       what had come since the tail before
+//	base/ID.OFFSET.WRITER/NUMBER   64 MiB of an RDB: history ID up to OFFSET
+//	generation/NUMBER              a whole base, and what its generation is
+//	generation/NUMBER.OFFSET.ID    behind OFFSET it goes on as history ID
+//	log/ID/FROM-TO                 a closed segment: history ID from FROM to TO
+//	log/ID/FROM-TO.WRITER          one that differs from the one of that name
+//	tail/WRITER/NUMBER.ID.FROM-TO  what had come since the tail before
 //
 // Offsets have 20 digits. The ranges stand in the names, so that a LIST says what
 // there is. Facts may overlap; a reader takes any that cover an offset. A history

@@ -86,8 +86,9 @@ func (l *lane) id(at int64) (id string, until int64) {
 // take makes an object of what comes behind at. It ends at the first boundary at
 // or behind cut, or, where cut is 0, at the last boundary that is stored, or that
 // makes it a piece long; and where the replication id changes. The error wraps
-// errTooFew where nothing has come that can be cut, or not as far as cut; it is errTurned where the archive goes on
-// elsewhere. Where torn is set, the lane can't be used any more.
+// errTooFew where nothing has come that can be cut, or not as far as cut. It is
+// errTurned where the archive goes on elsewhere. Where torn is set, the lane
+// can't be used any more.
 func (l *lane) take(cut int64) (o *object, err error) {
 	id, until := l.id(l.at)
 	if id == "" {

@@ -272,8 +272,8 @@ func end(pieces []piece, from int64) int64 {
 	return from
 }
 
-// partsOf are the parts of a base, in their order; the error wraps ErrMissing where
-// one is missing.
+// partsOf are the parts of a base, in their order. The error wraps ErrMissing
+// where one is missing.
 func (v *view) partsOf(g *generation) (all []entry, err error) {
 	has := v.parts[g.Base]
 	for n := range g.parts() {

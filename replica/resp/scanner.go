@@ -123,8 +123,9 @@ type Scanner struct {
 	// Watch, unless nil, is asked about each command by its name, as it was
 	// sent, and its number of arguments, the name included; not about those
 	// that the scanner follows itself (SELECT, MULTI, EXEC, DISCARD, REPLCONF).
-	// Of a name of more than 64 bytes, as some are renamed to, it gets so many. Where it says true, Scan
-	// returns Watched behind the command. name is valid during the call.
+	// Of a longer name, as some are renamed to, Watch gets 64 bytes. Where Watch
+	// says true, Scan returns Watched behind the command. name is valid during
+	// the call.
 	Watch func(name []byte, args uint64) bool
 
 	scanned int64 // bytes walked by earlier calls of Scan

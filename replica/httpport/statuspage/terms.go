@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// term is a word of the page with its explanation, which is shown under the
-// pointer and to who comes to the word by the keyboard.
+// term is a word of the page with its explanation. The page shows the
+// explanation under the pointer, and when the keyboard's focus is on the word.
 type term struct{ Word, ID, Says string }
 
 // explain makes a word a term.
