@@ -71,7 +71,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	})
 	root.AddCommand(runCommand(), listCommand(), pruneCommand(), verifyCommand(), restoreCommand(), tailCommand(), serveCommand(), healthcheckCommand(), probeCommand(), studyCommand(), demoCommand(), configCommand(), versionCommand())
 	finish(root, stdout)
-	root.SetArgs(args)
+	root.SetArgs(yesOrNo(root, args))
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
@@ -80,6 +80,29 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprint(stderr, complaint(err))
 	}
 	return codeOf(err)
+}
+
+// yesOrNo joins a flag and the word behind it where redis.conf has yes or no
+// there: --relay yes. The parser of flags takes only --relay and --relay=yes.
+func yesOrNo(root *cobra.Command, args []string) (joined []string) {
+	cmd, _, err := root.Find(args)
+	if err != nil {
+		return args
+	}
+	for i := 0; i < len(args); i++ {
+		word := args[i]
+		if word == "--" {
+			return append(joined, args[i:]...)
+		}
+		name, long := strings.CutPrefix(word, "--")
+		f := cmd.Flags().Lookup(name)
+		if long && f != nil && f.NoOptDefVal == "true" && i+1 < len(args) && (args[i+1] == "yes" || args[i+1] == "no") {
+			i++
+			word += "=" + strconv.FormatBool(args[i] == "yes")
+		}
+		joined = append(joined, word)
+	}
+	return joined
 }
 
 // codeOf maps the error of a command to the exit code of the program.
