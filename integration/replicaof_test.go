@@ -157,8 +157,12 @@ func TestAnOrderDuringATransferIsObeyedAtOnceAndOutlivesAKill(t *testing.T) {
 			} else {
 				orderTo(t, port, other)
 			}
+			synced := `msg="full sync done"`
 			if i%2 == 0 {
 				d.kill()
+				if _, done := newestIfAny(t, dir, "main"); done { // the small master was quicker than the kill
+					synced = `msg="partial resync"`
+				}
 				d = run(t, dir, args...)
 			}
 			switch to {
@@ -174,7 +178,7 @@ func TestAnOrderDuringATransferIsObeyedAtOnceAndOutlivesAKill(t *testing.T) {
 				orderTo(t, port, other)
 				fallthrough
 			default:
-				d.waitLog(`msg="full sync done"`)
+				d.waitLog(synced)
 				equal(t, other, dir, "main")
 			}
 			d.stop()
