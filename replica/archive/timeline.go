@@ -139,7 +139,8 @@ func (g generation) readTimeline(v visitor) (t Timeline, length int64, err error
 }
 
 // ended says whether a timeline's last line is an "end". It reads only that
-// line.
+// line. A line without its newline is none, as for readTimeline: a power cut may
+// have taken only that.
 func ended(path string) bool {
 	f, err := os.Open(path)
 	if err != nil {
@@ -152,9 +153,9 @@ func ended(path string) bool {
 		return false
 	}
 	n, _ := f.ReadAt(buf, max(0, st.Size()-int64(len(buf))))
-	p := bytes.TrimSuffix(buf[:n], []byte("\n"))
+	p, whole := bytes.CutSuffix(buf[:n], []byte("\n"))
 	line, ok := unseal(string(p[bytes.LastIndexByte(p, '\n')+1:]))
-	return ok && strings.HasPrefix(line, "end ")
+	return whole && ok && strings.HasPrefix(line, "end ")
 }
 
 // complete says whether the facts that nothing can do without are there.
