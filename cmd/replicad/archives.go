@@ -37,7 +37,7 @@ type archiveFlags struct {
 // register gives a command the flags, and those of more keys of run.
 func (f *archiveFlags) register(cmd *cobra.Command, keys ...string) {
 	f.Settings = config.Register(cmd.Flags(), append(keys, "dir")...)
-	cmd.Flags().StringVar(&f.name, "name", "", "only the archive of that name")
+	cmd.Flags().StringVar(&f.name, "name", "", "only the archive of that `NAME`")
 	cmd.Flags().BoolVar(&f.asJSON, "json", false, "print JSON")
 	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
 		return config.Fill(cmd.Flags(), os.Environ())
@@ -152,7 +152,7 @@ func listCommand() *cobra.Command {
 		}),
 	}
 	f.registerRemote(cmd)
-	cmd.Flags().StringVar(&at, "at", "", "show which generation and offset that moment means")
+	cmd.Flags().StringVar(&at, "at", "", "show which generation and offset that `MOMENT` means")
 	return cmd
 }
 

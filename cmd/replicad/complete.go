@@ -47,8 +47,8 @@ func completeValues(cmd *cobra.Command) {
 // completeName gives the names of the archives below --dir.
 func completeName(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
 	_ = config.Fill(cmd.Flags(), os.Environ())
-	dir, err := cmd.Flags().GetString("dir")
-	if err != nil || dir == "" {
+	dir := cmd.Flags().Lookup("dir").Value.String()
+	if dir == "" {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
 	var names []string

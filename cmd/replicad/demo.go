@@ -20,6 +20,6 @@ func demoCommand() *cobra.Command {
 			return demo.Run(ctx, demo.Options{Out: cmd.OutOrStdout(), Dir: dir})
 		},
 	}
-	cmd.Flags().StringVar(&dir, "dir", "", "keep the archive there; a temporary folder when empty")
+	cmd.Flags().StringVar(&dir, "dir", "", "keep the archive in `DIR`; a temporary folder when empty")
 	return cmd
 }

@@ -47,8 +47,8 @@ func healthcheckCommand() *cobra.Command {
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&addr, "http", cmp.Or(os.Getenv(httpVariable), defaultHTTP), "where the daemon's --http listens")
-	cmd.Flags().DurationVar(&timeout, "timeout", 2*time.Second, "limit for the answer")
+	cmd.Flags().StringVar(&addr, "http", cmp.Or(os.Getenv(httpVariable), defaultHTTP), "`HOST:PORT` where the daemon's --http listens")
+	cmd.Flags().DurationVar(&timeout, "timeout", 2*time.Second, "limit for the answer, a `DURATION`")
 	cmd.Flags().BoolVar(&live, "live", false, "ask only whether it is alive (/healthz)")
 	return cmd
 }

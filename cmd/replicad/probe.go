@@ -48,11 +48,11 @@ func probeCommand() *cobra.Command {
 	fl := cmd.Flags()
 	config.RegisterConnect(fl)
 	fl.BoolVar(&f.opt.Psync, "psync", false, "send a real PSYNC and cut it after the reply; a BGSAVE may begin on a master that has no backlog yet")
-	fl.StringVar(&f.opt.Dir, "dir", "", "where an archive would be kept: is there room?")
-	fl.DurationVar(&f.opt.For, "for", probe.DefaultFor, "measure the write rate for so long")
-	fl.DurationVar(&f.opt.Timeout, "timeout", probe.DefaultTimeout, "limit for the whole probe; each answer has 5s of it")
-	fl.StringVar(&f.opt.AnnounceIP, "replica-announce-ip", "", "address to tell the master")
-	fl.IntVar(&f.opt.AnnouncePort, "replica-announce-port", 0, "port to tell the master; 0 for none")
+	fl.StringVar(&f.opt.Dir, "dir", "", "`DIR` where an archive would be kept: is there room?")
+	fl.DurationVar(&f.opt.For, "for", probe.DefaultFor, "measure the write rate for this `DURATION`")
+	fl.DurationVar(&f.opt.Timeout, "timeout", probe.DefaultTimeout, "limit for the whole probe, a `DURATION`; each answer has 5s of it")
+	fl.StringVar(&f.opt.AnnounceIP, "replica-announce-ip", "", "`IP` to tell the master")
+	fl.IntVar(&f.opt.AnnouncePort, "replica-announce-port", 0, "`PORT` to tell the master; 0 for none")
 	fl.BoolVar(&f.asJSON, "json", false, "print JSON")
 	return cmd
 }

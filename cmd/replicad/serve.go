@@ -37,7 +37,7 @@ func serveCommand() *cobra.Command {
 	f.register(cmd, "port", "bind", "protected-mode", "requirepass", "requirepass-file", "maxclients")
 	_ = cmd.Flags().MarkHidden("json") // what is printed is for a shell
 	fl := cmd.Flags()
-	fl.StringVar(&f.to, "to", "latest", "the moment")
+	fl.StringVar(&f.to, "to", "latest", "the `MOMENT`, as restore has it")
 	fl.IntVar(&f.generation, "generation", 0, "only what that generation holds, by its `NUMBER`")
 	fl.IntVar(&f.loaded, "until-loaded", 0, "end when so many replicas have the moment: a `NUMBER`")
 	return cmd

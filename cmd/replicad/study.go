@@ -48,15 +48,15 @@ func studyCommand() *cobra.Command {
 		RunE:  f.run,
 	}
 	fl := cmd.Flags()
-	fl.DurationVar(&f.duration, "for", 3*time.Second, "follow the stream for so long")
+	fl.DurationVar(&f.duration, "for", 3*time.Second, "follow the stream for this `DURATION`")
 	fl.BoolVar(&f.resume, "resume", true, "cut the link once behind that, and resume")
-	fl.StringVar(&f.format, "format", "text", "write "+oneOf(studyFormats()))
-	fl.StringVar(&f.out, "out", "", "write to this file; to the standard output when empty")
-	fl.StringVar(&f.from, "from", "", "explain this transcript instead of a live conversation; - for the standard input")
-	fl.StringVar(&f.states, "states", "", "print the link's table of transitions as "+oneOf(study.StateFormats())+", and nothing else")
+	fl.StringVar(&f.format, "format", "text", "`FORMAT` of what is written: "+oneOf(studyFormats()))
+	fl.StringVar(&f.out, "out", "", "write to this `FILE`; to the standard output when empty")
+	fl.StringVar(&f.from, "from", "", "explain the transcript in `FILE` instead of a live conversation; - for the standard input")
+	fl.StringVar(&f.states, "states", "", "print the link's table of transitions in this `FORMAT`, "+oneOf(study.StateFormats())+", and nothing else")
 	fl.Lookup("states").NoOptDefVal = "text"
-	fl.DurationVar(&f.timeout, "timeout", 30*time.Second, "give up when the stream has not begun by then, or not gone on after the cut")
-	fl.StringVar(&f.keep, "keep", units.FormatSize(study.DefaultKeep), "explain so much of the stream of each connection, and of a payload (at least 64kb); the rest is counted")
+	fl.DurationVar(&f.timeout, "timeout", 30*time.Second, "limit, a `DURATION`: give up when the stream has not begun by then, or not gone on after the cut")
+	fl.StringVar(&f.keep, "keep", units.FormatSize(study.DefaultKeep), "explain this `SIZE` of the stream of each connection, and of a payload (at least 64kb); the rest is counted")
 	config.RegisterConnect(fl)
 	return cmd
 }

@@ -36,13 +36,13 @@ func tailCommand() *cobra.Command {
 	f.register(cmd)
 	_ = cmd.Flags().MarkHidden("json") // each line is JSON anyway
 	fl := cmd.Flags()
-	fl.StringVar(&f.opt.From, "from", "", "a moment, ID:OFFSET, or base (default the oldest base, and with --follow the end)")
-	fl.StringVar(&f.opt.To, "to", "", "the last moment that is printed")
+	fl.StringVar(&f.opt.From, "from", "", "`PLACE` to begin at: a moment, ID:OFFSET, or base (default the oldest base, and with --follow the end)")
+	fl.StringVar(&f.opt.To, "to", "", "the last `MOMENT` that is printed")
 	fl.BoolVar(&f.opt.Follow, "follow", false, "wait for more at the end")
 	fl.StringVar(&f.opt.Key, "key", "", "only what touches keys that match a `PATTERN`, or may")
 	fl.IntVar(&f.opt.DB, "db", -1, "only commands in that database, by its `NUMBER`")
 	fl.StringVar(&f.opt.Command, "command", "", "only commands of that `NAME`")
-	fl.StringVar(&f.format, "format", tail.Formats()[0], "json or text")
+	fl.StringVar(&f.format, "format", tail.Formats()[0], "`FORMAT` of a line: json or text")
 	return cmd
 }
 

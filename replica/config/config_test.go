@@ -74,7 +74,7 @@ func TestEachKeyComesFromEachLayer(t *testing.T) {
 	// A value that is not the default, for those that would not take "x".
 	other := map[string]string{
 		"appendfsync": "always", "loglevel": "debug", "log-format": "json", "bind-source-addr": "10.0.0.1", "tls-auth-clients": "optional", "sentinel": "x:1",
-		"bool": "true", "int": "12", "size": "70mb", "duration": "3h", "address": "127.0.0.1:9121",
+		"bool": "true", "NUMBER": "12", "SIZE": "70mb", "DURATION": "3h", "HOST:PORT": "127.0.0.1:9121",
 	}
 	for _, k := range Keys() {
 		def := k.value.String()

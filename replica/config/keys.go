@@ -99,33 +99,33 @@ func (s *Settings) keys() []*Key {
 	}{
 		{"What to follow, and where to keep it", false, []*Key{
 			key(&s.ReplicaOf, "replicaof", nil, masters(), "the master to follow, as [NAME=]ADDR; may repeat"),
-			key(&s.Dir, "dir", "", text(), "where the archives are kept, a folder for each master"),
+			key(&s.Dir, "dir", "", text("DIR"), "where the archives are kept, a folder for each master"),
 		}},
 		{"Sentinels that say where the master is, in place of replicaof", true, []*Key{
 			key(&s.Sentinel.Addresses, "sentinel", nil, sentinels(), "follow the master that these Sentinels name, in place of replicaof: host:port[,host:port...]"),
-			key(&s.Sentinel.MasterName, "master-name", "", text(), "what the Sentinels call the master; also the name of the archive"),
-			key(&s.Sentinel.User, "sentinel-user", "", text(), "ACL user for the Sentinels").reloaded(),
+			key(&s.Sentinel.MasterName, "master-name", "", text("NAME"), "what the Sentinels call the master; also the name of the archive"),
+			key(&s.Sentinel.User, "sentinel-user", "", text("USER"), "ACL user for the Sentinels").reloaded(),
 			secret(&s.Sentinel.Password, "sentinel-pass", "the Sentinels' password"),
 			key(&s.SentinelTLS, "sentinel-tls", false, yesno(), "speak TLS with the Sentinels, with the tls-... files"),
 		}},
 		{connectGroup, true, []*Key{
-			key(&s.MasterUser, "masteruser", "", text(), "ACL user to authenticate as").reloaded(),
+			key(&s.MasterUser, "masteruser", "", text("USER"), "ACL user to authenticate as").reloaded(),
 			secret(&s.MasterAuth, "masterauth", "the master's password"),
 			key(&link.Source, "bind-source-addr", link.Source, source(), "address to connect from; where it can't be bound another one is used, as in Redis"),
 		}},
 		{tlsGroup, true, []*Key{
 			key(&s.TLS, "tls", false, yesno(), "speak TLS with every master, as rediss:// does with one"),
-			key(&link.TLS.CACert, "tls-ca-cert-file", "", text(), "authorities that may sign a master's certificate; the system's where not given"),
-			key(&link.TLS.Cert, "tls-cert-file", "", text(), "certificate to show to a master that asks for one"),
-			key(&link.TLS.Key, "tls-key-file", "", text(), "private key of the certificate"),
-			key(&link.TLS.ServerName, "tls-server-name", "", text(), "name that the master's certificate must have; the host of ADDR where not given"),
+			key(&link.TLS.CACert, "tls-ca-cert-file", "", text("FILE"), "authorities that may sign a master's certificate; the system's where not given"),
+			key(&link.TLS.Cert, "tls-cert-file", "", text("FILE"), "certificate to show to a master that asks for one"),
+			key(&link.TLS.Key, "tls-key-file", "", text("FILE"), "private key of the certificate"),
+			key(&link.TLS.ServerName, "tls-server-name", "", text("NAME"), "name that the master's certificate must have; the host of ADDR where not given"),
 		}},
 		{portGroup, true, []*Key{
 			key(&port.Port, "port", respport.DefaultPort, number(0, 65535), "port that answers as a replica does; 0 for none; of several masters each has its own, in the file"),
 			key(&port.TLSPort, "tls-port", 0, number(0, 65535), "the same with TLS, with tls-cert-file and tls-key-file; 0 for none"),
 		}},
 		{"What the master is told", true, []*Key{
-			key(&link.AnnounceIP, "replica-announce-ip", "", text(), "address to tell the master"),
+			key(&link.AnnounceIP, "replica-announce-ip", "", text("IP"), "address to tell the master"),
 			key(&link.AnnouncePort, "replica-announce-port", 0, number(0, 65535), "port to tell the master, in place of port"),
 		}},
 		{"The link", false, []*Key{
@@ -136,7 +136,7 @@ func (s *Settings) keys() []*Key {
 			key(&link.Limits.MaxArgs, "max-arguments", resp.DefaultMaxArgs, number(1, resp.DefaultMaxArgs), "most arguments of a command in the stream"),
 		}},
 		{"The archive", false, []*Key{
-			key(&archives.AppendFsync, "appendfsync", archive.Everysec, choice(archive.ParsePolicy, archive.Policy.String, "always", "everysec", "no"), "when to fsync: always, everysec or no; with always ACK, and so WAIT, waits for the fsync"),
+			key(&archives.AppendFsync, "appendfsync", archive.Everysec, choice(archive.ParsePolicy, archive.Policy.String, "always", "everysec", "no"), "when to fsync; with always ACK, and so WAIT, waits for the fsync"),
 			key(&archives.SegmentSize, "segment-size", archive.DefaultSegmentSize, size[int64](minSegmentSize), "size at which the next file of the stream begins"),
 			key(&archives.TimelineResolution, "timeline-resolution", archive.DefaultTimelineResolution, age(time.Millisecond, false), "how exact restore --to TIME is: the least time between two marks"),
 		}},
@@ -151,9 +151,9 @@ func (s *Settings) keys() []*Key {
 			key(&s.Retention.MaxBytes, "max-bytes", 0, size[int64](0), "bound of each archive, as redis.conf writes sizes (100gb); 0 for none"),
 		}},
 		{"The remote: a copy in object storage", false, []*Key{
-			key(&s.Remote.URL, "remote", "", text(), "copy each archive to s3://BUCKET/PREFIX as it grows; the credentials are those of the aws command"),
-			key(&s.Remote.Endpoint, "remote-endpoint", "", text(), "address of the store, as https://HOST:PORT; Amazon's where not given"),
-			key(&s.Remote.Region, "remote-region", "", text(), "region of the bucket; the store is asked where not given"),
+			key(&s.Remote.URL, "remote", "", text("URL"), "copy each archive to s3://BUCKET/PREFIX as it grows; the credentials are those of the aws command"),
+			key(&s.Remote.Endpoint, "remote-endpoint", "", text("URL"), "address of the store, as https://HOST:PORT; Amazon's where not given"),
+			key(&s.Remote.Region, "remote-region", "", text("REGION"), "region of the bucket; the store is asked where not given"),
 			key(&s.Remote.Every, "remote-every", remote.DefaultEvery, age(time.Millisecond, false), "least time between two objects of what has come; more is cheaper, less loses less"),
 			key(&s.Remote.CloseAfter, "remote-close-after", remote.DefaultCloseAfter, age(time.Second, false), "time after which what has come becomes a segment of the remote, though it is below 64 MiB"),
 			key(&s.Remote.SingleWriter, "remote-single-writer", false, yesno(), "take a store that ignores If-None-Match: nobody else writes below the prefix"),
@@ -178,8 +178,8 @@ func (s *Settings) keys() []*Key {
 			key(&s.HTTP, "http", "", listen(), "serve the status page, /metrics, /healthz and /readyz at this host:port; not served where not given"),
 		}},
 		{"Logs", false, []*Key{
-			key(&s.LogLevel, "loglevel", logs.LevelNotice, choice(logs.ParseLevel, logs.LevelName, "debug", "verbose", "notice", "warning"), "debug, verbose, notice or warning").reloaded(),
-			key(&s.LogFormat, "log-format", "auto", oneOf("auto", "text", "json"), "text (key=value), json, or auto: short lines on a terminal, and text elsewhere"),
+			key(&s.LogLevel, "loglevel", logs.LevelNotice, choice(logs.ParseLevel, logs.LevelName, "debug", "verbose", "notice", "warning"), "the least level that is logged").reloaded(),
+			key(&s.LogFormat, "log-format", "auto", oneOf("auto", "text", "json"), "text is key=value; auto is short lines on a terminal, and text elsewhere"),
 		}},
 	}
 	var all []*Key
@@ -208,9 +208,9 @@ func key[T any](to *T, name string, def T, v value[T], help string) *Key {
 
 // secret makes the key of a password, and that of the file that may hold it.
 func secret(to *string, name, what string) *Key {
-	k := key(to, name, "", text(), what+" (visible to every user of this host: prefer the file or the variable)").reloaded()
+	k := key(to, name, "", text("PASSWORD"), what+" (visible to every user of this host: prefer the file or the variable)").reloaded()
 	k.Secret = true
-	k.file = key(new(string), name+"-file", "", text(), "file that holds "+what).reloaded()
+	k.file = key(new(string), name+"-file", "", text("FILE"), "file that holds "+what).reloaded()
 	return k
 }
 

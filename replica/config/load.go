@@ -79,9 +79,9 @@ func (r reading) given(key string) bool { return find(r.keys, key).value.String(
 // named; for all keys where none is named. The settings have the values of the
 // flags. [Load] and [Fill] add what variables and the file say.
 func Register(fl *pflag.FlagSet, names ...string) *Settings {
-	help := "file with settings, as the flags are named; flags and variables " + Prefix + "* go before it"
+	help := "`FILE` with settings, as the flags are named; flags and variables " + Prefix + "* go before it"
 	if len(names) > 0 {
-		help = "file with settings of run; the command takes those for which it has flags"
+		help = "`FILE` with settings of run; the command takes those for which it has flags"
 	}
 	fl.String(ConfigFlag, "", help)
 	return register(fl, func(k *Key) bool { return len(names) == 0 || slices.Contains(names, k.Name) })

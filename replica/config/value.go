@@ -61,10 +61,10 @@ func (v value[T]) Type() string { return v.kind }
 
 func (v value[T]) get() any { return *v.to }
 
-// text is any string.
-func text() value[string] {
+// text is any string; --help shows its kind as a word in capitals.
+func text(kind string) value[string] {
 	return value[string]{
-		kind:   "string",
+		kind:   kind,
 		parse:  func(s string) (string, error) { return s, nil },
 		format: func(s string) string { return s },
 	}
@@ -73,7 +73,7 @@ func text() value[string] {
 // words are words with spaces between them.
 func words() value[[]string] {
 	return value[[]string]{
-		kind:   "string",
+		kind:   "ADDRESSES",
 		parse:  func(s string) ([]string, error) { return strings.Fields(s), nil },
 		format: func(all []string) string { return strings.Join(all, " ") },
 	}
@@ -81,9 +81,9 @@ func words() value[[]string] {
 
 // list is a list that may be given value by value, is a list in the file, and is
 // separated by commas in a variable. parse reads one or more values.
-func list(want string, parse func(string) ([]string, error)) value[[]string] {
+func list(kind, want string, parse func(string) ([]string, error)) value[[]string] {
 	return value[[]string]{
-		kind: "stringArray", want: want, parse: parse,
+		kind: kind, want: want, parse: parse,
 		format: func(all []string) string { return strings.Join(all, ",") },
 		add:    func(all, more []string) []string { return append(all, more...) },
 	}
@@ -91,12 +91,12 @@ func list(want string, parse func(string) ([]string, error)) value[[]string] {
 
 // masters are addresses of masters, which are read later.
 func masters() value[[]string] {
-	return list("", func(s string) ([]string, error) { return []string{s}, nil })
+	return list("[NAME=]ADDR", "", func(s string) ([]string, error) { return []string{s}, nil })
 }
 
 // sentinels are addresses of Sentinels.
 func sentinels() value[[]string] {
-	return list("host:port[,host:port...]", sentinel.ParseAddresses)
+	return list("HOST:PORT", "host:port[,host:port...]", sentinel.ParseAddresses)
 }
 
 // yesno is a switch. It takes redis.conf's words too.
@@ -119,7 +119,7 @@ func number(low, high int) value[int] {
 		want = fmt.Sprintf("a number, at least %d", low)
 	}
 	valid := func(n int) bool { return n >= low && n <= high }
-	return value[int]{kind: "int", want: want, parse: strconv.Atoi, valid: valid, format: strconv.Itoa}
+	return value[int]{kind: "NUMBER", want: want, parse: strconv.Atoi, valid: valid, format: strconv.Itoa}
 }
 
 // size is a number of bytes as redis.conf writes it: 256mb.
@@ -130,7 +130,7 @@ func size[T int | int64](low T) value[T] {
 	}
 	format := func(n T) string { return units.FormatSize(int64(n)) }
 	want := "a size of at least " + format(low) + ", such as 64mb or 10gb"
-	return value[T]{kind: "size", want: want, parse: parse, valid: func(n T) bool { return n >= low }, format: format}
+	return value[T]{kind: "SIZE", want: want, parse: parse, valid: func(n T) bool { return n >= low }, format: format}
 }
 
 // positive is the least duration there is.
@@ -147,19 +147,19 @@ func age(low time.Duration, zero bool) value[time.Duration] {
 		want += ", or 0s for never"
 	}
 	valid := func(d time.Duration) bool { return d >= low || zero && d == 0 }
-	return value[time.Duration]{kind: "duration", want: want, parse: units.ParseAge, valid: valid, format: units.FormatAge}
+	return value[time.Duration]{kind: "DURATION", want: want, parse: units.ParseAge, valid: valid, format: units.FormatAge}
 }
 
 // choice is a value that one of a few words stands for.
 func choice[T any](parse func(string) (T, error), format func(T) string, words ...string) value[T] {
 	last := len(words) - 1
 	want := strings.Join(words[:last], ", ") + " or " + words[last]
-	return value[T]{kind: "string", want: want, parse: parse, format: format, choices: words}
+	return value[T]{kind: strings.Join(words, "|"), want: want, parse: parse, format: format, choices: words}
 }
 
 // oneOf is one of a few words.
 func oneOf(words ...string) value[string] {
-	v := choice(text().parse, text().format, words...)
+	v := choice(text("").parse, text("").format, words...)
 	v.valid = func(s string) bool { return slices.Contains(words, s) }
 	return v
 }
@@ -177,14 +177,14 @@ func source() value[anet.Source] {
 		b, _ := from.Addr.MarshalText() // which always succeeds
 		return string(b)
 	}
-	return value[anet.Source]{kind: "string", want: "an IP address", parse: parse, format: format}
+	return value[anet.Source]{kind: "IP", want: "an IP address", parse: parse, format: format}
 }
 
 // listen is an address to listen on, host:port, or nothing. No host means all
 // addresses; port 0 means a free port.
 func listen() value[string] {
-	v := text()
-	v.kind, v.want = "address", "host:port, as 127.0.0.1:9121"
+	v := text("HOST:PORT")
+	v.want = "host:port, as 127.0.0.1:9121"
 	v.valid = func(s string) bool {
 		_, port, err := net.SplitHostPort(s)
 		_, bad := strconv.ParseUint(port, 10, 16)

@@ -18,6 +18,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -98,15 +100,20 @@ type Reporter struct {
 
 	// The goroutine's own; lines by the master's name.
 	lines map[string]time.Time // when progress was logged last
+	syncs map[string]syncing   // the full syncs under way, with a screen
 	drawn time.Time            // when progress was drawn last
 }
+
+// syncing is how far a full sync is: what the screen says of it alone, and
+// beside others.
+type syncing struct{ alone, beside string }
 
 // New starts a reporter. The progress of full syncs goes to the screen, to which
 // log writes, too; to log where the screen is nil.
 func New(log *slog.Logger, screen *Screen) *Reporter {
 	r := &Reporter{
 		log: log, screen: screen, queue: make(chan func(), queued),
-		lines: map[string]time.Time{},
+		lines: map[string]time.Time{}, syncs: map[string]syncing{},
 	}
 	r.done.Go(r.run)
 	return r
@@ -151,7 +158,9 @@ func (r *Reporter) post(report func()) {
 func (r *Reporter) Close() {
 	close(r.queue)
 	r.done.Wait()
-	r.status("")
+	if r.screen != nil {
+		r.screen.Status("")
+	}
 }
 
 func (r *Reporter) run() {
@@ -172,27 +181,42 @@ func (r *Reporter) write(l Line) {
 func (r *Reporter) progress(e replica.Event) bool {
 	switch e.Kind {
 	case replica.FullSyncBegun:
-		r.status(activity(e) + "waiting for the master's snapshot")
+		r.draw(e.Master, syncing{activity(e) + "waiting for the master's snapshot", "waiting"})
 	case replica.TransferProgress:
 		if r.screen == nil {
 			return !r.due(e.Master)
 		}
 		if time.Since(r.drawn) >= drawEvery {
 			r.drawn = time.Now()
-			r.status(progressLine(e))
+			r.draw(e.Master, progressOf(e))
 		}
 		return true
 	case replica.TransferReceived, replica.Failed, replica.Repointed, replica.Stopped:
 		delete(r.lines, e.Master)
-		r.status("")
+		r.draw(e.Master, syncing{})
 	}
 	return false
 }
 
-func (r *Reporter) status(line string) {
-	if r.screen != nil {
-		r.screen.Status(line)
+// draw shows the full syncs under way, of which the master's is now as far as s
+// says; it is over where s is zero.
+func (r *Reporter) draw(master string, s syncing) {
+	if r.screen == nil {
+		return
 	}
+	r.syncs[master] = s
+	if s == (syncing{}) {
+		delete(r.syncs, master)
+	}
+	line, each := "", []string{}
+	for _, name := range slices.Sorted(maps.Keys(r.syncs)) {
+		line = r.syncs[name].alone
+		each = append(each, name+" "+r.syncs[name].beside)
+	}
+	if len(each) > 1 {
+		line = fmt.Sprintf("%d full syncs: %s", len(each), strings.Join(each, ", "))
+	}
+	r.screen.Status(line)
 }
 
 // activity is how the line on the screen begins.
@@ -203,13 +227,13 @@ func activity(e replica.Event) string {
 	return e.Master + ": full sync: "
 }
 
-// progressLine is how far a transfer is.
-func progressLine(e replica.Event) string {
+// progressOf is how far a transfer is.
+func progressOf(e replica.Event) syncing {
 	rate, percent, left := speed(e)
 	if e.Total <= 0 {
-		return fmt.Sprintf("%s%s, %s/s; the master is diskless, and tells no size yet", activity(e), units.Size(e.Bytes), units.Size(rate))
+		return syncing{beside: units.Size(e.Bytes), alone: fmt.Sprintf("%s%s, %s/s; the master is diskless, and tells no size yet", activity(e), units.Size(e.Bytes), units.Size(rate))}
 	}
-	return fmt.Sprintf("%s%s of %s, %d%%, %s/s, %s left", activity(e), units.Size(e.Bytes), units.Size(e.Total), percent, units.Size(rate), units.Span(left))
+	return syncing{beside: fmt.Sprintf("%d%%", percent), alone: fmt.Sprintf("%s%s of %s, %d%%, %s/s, %s left", activity(e), units.Size(e.Bytes), units.Size(e.Total), percent, units.Size(rate), units.Span(left))}
 }
 
 // due says whether a line about progress is due. The first event of a transfer

@@ -66,6 +66,29 @@ func TestTheLineOfAFullSyncSaysBytesAndRateAndIsTakenAwayForTheLog(t *testing.T)
 	}
 }
 
+func TestFullSyncsOfSeveralMastersShareTheLine(t *testing.T) {
+	var out bytes.Buffer
+	screen := NewScreen(&out, func() int { return 120 })
+	r := New(NewPeople(screen, LevelNotice), screen)
+	for _, name := range []string{"b", "a"} {
+		r.Observe(replica.Event{Kind: replica.FullSyncBegun, Master: name})
+	}
+	r.Observe(replica.Event{Kind: replica.TransferProgress, Master: "b", Bytes: 50, Total: 100, Took: time.Second})
+	r.Observe(replica.Event{Kind: replica.Failed, Master: "a", Err: errors.New("refused")})
+	r.Close()
+	rest := out.String()
+	for _, want := range []string{
+		"b: full sync: waiting for the master's snapshot", "2 full syncs: a waiting, b waiting", "2 full syncs: a waiting, b 50%",
+		"b: full sync: 50 B of 100 B, 50%", "a: warning: refused",
+	} {
+		_, after, found := strings.Cut(rest, want)
+		if !found {
+			t.Fatalf("%q\nlacks %q there", out.String(), want)
+		}
+		rest = after
+	}
+}
+
 func TestWarningsThatDifferAreNotCounted(t *testing.T) {
 	var out bytes.Buffer
 	log := NewPeople(&out, LevelNotice).With("master", "main")
