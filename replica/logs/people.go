@@ -15,7 +15,7 @@ import (
 
 // NewPeople makes the logger for a terminal, which writes short lines: the time,
 // the master, what happened. A failure that repeats is said once in full, and
-// then counted. Below LevelNotice a line has all attributes.
+// then counted: the 2nd, 4th, 8th time and so on, and once a minute. Below LevelNotice a line has all attributes.
 func NewPeople(w io.Writer, level slog.Leveler) *slog.Logger {
 	return slog.New(people{&said{w: w, last: map[string]*failure{}}, level, nil})
 }
@@ -38,6 +38,7 @@ type said struct {
 type failure struct {
 	text  string
 	times int
+	at    time.Time // when it was said last
 }
 
 // Enabled implements slog.Handler.
@@ -86,9 +87,13 @@ func (p people) Handle(_ context.Context, r slog.Record) error {
 		delete(p.last, master)
 	case before != nil && before.text == same:
 		before.times++
+		if before.times&(before.times-1) != 0 && r.Time.Sub(before.at) < time.Minute {
+			return nil
+		}
+		before.at = r.Time
 		text = fmt.Sprintf("the same again, for the %s time", ordinal(before.times))
 	default:
-		p.last[master] = &failure{same, 1}
+		p.last[master] = &failure{same, 1, r.Time}
 		text = "warning: " + text
 	}
 	line := r.Time.Format(time.TimeOnly) + "  "

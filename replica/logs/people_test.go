@@ -3,6 +3,7 @@ package logs
 import (
 	"bytes"
 	"errors"
+	"log/slog"
 	"regexp"
 	"strings"
 	"testing"
@@ -33,14 +34,32 @@ func TestPeopleReadTheTimeTheMasterAndWhatHappened(t *testing.T) {
 
 func TestAFailureThatRepeatsIsSaidOnceAndThenCounted(t *testing.T) {
 	failed := replica.Event{Kind: replica.Failed, Err: errors.New("main (h:1) in state CONNECTING: refused"), Delay: time.Second}
-	got := shown(80, failed, failed, failed, replica.Event{Kind: replica.Resumed}, failed)
+	got := shown(80, failed, failed, failed, failed, replica.Event{Kind: replica.Resumed}, failed)
 	if n := strings.Count(got, "main: warning: in state CONNECTING: refused (next attempt in 1s)\n"); n != 2 {
 		t.Errorf("the failure is said %d times in full, want once before the link and once behind it:\n%s", n, got)
 	}
-	for _, want := range []string{"main: the same again, for the 2nd time (next attempt in 1s)\n", "for the 3rd time"} {
+	for _, want := range []string{"main: the same again, for the 2nd time (next attempt in 1s)\n", "for the 4th time"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("%s\nlacks %q", got, want)
 		}
+	}
+	if strings.Contains(got, "3rd") {
+		t.Errorf("each time is said:\n%s", got)
+	}
+}
+
+func TestAFailureThatRepeatsIsSaidOnceAMinute(t *testing.T) {
+	var out bytes.Buffer
+	log := NewPeople(&out, LevelNotice)
+	begin := time.Now()
+	for i := range 60 { // ten minutes
+		r := slog.NewRecord(begin.Add(time.Duration(i)*10*time.Second), LevelWarning, "refused", 0)
+		if err := log.Handler().Handle(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := strings.Count(out.String(), "\n"); n < 10 || n > 15 {
+		t.Errorf("60 failures in ten minutes make %d lines:\n%s", n, out.String())
 	}
 }
 
