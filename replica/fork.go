@@ -103,7 +103,7 @@ func (l *Link) handleInfo(c *conn, line []byte) {
 	n, err := strconv.ParseInt(strings.TrimPrefix(s, "$"), 10, 64)
 	switch {
 	case strings.HasPrefix(s, "-"), strings.HasPrefix(s, "+"):
-		l.noInfo = true
+		l.noInfo, c.master = true, Replication{} // what it told before is out of date
 		l.note("INFO was answered "+s, errNoInfo)
 		l.nextStep(c)
 	case !strings.HasPrefix(s, "$") || err != nil || n < 0 || n > mostInfo:
@@ -120,8 +120,10 @@ var errNoInfo = errors.New("a failover that left this history before its end wil
 const infoWithin = time.Second
 
 // infoLate is the deadline of the reply to INFO: the link goes on without one.
+// A master that was only busy is asked again at the connect after the next
+// stream.
 func (l *Link) infoLate(c *conn) {
-	l.noInfo = true
+	l.noInfo, l.late, c.master = true, true, Replication{}
 	l.note(fmt.Sprintf("INFO was not answered within %v", infoWithin), errNoInfo)
 	l.nextStep(c)
 }

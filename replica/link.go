@@ -134,7 +134,8 @@ type Link struct {
 	broken  int      // of those full syncs, in a row
 	side    *sideOf  // this link is the RDB channel of another one; else nil
 
-	noInfo  bool // the master refused INFO
+	noInfo  bool // the master refused INFO, or was late
+	late    bool // it was late
 	doubted bool // a full sync was refused, to ask INFO once more
 }
 

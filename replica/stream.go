@@ -21,6 +21,9 @@ func (l *Link) beginStream(c *conn, resumed bool, untold []byte) {
 	c.lastByte = time.Now()
 	c.streams, c.resumed, c.begun = true, resumed, l.taken()
 	l.enter(Sync, Stream)
+	if l.late {
+		l.noInfo, l.late = false, false
+	}
 	if c.mute {
 		l.note("REPLCONF was refused", errMute)
 	}

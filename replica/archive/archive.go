@@ -59,11 +59,14 @@ type Archive struct {
 	makes  sync.Mutex   // guards making
 	making map[int]bool // the numbers of the generations in the making
 
+	moving sync.Mutex // held while a fork or a rebase becomes the generation that is written
+
 	mu     sync.Mutex // guards what follows
 	is     Current
 	failed error // the log's base proved damaged
 	pos    replica.Position
 	known  bool
+	held   *Reader // of the generation that ForkAt has chosen; nil for none
 }
 
 // Open makes or opens the archive of one master. It takes the archive's lock,
@@ -307,6 +310,7 @@ func (a *Archive) Reset() error {
 // Close stores and fsyncs all that was received, and unlocks the archive.
 func (a *Archive) Close() error {
 	a.stopChecks()
+	a.hold(nil)
 	var err error
 	if g := a.log.Swap(nil); g != nil {
 		err = g.close()

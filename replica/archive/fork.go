@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"time"
 
 	"replicad/replica"
 )
@@ -15,18 +16,46 @@ var ErrNoFork = errors.New("no fork there")
 
 // fork is a place where a history leaves that of a master.
 type fork struct {
-	gen generation // that holds the history before
-	at  replica.Position
+	from *Reader // of the generation that holds the history before
+	at   replica.Position
+}
+
+// close lets the generation go.
+func (f fork) close() {
+	if f.from != nil {
+		f.from.Close()
+	}
+}
+
+// holdFor is how long retention leaves a generation alone that ForkAt has
+// chosen: as long as the master may take to answer PSYNC.
+const holdFor = time.Minute
+
+// hold has retention leave the reader's generation alone, and no longer the one
+// that was held before; nil for none.
+func (a *Archive) hold(r *Reader) {
+	a.mu.Lock()
+	before := a.held
+	a.held = r
+	a.mu.Unlock()
+	if before != nil {
+		before.Close()
+	}
+	if r != nil {
+		time.AfterFunc(holdFor, func() { r.Close() })
+	}
 }
 
 // ForkAt implements replica.Forker. Of all generations that are sound, the
 // highest place counts, also where it lies before the newest base.
 func (a *Archive) ForkAt(master replica.Replication) (replica.Position, bool) {
 	best, err := a.findFork(master.Lines())
-	return best.at, err == nil && best.gen.number > 0
+	a.hold(best.from)
+	return best.at, err == nil && best.from != nil
 }
 
-// findFork looks for the highest place that one of the lines names.
+// findFork looks for the highest place that one of the lines names. The caller
+// closes what was found.
 func (a *Archive) findFork(lines []replica.Position) (best fork, err error) {
 	g := a.log.Load()
 	if g == nil {
@@ -40,10 +69,13 @@ func (a *Archive) findFork(lines []replica.Position) (best fork, err error) {
 		return best, err
 	}
 	for _, gen := range all {
-		at, ok := forkIn(gen, gen.number == g.generation().number, lines)
-		if ok && (best.gen.number == 0 || at.Offset >= best.at.Offset) {
-			best = fork{gen, at}
+		f, ok := forkIn(gen, gen.number == g.generation().number, lines)
+		if !ok || best.from != nil && f.at.Offset < best.at.Offset {
+			f.close()
+			continue
 		}
+		best.close()
+		best = f
 	}
 	return best, nil
 }
@@ -52,14 +84,14 @@ func (a *Archive) findFork(lines []replica.Position) (best fork, err error) {
 // of ours up to where the master says that the line ends, but no further than
 // where OUR history went on under another id: behind that both have the offset,
 // and other bytes. A generation that can't be read has none.
-func forkIn(gen generation, newest bool, lines []replica.Position) (at replica.Position, ok bool) {
+func forkIn(gen generation, newest bool, lines []replica.Position) (f fork, ok bool) {
 	r, err := openReader(gen)
 	if err != nil {
-		return at, false
+		return f, false
 	}
-	defer r.Close()
+	f.from = r
 	if !r.Timeline.Verified && !newest {
-		return at, false
+		return f, false
 	}
 	ids := r.Timeline.Histories
 	for _, line := range lines {
@@ -68,15 +100,15 @@ func forkIn(gen generation, newest bool, lines []replica.Position) (at replica.P
 			if i+1 < len(ids) {
 				end = min(end, ids[i+1].From)
 			}
-			if h.ReplID != line.ReplID || end < max(h.From, r.Timeline.BaseOffset) || ok && end <= at.Offset {
+			if h.ReplID != line.ReplID || end < max(h.From, r.Timeline.BaseOffset) || ok && end <= f.at.Offset {
 				continue
 			}
-			if b, db, err := r.boundary(end); err == nil && (!ok || b > at.Offset) {
-				at, ok = replica.Position{ReplID: line.ReplID, Offset: b, DB: db}, true
+			if b, db, err := r.boundary(end); err == nil && (!ok || b > f.at.Offset) {
+				f.at, ok = replica.Position{ReplID: line.ReplID, Offset: b, DB: db}, true
 			}
 		}
 	}
-	return at, ok
+	return f, ok
 }
 
 // boundary gives the last boundary at or before an offset, and the database that
@@ -113,8 +145,12 @@ func (a *Archive) Fork(at replica.Position) (replica.Position, error) {
 	if err := g.secure(); err != nil { // what was received stays
 		return at, fmt.Errorf("storing what was received before the fork: %w", err)
 	}
+	a.moving.Lock() // a rebase that took over now would divide the tail
+	defer a.moving.Unlock()
 	found, err := a.findFork([]replica.Position{at})
-	if err != nil || found.gen.number == 0 || found.at.Offset != at.Offset {
+	defer found.close()
+	defer a.hold(nil)
+	if err != nil || found.from == nil || found.at.Offset != at.Offset {
 		return at, errors.Join(ErrNoFork, err)
 	}
 	b := &base{a: a, need: &a.need}
@@ -147,12 +183,7 @@ func (a *Archive) Fork(at replica.Position) (replica.Position, error) {
 
 // makeFork makes the generation in its .tmp folder.
 func (a *Archive) makeFork(gen generation, f fork) (is Current, seg Segment, c checkpoint, err error) {
-	from, err := openReader(f.gen)
-	if err != nil {
-		return is, seg, c, err
-	}
-	defer from.Close()
-	tmp, tl := gen.tmp(), from.Timeline
+	from, tmp, tl := f.from, gen.tmp(), f.from.Timeline
 	if err := a.opt.disk.share(from.BasePath(), tmp.base(), from.BaseSize); err != nil {
 		return is, seg, c, err
 	}
@@ -172,6 +203,6 @@ func (a *Archive) makeFork(gen generation, f fork) (is Current, seg Segment, c c
 		return is, seg, c, err
 	}
 	is = Current{Generation: gen.number, BaseOffset: tl.BaseOffset, BaseBytes: from.BaseSize, BaseTime: tl.BaseTime}
-	seg, c, err = h.settle(f.at.Offset, f.at.DB, forkFact(f.at.Offset, f.gen.number))
+	seg, c, err = h.settle(f.at.Offset, f.at.DB, forkFact(f.at.Offset, from.Number))
 	return is, seg, c, err
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -459,5 +460,119 @@ func TestATimeInTheTailNamesTheForkAndTheGenerationThatHasMore(t *testing.T) {
 	}
 	if _, _, err := Locate(dir, Target{}.In(7), ms(100)); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("generation 7: %v", err)
+	}
+}
+
+func TestAForkIsLookedForInAllThatWasReceivedFactsToo(t *testing.T) {
+	t.Parallel()
+	var slow atomic.Bool
+	d := stepped(func(op, name string) error {
+		if slow.Load() && op == "pwrite" && filepath.Base(name) == TimelineName {
+			time.Sleep(50 * time.Millisecond) // such a disk
+		}
+		return nil
+	})
+	a, f, _ := log1(t, t.TempDir(), 64, Options{disk: d})
+	f.feed(resp.AppendCommand(nil, "PING"), 100)
+	f.awaitStored()
+	all := boundariesOf(t, f.sent.Bytes(), 50)
+	slow.Store(true)
+	a.Continue(idB)
+	if at, ok := a.ForkAt(master(idB, 1e9, "", 0)); !ok || at.ReplID != idB || at.Offset != all[len(all)-1].Offset {
+		t.Errorf("%+v, %v; want %d of %s", at, ok, all[len(all)-1].Offset, idB)
+	}
+}
+
+func TestRetentionLeavesTheGenerationOfAForkAlone(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	var on atomic.Bool
+	all := Retention{KeepGenerations: 2, MaxBytes: 1}
+	held := 0
+	d := stepped(func(op, name string) error {
+		if on.Load() && op != "pwrite" && strings.Contains(name, "generation-000003") {
+			p, err := Prune(dir, all, time.Now(), false)
+			if err != nil || len(p.Removals) > 0 && p.Removals[0].Removed {
+				t.Errorf("at %s %s: %+v, %v", op, filepath.Base(name), p.Removals, err)
+			}
+			if len(p.Removals) > 0 && p.Removals[0].Held {
+				held++
+			}
+		}
+		return nil
+	})
+	a, f, r := log1(t, dir, 65, Options{AppendFsync: No, disk: d})
+	f.awaitStored()
+	first := bytes.Clone(f.sent.Bytes())
+	awaitVerified(t, dir)
+	other := fullSync(t, a, replica.FullSync{ReplID: idB, Offset: 9000, Size: -1}, rdbtest.Empty(0, true))
+	other.feedSlowly(r, commands(r, 10))
+	awaitVerified(t, dir)
+	at, ok := a.ForkAt(master(idA, 1e9, "", 0))
+	if !ok {
+		t.Fatal("no fork")
+	}
+	// The master has not answered PSYNC yet.
+	if p, err := Prune(dir, all, time.Now(), false); err != nil || len(p.Removals) != 1 || !p.Removals[0].Held {
+		t.Fatalf("%+v, %v; generation 1 is not held", p.Removals, err)
+	}
+	on.Store(true)
+	if _, err := a.Fork(at); err != nil {
+		t.Fatal(err)
+	}
+	on.Store(false)
+	if held == 0 {
+		t.Error("retention never met the generation")
+	}
+	g := newFeeder(t, a, at)
+	g.feedSlowly(r, commands(r, 10))
+	g.awaitStored()
+	awaitVerified(t, dir)
+	if p, err := Prune(dir, all, time.Now(), false); err != nil || len(p.Removals) != 2 {
+		t.Errorf("%+v, %v; behind the fork generations 1 and 2 may go", p.Removals, err)
+	}
+	mustClose(t, a)
+	if got := segmentBytes(t, generationIn(dir, 3)); !bytes.Equal(got, append(first[:at.Offset-50], g.sent.Bytes()...)) {
+		t.Error("generation 3 holds other bytes")
+	}
+}
+
+func TestNoRebaseTakesOverDuringAFork(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	var begin atomic.Pointer[Rebase]
+	var took error
+	d := stepped(func(op, name string) error {
+		if op == "link" && strings.Contains(name, "generation-000003") {
+			if re := begin.Swap(nil); re != nil {
+				took = re.TakeOver(t.Context())
+			}
+		}
+		return nil
+	})
+	a, f, _ := log1(t, dir, 66, Options{AppendFsync: No, disk: d})
+	f.awaitStored()
+	all := boundariesOf(t, f.sent.Bytes(), 50)
+	re := takeBase(t, a, idA, all[5])
+	at, ok := a.ForkAt(master(idC, 1e9, idA, all[len(all)/2].Offset))
+	if !ok {
+		t.Fatal("no fork")
+	}
+	begin.Store(re)
+	if _, err := a.Fork(at); err != nil {
+		t.Fatal(err)
+	}
+	if !errors.Is(took, ErrRebase) || !errors.Is(took, errOtherLog) {
+		t.Errorf("the rebase: %v", took)
+	}
+	if err := re.Abort(); err != nil {
+		t.Error(err)
+	}
+	mustClose(t, a)
+	if got := numbers(t, dir); !slices.Equal(got, []int{1, 3}) {
+		t.Errorf("generations %v", got)
+	}
+	if got := segmentBytes(t, generationIn(dir, 1)); !bytes.Equal(got, f.sent.Bytes()[:all[len(all)-1].Offset-50]) {
+		t.Error("generation 1 does not hold the whole tail")
 	}
 }

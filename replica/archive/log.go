@@ -286,18 +286,18 @@ func (g *log) close() error {
 	return g.shared.file.Truncate(g.writer.position())
 }
 
-// drain waits until all that was received is stored. It gives up on a disk that
+// drain waits until all that was received is stored, facts too. It gives up on a disk that
 // refuses.
 func (g *log) drain() error {
 	for {
 		g.shared.Lock()
-		received := g.shared.received
+		received, facts := g.shared.received, g.shared.factsStored == g.shared.factsReceived
 		g.shared.Unlock()
 		p := g.progress()
 		switch {
 		case p.Failed != nil:
 			return p.Failed
-		case p.Stored == received:
+		case p.Stored == received && facts:
 			return nil
 		case p.Stalled != nil:
 			return p.Stalled

@@ -175,9 +175,11 @@ func (r *Rebase) takeOver(ctx context.Context, b *base, g *log) (is Current, err
 	var refused error
 	err = g.atBoundary(ctx, func(w *writer) (ok bool) {
 		ok, refused = w.passOn(func(end int64, db int) (*stand, error) {
-			if r.a.log.Load() != g {
+			// A fork that waits for this writer to end holds the lock.
+			if r.a.log.Load() != g || !r.a.moving.TryLock() {
 				return nil, errOtherLog
 			}
+			defer r.a.moving.Unlock()
 			return h.takeOver(ctx, b.gen, end, db)
 		})
 		return ok

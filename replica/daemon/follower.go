@@ -225,6 +225,8 @@ func (f *follower) observe(e replica.Event) {
 		f.loop.Post(re.takeOver)
 	case !e.Rebase && e.Kind == replica.FullSyncBegun:
 		f.loop.Post(func() { re.fail(errOvertaken) })
+	case !e.Rebase && e.Kind == replica.Forked:
+		f.loop.Post(func() { re.fail(errForked) })
 	case !e.Rebase && e.Kind == replica.Stalled:
 		f.loop.Post(func() { re.fail(fmt.Errorf("%w: %w", errStalled, e.Err)) })
 	}

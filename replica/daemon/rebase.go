@@ -35,6 +35,7 @@ const (
 var (
 	ErrRebase    = errors.New("rebase")
 	errOvertaken = fmt.Errorf("%w: the link itself had to take a full sync", ErrRebase)
+	errForked    = fmt.Errorf("%w: the link went back to a fork", ErrRebase)
 	errNoHistory = fmt.Errorf("%w: the master knows no PSYNC, so nothing tells where a base stands in the log; each reconnect is a full sync anyway", ErrRebase)
 	errRepointed = fmt.Errorf("%w: the link follows another master now", ErrRebase)
 	errStopped   = fmt.Errorf("%w: the daemon stops", ErrRebase)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -309,7 +310,7 @@ func TestALinkThatIsCutDuringARebaseGoesOnAndSoDoesTheRebase(t *testing.T) {
 	}
 }
 
-func TestARebaseEndsWhereTheLinkTakesAFullSyncOrAnotherMaster(t *testing.T) {
+func TestARebaseEndsWhereTheLinkTakesAFullSyncAForkOrAnotherMaster(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		meanwhile func(*testing.T, *Daemon, *minimaster.Master, *minimaster.Master)
@@ -321,6 +322,18 @@ func TestARebaseEndsWhereTheLinkTakesAFullSyncOrAnotherMaster(t *testing.T) {
 			}})
 			d.Cut()
 		}, errOvertaken},
+		"a fork": {func(t *testing.T, d *Daemon, m, _ *minimaster.Master) {
+			do(t, m, "SET", "lost", "by the fork")
+			awaitAck(t, m)
+			first, _ := m.Backlog()
+			text := fmt.Sprintf("role:master\r\nmaster_replid:%s\r\nmaster_repl_offset:%d\r\nmaster_replid2:%s\r\nsecond_repl_offset:%d\r\nrepl_backlog_first_byte_offset:1\r\n",
+				strings.Repeat("f", 40), m.Offset(), m.ReplID(), first)
+			m.SetFaults(minimaster.Faults{Replies: map[string]string{
+				"INFO":  fmt.Sprintf("$%d\r\n%s\r\n", len(text), text),
+				"PSYNC": "+CONTINUE " + strings.Repeat("f", 40) + "\r\n",
+			}})
+			d.Cut()
+		}, errForked},
 		"an order": {func(t *testing.T, d *Daemon, _, other *minimaster.Master) {
 			if err := handle(t, d).ReplicaOf(hostPort(other)); err != nil {
 				t.Error(err)
@@ -343,7 +356,7 @@ func TestARebaseEndsWhereTheLinkTakesAFullSyncOrAnotherMaster(t *testing.T) {
 				t.Errorf("%v, want %v", e.Err, c.want)
 			}
 			m.SetFaults(minimaster.Faults{})
-			if c.want == errOvertaken {
+			if c.want != errRepointed {
 				d.Cut()
 				other = m
 			}
