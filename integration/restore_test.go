@@ -1,12 +1,15 @@
 package integration
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -433,6 +436,40 @@ func TestTheLineThatStartsAServerDoesSoWhateverItsConfigurationSays(t *testing.T
 		}
 		if !strings.Contains(string(stdout), "times in the stream") {
 			t.Errorf("%s: of the key that ran out it says nothing:\n%s", format, stdout)
+		}
+	}
+}
+
+func TestRestoreAndVerifyShowABarOnATerminalAndTakeItAway(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "kept")
+	if out, stderr, code := once(t, nil, "demo", "--dir", dir); code != 0 {
+		t.Fatalf("code %d: %s%s", code, out, stderr)
+	}
+	for _, args := range [][]string{
+		{"restore", "--out", filepath.Join(t.TempDir(), "restored"), "--no-link"},
+		{"verify"},
+	} {
+		other, screen := terminal(t)
+		cmd := command(nil, append(args, "--dir", dir)...)
+		var stdout bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &stdout, screen
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		screen.Close()
+		shown, _ := io.ReadAll(other) // EIO when nobody has the terminal any more
+		other.Close()
+		if err := cmd.Wait(); err != nil || stdout.Len() == 0 {
+			t.Fatalf("%v: %v, %q, %s", args, err, stdout.String(), shown)
+		}
+		states := strings.Split(strings.TrimRight(string(shown), "\r"), "\r")
+		last := states[len(states)-1]
+		if !regexp.MustCompile(args[0]+` +\d+% \|.*B/s\)`).Match(shown) || strings.TrimSpace(last) != "" {
+			t.Errorf("%v: the bar went through %q", args, states)
+		}
+		if out, stderr, code := once(t, nil, "verify", "--dir", dir); code != 0 || stderr != "" {
+			t.Errorf("without a terminal: code %d, %q, %q", code, out, stderr)
 		}
 	}
 }
