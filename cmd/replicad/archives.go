@@ -61,7 +61,9 @@ func (f *archiveFlags) masters(cmd *cobra.Command) ([]archive.Master, error) {
 	if f.isRemote() {
 		return nil, usageError{err: fmt.Errorf("--dir %s: %s works on a folder; list, restore and verify read a remote", f.Dir, cmd.Name())}
 	}
-	if st, err := os.Stat(f.Dir); err != nil {
+	if st, err := os.Stat(f.Dir); errors.Is(err, fs.ErrNotExist) {
+		return nil, usageError{err: fmt.Errorf("--dir %s: there is no such folder; it is the --dir of the run that keeps the archives", f.Dir)}
+	} else if err != nil {
 		return nil, usageError{err: err}
 	} else if !st.IsDir() {
 		return nil, usageError{err: fmt.Errorf("--dir %s is no folder", f.Dir)}

@@ -264,6 +264,22 @@ func TestAStateIsNoOlderThanItMayBe(t *testing.T) {
 	}
 }
 
+func TestWhatIsStillToComeAndWhatIsNotThereIsSaidInThoseWords(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	written(t, dir, 1, 100, at(10_000, 1010), at(400_000, 1050))
+	for want, to := range map[string]Target{
+		"still to come":            {time: ms(9_000_000), byTime: true},
+		"no such generation":       Target{}.In(9),
+		"--at-most-stale 1m16s":    {time: ms(475_000), byTime: true},
+		"--at-most-stale 1m40s ta": {time: ms(499_000), byTime: true}, // within what a clock may differ
+	} {
+		if _, _, err := Locate(dir, to, ms(480_000)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v: %v, want %q", to, err, want)
+		}
+	}
+}
+
 func TestACopyIsReadUpToTheFirstSegmentThatIsMissing(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -137,7 +137,7 @@ func open(dir string, opt Options) (c *archive.Cursor, after int64, err error) {
 	default:
 		at, bad := archive.ParseTarget(opt.From, time.Now())
 		if bad != nil {
-			return nil, 0, fmt.Errorf("%w: %w, or ID:OFFSET, or %s", ErrPlace, bad, Base)
+			return nil, 0, fmt.Errorf("%w: %w (a place is also ID:OFFSET, or %s)", ErrPlace, bad, Base)
 		}
 		r, p, e := archive.Locate(dir, at, time.Now())
 		if e != nil {
