@@ -90,7 +90,7 @@ func TestWrongFlagsEndWithCode2AndOneLine(t *testing.T) {
 		{good("--masterauth-file", empty), "is empty"},
 		{good("--masterauth-file", secret, "--masterauth", "x"), "exclude"},
 		{[]string{"list"}, "--dir is missing"},
-		{[]string{"list", "--dir", filepath.Join(dir, "missing")}, "no such file"},
+		{[]string{"list", "--dir", filepath.Join(dir, "missing")}, "there is no such folder"},
 		{[]string{"list", "--dir", empty}, "no folder"},
 	} {
 		stdout, stderr, code := once(t, nil, c.args...)
