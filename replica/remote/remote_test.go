@@ -16,9 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/johannesboyne/gofakes3"
-	"github.com/johannesboyne/gofakes3/backend/s3mem"
-
+	"replicad/integration/objecttest"
 	"replicad/integration/poll"
 	"replicad/replica"
 	"replicad/replica/archive"
@@ -35,47 +33,19 @@ const (
 	testPiece  = 8 << 10
 )
 
-// store is object storage in memory, behind a handler that may misbehave.
-type store struct {
-	url     string
-	backend *s3mem.Backend
-	mu      sync.Mutex
-	fault   func(w http.ResponseWriter, r *http.Request, serve http.Handler)
-}
+// store is object storage in memory.
+type store struct{ *objecttest.Store }
 
-func newStore(t *testing.T) *store {
+func newStore(t *testing.T) store {
 	t.Helper()
-	t.Setenv("AWS_ACCESS_KEY_ID", "key")
-	t.Setenv("AWS_SECRET_ACCESS_KEY", "hunter2")
-	s := &store{backend: s3mem.New()}
-	if err := s.backend.CreateBucket("bucket"); err != nil {
-		t.Fatal(err)
-	}
-	serve := gofakes3.New(s.backend).Server()
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s.mu.Lock()
-		fault := s.fault
-		s.mu.Unlock()
-		if fault != nil {
-			fault(w, r, serve)
-			return
-		}
-		serve.ServeHTTP(w, r)
-	}))
-	t.Cleanup(srv.Close)
-	s.url = srv.URL
-	return s
+	t.Setenv("AWS_ACCESS_KEY_ID", objecttest.Key)
+	t.Setenv("AWS_SECRET_ACCESS_KEY", objecttest.Secret)
+	return store{objecttest.New(t)}
 }
 
-func (s *store) misbehave(f func(w http.ResponseWriter, r *http.Request, serve http.Handler)) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.fault = f
-}
-
-func (s *store) open(t *testing.T) *Remote {
+func (s store) open(t *testing.T) *Remote {
 	t.Helper()
-	r, err := Open(Config{URL: "s3://bucket/some/prefix", Endpoint: s.url, Region: "us-east-1", Every: time.Millisecond})
+	r, err := Open(Config{URL: "s3://bucket/some/prefix", Endpoint: s.URL, Region: "us-east-1", Every: time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -277,7 +247,7 @@ func TestWhatTheRemoteHoldsIsRestoredWithoutTheMachine(t *testing.T) {
 		return err == nil && end(v.cover(v.generations[0], true), baseOffset) >= s.end()/testPiece*testPiece
 	})
 	stop()
-	for name := range st.objects(t, "some/prefix/") {
+	for name := range st.Objects("some/prefix/") {
 		if strings.Contains(name, "probe") {
 			t.Errorf("%s was left", name)
 		}
@@ -298,13 +268,13 @@ func TestWhatTheRemoteHoldsIsRestoredWithoutTheMachine(t *testing.T) {
 	}
 	s.same(t, st.open(t))
 	// The next writer of the same archive goes on where the remote ends.
-	before := len(st.objects(t, "some/prefix/"))
+	before := len(st.Objects("some/prefix/"))
 	w, stop = s.writer(st.open(t), nil)
 	s.arrives(w)
 	s.send(r, 3)
 	s.arrives(w)
 	stop()
-	if n := w.Status().Objects; n < 1 || n > 4 || len(st.objects(t, "some/prefix/")) < before {
+	if n := w.Status().Objects; n < 1 || n > 4 || len(st.Objects("some/prefix/")) < before {
 		t.Errorf("%d objects were created for three commands", n)
 	}
 }
@@ -318,26 +288,12 @@ func (s *source) boundary(n int) int {
 	return int(scan.Boundary().Offset)
 }
 
-// objects are the keys of the bucket, with their sizes.
-func (s *store) objects(t *testing.T, prefix string) map[string]int64 {
-	t.Helper()
-	all := map[string]int64{}
-	l, err := s.backend.ListBucket("bucket", &gofakes3.Prefix{HasPrefix: true, Prefix: prefix}, gofakes3.ListBucketPage{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, o := range l.Contents {
-		all[o.Key] = o.Size
-	}
-	return all
-}
-
 func TestARemoteThatFailsNowAndThenHoldsAllInTheEnd(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
 	st := newStore(t)
 	s := newSource(t)
 	var asked atomic.Int64
-	st.misbehave(func(w http.ResponseWriter, req *http.Request, serve http.Handler) {
+	st.Misbehave(func(w http.ResponseWriter, req *http.Request, serve http.Handler) {
 		switch n := asked.Add(1); {
 		case n%7 == 3:
 			http.Error(w, "<Error><Code>InternalError</Code></Error>", http.StatusServiceUnavailable)
@@ -354,7 +310,7 @@ func TestARemoteThatFailsNowAndThenHoldsAllInTheEnd(t *testing.T) {
 		mu.Lock()
 		defer mu.Unlock()
 		kinds[e.Kind]++
-		if e.Err != nil && strings.Contains(e.Err.Error(), "hunter2") {
+		if e.Err != nil && strings.Contains(e.Err.Error(), objecttest.Secret) {
 			t.Errorf("it tells a secret: %v", e.Err)
 		}
 	})
@@ -362,7 +318,7 @@ func TestARemoteThatFailsNowAndThenHoldsAllInTheEnd(t *testing.T) {
 		s.send(r, 20)
 	}
 	poll.Until(t, "a failure is told", func() bool { return w.Status().Failures > 0 })
-	st.misbehave(nil)
+	st.Misbehave(nil)
 	s.arrives(w)
 	stop()
 	if mu.Lock(); kinds[archive.RemoteFailed] == 0 || kinds[archive.RemoteMended] == 0 || kinds[archive.RemoteContradiction] > 0 {
@@ -378,7 +334,7 @@ func TestARemoteThatFailsNowAndThenHoldsAllInTheEnd(t *testing.T) {
 
 func TestAStoreThatIgnoresConditionsIsRefused(t *testing.T) {
 	st := newStore(t)
-	st.misbehave(func(w http.ResponseWriter, r *http.Request, serve http.Handler) {
+	st.Misbehave(func(w http.ResponseWriter, r *http.Request, serve http.Handler) {
 		r.Header.Del("If-None-Match")
 		serve.ServeHTTP(w, r)
 	})
@@ -389,7 +345,7 @@ func TestAStoreThatIgnoresConditionsIsRefused(t *testing.T) {
 	w, stop := s.writer(st.open(t), nil)
 	poll.Until(t, "it is refused", func() bool { return w.Status().Refused })
 	stop()
-	if all := st.objects(t, "some/prefix/main"); len(all) > 0 {
+	if all := st.Objects("some/prefix/main"); len(all) > 0 {
 		t.Errorf("%v", all)
 	}
 }
@@ -402,25 +358,13 @@ func TestAFlippedBitOrAMissingObjectIsNamedOrEndsTheRestoreBefore(t *testing.T) 
 	w, stop := s.writer(st.open(t), nil)
 	s.arrives(w)
 	stop()
-	for key := range st.objects(t, "some/prefix/main") {
+	for key := range st.Objects("some/prefix/main") {
 		name := strings.TrimPrefix(key, "some/prefix/")
-		o, err := st.backend.GetObject("bucket", key, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var was bytes.Buffer
-		if _, err := was.ReadFrom(o.Contents); err != nil {
-			t.Fatal(err)
-		}
-		put := func(p []byte) {
-			if _, err := st.backend.PutObject("bucket", key, o.Metadata, bytes.NewReader(p), int64(len(p)), nil); err != nil {
-				t.Fatal(err)
-			}
-		}
+		was, meta := st.Get(key)
 		for range 5 {
-			p := bytes.Clone(was.Bytes())
+			p := bytes.Clone(was)
 			p[r.IntN(len(p))] ^= 1 << r.IntN(8)
-			put(p)
+			st.Put(key, p, meta)
 			got, err := restored(t, st.open(t), "latest")
 			if err == nil { // a text that nothing depends on, or another object has the bytes
 				s.has(t, got, len(s.stream))
@@ -428,16 +372,14 @@ func TestAFlippedBitOrAMissingObjectIsNamedOrEndsTheRestoreBefore(t *testing.T) 
 				t.Errorf("%s: %v", name, err)
 			}
 		}
-		if _, err := st.backend.DeleteObject("bucket", key); err != nil {
-			t.Fatal(err)
-		}
+		st.Delete(key)
 		got, err := restored(t, st.open(t), "latest")
 		if err == nil {
 			s.has(t, got, -1)
 		} else if !errors.Is(err, ErrMissing) && !errors.Is(err, archive.ErrUnavailable) {
 			t.Errorf("without %s: %v", name, err)
 		}
-		put(was.Bytes())
+		st.Put(key, was, meta)
 	}
 }
 
@@ -476,13 +418,13 @@ func TestTwoHistoriesOfOneNameContradictEachOtherAloud(t *testing.T) {
 	}
 	a, stop := one.writer(st.open(t), nil)
 	one.arrives(a)
-	closed := func() int { return len(st.objects(t, "some/prefix/main/log/")) }
+	closed := func() int { return len(st.Objects("some/prefix/main/log/")) }
 	poll.Until(t, "a segment is closed", func() bool { return closed() == 1 })
 	stop()
-	before := st.objects(t, "some/prefix/main/log/")
+	before := st.Objects("some/prefix/main/log/")
 	told := make(chan archive.Event, 100)
 	// The other's machine lists the bucket before the first writes to it.
-	st.misbehave(func(w http.ResponseWriter, r *http.Request, serve http.Handler) {
+	st.Misbehave(func(w http.ResponseWriter, r *http.Request, serve http.Handler) {
 		if r.Method == http.MethodGet && r.URL.Query().Has("list-type") {
 			fmt.Fprint(w, `<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>`)
 			return
@@ -500,7 +442,7 @@ func TestTwoHistoriesOfOneNameContradictEachOtherAloud(t *testing.T) {
 	}
 	poll.Until(t, "it goes on under a name of its own", func() bool { return closed() == 2 && b.Status().Conflicts == 1 })
 	for key, size := range before {
-		if st.objects(t, "some/prefix/main/log/")[key] != size {
+		if st.Objects("some/prefix/main/log/")[key] != size {
 			t.Errorf("%s was written over", key)
 		}
 	}
