@@ -102,7 +102,7 @@ func (r *Replica) feed(a Answer) error {
 			return err
 		}
 	}
-	if a.Stream == nil {
+	if a.Stream == nil || r.RDBOnly {
 		return ErrRDBOnly
 	}
 	r.change(func(n *Now) { n.Online = true })

@@ -54,7 +54,9 @@ type Answer struct {
 	Line   string // with its end; "" for none
 	Base   *Base  // nil for none
 	Offset int64  // the last byte before the stream
-	Stream Stream // nil where none follows the base
+	// Stream is nil where none follows the base. Of a replica that wanted the
+	// payload alone a stream is closed, and nothing of it is sent.
+	Stream Stream
 	// Held: the stream waits for the first acknowledgement, since nothing else
 	// tells that the replica has found the end of the payload
 	// (repl_start_cmd_stream_on_ack).

@@ -237,13 +237,7 @@ func (r *Relay) fullSync(q master.Request) (a master.Answer, refusal string, err
 	a.Offset, a.Line = c.Base(), q.FullResync(is.ReplID, c.Base())
 	st := r.newStream(c, is)
 	st.base, st.baseSize = f, from.BaseSize
-	a.Base = &master.Base{Size: from.BaseSize, Send: st.sendBase}
-	if a.Stream = st; q.RDBOnly {
-		a.Stream, a.Base.Send = nil, func(ctx context.Context, to master.Conn) error {
-			defer st.Close()
-			return st.sendBase(ctx, to)
-		}
-	}
+	a.Base, a.Stream = &master.Base{Size: from.BaseSize, Send: st.sendBase}, st
 	return a, "", nil
 }
 
@@ -264,8 +258,8 @@ func (r *Relay) Feed(to master.Conn, q master.Request, a master.Answer) {
 	}
 	acked, err := r.replicas.Feed(c, q, a)
 	log.Debug("a replica has left", "why", err)
-	if a.Base == nil || st == nil {
-		return
+	if a.Base == nil || q.RDBOnly {
+		return // redis-cli --rdb acknowledges nothing
 	}
 	if acked {
 		r.left.forget(name(q.Handshake, to.RemoteAddr()))

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -308,6 +309,33 @@ func TestAReplicaThatWantsABaseAloneGetsAYoungOneAndNothingBehindIt(t *testing.T
 		t.Errorf("an old base: %q", p.refused)
 	}
 	ask(t, old, true, psync2, "PSYNC ? -1").full(l, id)
+}
+
+func TestAReplicaThatWantsABaseAloneAndLeavesBeforeItHoldsNothing(t *testing.T) {
+	t.Parallel()
+	l := newLog(t)
+	var watching atomic.Int64
+	cfg := relay.Config{Watch: func(more chan<- struct{}) func() {
+		watching.Add(1)
+		stop := l.a.Watch(more)
+		return func() { watching.Add(-1); stop() }
+	}}
+	for name, leaves := range map[string]func(*relay.Relay, *peer){
+		"the relay is closed": func(r *relay.Relay, p *peer) {},
+		"it takes the base":   func(r *relay.Relay, p *peer) { p.full(l, id) },
+	} {
+		r := l.relay(cfg)
+		if name == "the relay is closed" {
+			r.Close()
+		}
+		p := ask(t, r, true, "REPLCONF rdb-only 1", "PSYNC ? -1")
+		leaves(r, p)
+		p.Close()
+		<-p.ended
+		if n := watching.Load(); n != 0 {
+			t.Errorf("%s: %d streams of it are open", name, n)
+		}
+	}
 }
 
 func TestAReplicaThatLeavesInTheRDBWaitsLongerEachTime(t *testing.T) {
