@@ -236,6 +236,9 @@ func TestARebaseUnderLoadHasNoGapAndTakesLittleMemory(t *testing.T) {
 	wrote = d.written() - wrote
 	after := newest(t, dir, "main")
 	t.Logf("written to the disk: %d bytes, of which are stream %d, and base %d", wrote, after.EndOffset-before, after.BaseBytes)
+	if most := (after.EndOffset-before+after.BaseBytes)/100*102 + 1<<20; wrote > most {
+		t.Errorf("%d bytes were written, want at most %d", wrote, most)
+	}
 	links, most := buffered()
 	t.Logf("the master had %d replica links, and buffered at most %d bytes for one", links, most)
 	if links < 2 || most > 1<<20 {
