@@ -182,7 +182,7 @@ func TestTheForkIsWhereTheSharedHistoryEndsOnEitherSide(t *testing.T) {
 		third.Do("REPLICAOF", "NO", "ONE")
 		third.Do("SET", "third", "q")
 		orderTo(t, port, third)
-		d.waitLogAfter(round, `parts from it`)
+		poll.Until(t, "the fork to be logged", func() bool { return d.matches(`parts from it`) > round })
 		equal(t, third, dir, "main").Kill()
 		out := t.TempDir()
 		restoreTo(t, dir, "--generation", strconv.Itoa(lost), "--out", out)
