@@ -468,8 +468,8 @@ func TestRestoreAndVerifyShowABarOnATerminalAndTakeItAway(t *testing.T) {
 		if !regexp.MustCompile(args[0]+` +\d+% \|.*B/s\)`).Match(shown) || strings.TrimSpace(last) != "" {
 			t.Errorf("%v: the bar went through %q", args, states)
 		}
-		if out, stderr, code := once(t, nil, "verify", "--dir", dir); code != 0 || stderr != "" {
-			t.Errorf("without a terminal: code %d, %q, %q", code, out, stderr)
-		}
+	}
+	if out, stderr, code := once(t, nil, "verify", "--dir", dir); code != 0 || stderr != "" {
+		t.Errorf("without a terminal: code %d, %q, %q", code, out, stderr)
 	}
 }

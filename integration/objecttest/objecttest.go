@@ -56,11 +56,6 @@ func New(t testing.TB) *Store {
 	return s
 }
 
-// Env is the environment that a program needs to use the store.
-func (s *Store) Env() []string {
-	return []string{"AWS_ACCESS_KEY_ID=" + Key, "AWS_SECRET_ACCESS_KEY=" + Secret, "AWS_REGION=us-east-1"}
-}
-
 // Misbehave has each request answered by a fault; nil mends the store.
 func (s *Store) Misbehave(f Fault) {
 	s.mu.Lock()

@@ -302,7 +302,7 @@ func choose(readers []*Reader, to Target, now time.Time, e *UnavailableError) (*
 	case !to.byTime && !to.byOffset:
 		r, p, err := readers[0].pointAt(readers[0].End())
 		if bound, is := to.bound(); err == nil && is && now.Sub(p.Time) > bound {
-			return nil, p, e.tooOld(p.Time, now, bound, now)
+			return nil, p, e.tooOld(p.Time, now, bound)
 		}
 		return r, p, err
 	case !to.byTime:
@@ -337,13 +337,9 @@ func chooseOffset(readers []*Reader, offset int64, e *UnavailableError) (*Reader
 }
 
 // tooOld says that the last state before a moment is older than it may be.
-func (e *UnavailableError) tooOld(is, asked time.Time, bound time.Duration, now time.Time) error {
+func (e *UnavailableError) tooOld(is, asked time.Time, bound time.Duration) error {
 	age := asked.Sub(is).Round(time.Second)
 	e.Before = is
-	if asked.Sub(now) > bound {
-		e.Reason = "that is still to come: latest is the newest state"
-		return e
-	}
 	e.Reason = fmt.Sprintf("nothing was received in the %v before it, and a state may be %v old: --at-most-stale %v takes this one", age, bound, age+time.Second)
 	return e
 }
@@ -367,7 +363,11 @@ func chooseTime(readers []*Reader, to Target, now time.Time, e *UnavailableError
 		// A master is never quiet for long. So a time long behind what was
 		// received is one at which the master may have had more.
 		if bound, _ := to.bound(); t.Sub(at.Time) > bound {
-			return nil, Point{}, e.tooOld(at.Time, t, bound, now)
+			err := e.tooOld(at.Time, t, bound)
+			if t.Sub(now) > bound {
+				e.Reason = "that is still to come: latest is the newest state"
+			}
+			return nil, Point{}, err
 		}
 		p := Point{Generation: r.Number, ReplID: r.ReplID(at.Offset), Offset: at.Offset, Time: at.Time, Next: next.Time, Twice: twice}
 		p.Lost, err = r.lostAt(readers, t, at.Offset)

@@ -286,8 +286,8 @@ func (g *log) close() error {
 	return g.shared.file.Truncate(g.writer.position())
 }
 
-// drain waits until all that was received is stored, facts too. It gives up on a disk that
-// refuses.
+// drain waits until all that was received is stored, facts too. It gives up on a
+// disk that refuses.
 func (g *log) drain() error {
 	for {
 		g.shared.Lock()

@@ -15,7 +15,8 @@ import (
 
 // NewPeople makes the logger for a terminal, which writes short lines: the time,
 // the master, what happened. A failure that repeats is said once in full, and
-// then counted: the 2nd, 4th, 8th time and so on, and once a minute. Below LevelNotice a line has all attributes.
+// then counted: the 2nd, 4th, 8th time and so on, and once a minute. Below
+// LevelNotice a line has all attributes.
 func NewPeople(w io.Writer, level slog.Leveler) *slog.Logger {
 	return slog.New(people{&said{w: w, last: map[string]*failure{}}, level, nil})
 }
